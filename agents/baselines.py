@@ -1,0 +1,159 @@
+"""Agents that do not learn: schedules, chance, and two reactive rules.
+
+Run one on one corpus, and see its curve as a line of text per decision:
+
+    python agents/baselines.py --agent plateau --env markov --scale tiny
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from agents.agent import Agent, Observation, episode_return, make_env, run_episode
+from lr_gym.schedules import SCHEDULES
+
+
+class ScheduleAgent(Agent):
+    """Always keeps the rate: the base schedule alone decides."""
+
+    def __init__(self, schedule: str, seed: int = 0) -> None:
+        """Follow `schedule`, one of `lr_gym.SCHEDULES`; `seed` changes nothing."""
+        self.settings = {"base_schedule": schedule}
+
+
+class RandomAgent(Agent):
+    """Chooses uniformly."""
+
+    def __init__(self, seed: int = 0) -> None:
+        """Draw from the stream of `seed`."""
+        self._random = np.random.default_rng(seed)
+
+    def begin(self, env: gym.Env[Observation, Any]) -> None:
+        """Note how many actions there are."""
+        self._actions = _factors(env).size
+
+    def act(self, observation: Observation) -> int:
+        """Choose any action."""
+        return int(self._random.integers(self._actions))
+
+
+class ReduceOnPlateau(Agent):
+    """Halves the rate after `patience` decisions without a new best validation loss.
+
+    The rule of `torch.optim.lr_scheduler.ReduceLROnPlateau`, with its relative
+    threshold of 1e-4.
+    """
+
+    settings = {"features": ("val_loss", "learning_rate")}  # noqa: RUF012 - read only
+
+    def __init__(self, seed: int = 0, patience: int = 1, threshold: float = 1e-4) -> None:
+        """Set the rule; `seed` changes nothing."""
+        self.patience = patience
+        self.threshold = threshold
+
+    def begin(self, env: gym.Env[Observation, Any]) -> None:
+        """Forget the last run."""
+        super().begin(env)
+        self._down = int(_factors(env).argmin())
+        self._best = np.inf
+        self._waited = 0
+
+    def act(self, observation: Observation) -> int:
+        """Lower the rate when patience ran out, else keep it."""
+        if observation[0] < self._best * (1.0 - self.threshold):
+            self._best = float(observation[0])
+            self._waited = 0
+            return self.keep_action
+        self._waited += 1
+        if self._waited <= self.patience:
+            return self.keep_action
+        self._waited = 0
+        return self._down
+
+
+class GreedyLR(Agent):
+    """Raises the rate when the validation loss fell, lowers it when it rose.
+
+    The rule at the heart of GreedyLR (Subramanian et al. 2023, "Zeroth-order GreedyLR:
+    An adaptive learning rate scheduler for deep neural network training"), without its
+    smoothing: at every decision the loss is exact.
+    """
+
+    settings = {"features": ("val_loss", "learning_rate")}  # noqa: RUF012 - read only
+
+    def __init__(self, seed: int = 0) -> None:
+        """`seed` changes nothing."""
+
+    def begin(self, env: gym.Env[Observation, Any]) -> None:
+        """Forget the last run."""
+        super().begin(env)
+        factors = _factors(env)
+        self._up, self._down = int(factors.argmax()), int(factors.argmin())
+        self._last: float | None = None
+
+    def act(self, observation: Observation) -> int:
+        """Up or down; keep at the first decision, when nothing was compared yet."""
+        loss, last = float(observation[0]), self._last
+        self._last = loss
+        if last is None:
+            return self.keep_action
+        return self._up if loss < last else self._down
+
+
+def _factors(env: gym.Env[Observation, Any]) -> Any:
+    """Return the factor of every action that changes the learning rate."""
+    return np.array(env.unwrapped.episodes.config.lr_factors)  # type: ignore[attr-defined]
+
+
+def _schedule(name: str) -> Callable[[int], Agent]:
+    return lambda seed: ScheduleAgent(name, seed)
+
+
+BASELINES: dict[str, Callable[[int], Agent]] = {
+    **{name: _schedule(name) for name in SCHEDULES},
+    "random": RandomAgent,
+    "plateau": ReduceOnPlateau,
+    "greedy": GreedyLR,
+}
+
+
+@dataclass
+class Args:
+    """Run one baseline for one episode."""
+
+    agent: str = "constant"
+    """A schedule, random, plateau or greedy."""
+    env: str = "markov"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: Literal["auto", "paper", "mini", "tiny"] = "auto"
+    """Size of the model and length of the run."""
+    seed: int = 0
+    """Seeds the run, and the agent where it draws."""
+    learning_rate: float | None = None
+    """Initial learning rate; default: the scale's own."""
+
+
+def main(args: Args) -> None:
+    """Run the episode, one line per decision."""
+    if args.agent not in BASELINES:
+        raise SystemExit(f"--agent must be one of {', '.join(BASELINES)}")
+    agent = BASELINES[args.agent](args.seed)
+    settings = dict(agent.settings)
+    if args.learning_rate is not None:
+        settings["learning_rate"] = args.learning_rate
+    env = make_env(args.env, scale=args.scale, render_mode="ansi", **settings)
+    trajectory = run_episode(
+        env, agent, seed=args.seed, on_step=lambda _: print(env.render(), flush=True)
+    )
+    print(f"return {episode_return(trajectory):.4f}")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

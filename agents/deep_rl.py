@@ -1,0 +1,187 @@
+"""Stable-baselines3 agents on the learning rate.
+
+    python agents/deep_rl.py --algo ppo --env markov --scale tiny --episodes 50
+
+Settings are for episodes of about 20 decisions that each cost a training run: updates
+come after one or two episodes (the libraries' defaults wait for 2,048 steps, a hundred
+trainings), nothing is discounted (a discounted agent decays too early), the observation
+is (log excess loss, log learning rate, progress) and the reward is the log-loss
+reduction. Real training is slow: with tens of episodes expect little better than chance.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from agents.agent import (
+    ENVS,
+    Agent,
+    Observation,
+    episode_return,
+    make_env,
+    run_episode,
+)
+
+Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
+REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1: bring returns to order 1
+
+_REPLAY = {
+    "buffer_size": 20_000,
+    "learning_starts": 20,
+    "batch_size": 32,
+    "train_freq": 1,
+    "gradient_steps": 4,
+    "target_update_interval": 100,
+    "exploration_fraction": 0.5,
+    "exploration_final_eps": 0.05,
+    "learning_rate": 1e-3,
+}
+_ON_POLICY = {"n_steps": 40, "batch_size": 40, "gae_lambda": 1.0}
+_PPO = {**_ON_POLICY, "n_epochs": 10, "learning_rate": 1e-3, "ent_coef": 0.01}
+_A2C = {"n_steps": 20, "gae_lambda": 1.0, "learning_rate": 1e-3, "ent_coef": 0.01}
+
+# Library, class, policy network, and the settings that differ from the defaults.
+ALGORITHMS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "dqn": ("stable_baselines3", "DQN", "MlpPolicy", _REPLAY),
+    "ppo": ("stable_baselines3", "PPO", "MlpPolicy", _PPO),
+    "a2c": ("stable_baselines3", "A2C", "MlpPolicy", _A2C),
+    "qrdqn": ("sb3_contrib", "QRDQN", "MlpPolicy", _REPLAY),
+    "trpo": ("sb3_contrib", "TRPO", "MlpPolicy", _ON_POLICY),
+    "recurrent_ppo": ("sb3_contrib", "RecurrentPPO", "MlpLstmPolicy", _PPO),
+}
+
+
+class DeepAgent(Agent):
+    """A stable-baselines3 model, trained before it is judged, then greedy."""
+
+    settings = {  # noqa: RUF012 - read only
+        "features": ("log_excess_loss", "log_learning_rate", "progress"),
+        "reward": "log_loss_reduction",
+    }
+
+    def __init__(
+        self, seed: int = 0, *, algo: Algorithm = "ppo", **model_settings: Any
+    ) -> None:
+        """Choose the algorithm; `train` builds the model.
+
+        Args:
+            seed: Of the policy and its runs.
+            algo: One of `ALGORITHMS`.
+            **model_settings: Replace single settings of the algorithm.
+
+        Raises:
+            ValueError: `algo` is unknown.
+        """
+        if algo not in ALGORITHMS:
+            raise ValueError(f"algo must be one of {', '.join(ALGORITHMS)}; got {algo!r}")
+        self.algo = algo
+        self.seed = seed
+        self.model_settings = model_settings
+        self.model: Any = None
+
+    def train(self, env: gym.Env[Observation, Any], episodes: int) -> None:
+        """Learn from `episodes` whole runs of `env`, made with the agent's settings.
+
+        Args:
+            env: One environment; its runs are seeded from the agent's seed.
+            episodes: Training runs to spend.
+
+        Raises:
+            ImportError: The extra is missing; the message names it.
+        """
+        library, class_name, policy, defaults = ALGORITHMS[self.algo]
+        try:
+            algorithm = getattr(importlib.import_module(library), class_name)
+        except ImportError as error:
+            raise ImportError(
+                f"--algo {self.algo} needs {library}: pip install 'lr-gym[agents]'"
+            ) from error
+        decisions = env.unwrapped.episodes.decisions  # type: ignore[attr-defined]
+        scaled = gym.wrappers.TransformReward(env, _scale_reward)
+        self.model = algorithm(
+            policy,
+            scaled,
+            gamma=1.0,
+            seed=self.seed,
+            device="cpu",
+            **(defaults | self.model_settings),
+        )
+        self.model.learn(total_timesteps=episodes * decisions)
+        self.training_episodes = episodes
+
+    def begin(self, env: gym.Env[Observation, Any]) -> None:
+        """Forget the recurrent state.
+
+        Raises:
+            RuntimeError: The agent was not trained.
+        """
+        if self.model is None:
+            raise RuntimeError("train() the agent before it acts")
+        self._memory: Any = None
+        self._start = True
+
+    def act(self, observation: Observation) -> Any:
+        """Take the policy's most likely action."""
+        action, self._memory = self.model.predict(
+            observation,
+            state=self._memory,
+            episode_start=[self._start],
+            deterministic=True,
+        )
+        self._start = False
+        return action.item() if action.ndim == 0 else action
+
+
+def _scale_reward(reward: float) -> float:
+    return REWARD_SCALE * reward
+
+
+@dataclass
+class Args:
+    """Train a deep agent on real training runs, then judge it on a fresh one."""
+
+    algo: Algorithm = "ppo"
+    """The algorithm; qrdqn, trpo and recurrent_ppo come from sb3-contrib."""
+    env: str = "markov"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: Literal["auto", "paper", "mini", "tiny"] = "auto"
+    """Size of the model and length of a run."""
+    episodes: int = 50
+    """Training runs to learn from."""
+    seed: int = 0
+    """Seeds the agent and its runs."""
+    out: Path | None = None
+    """Where to save the model; default results/deep_rl/ENV-ALGO-SEED.zip."""
+
+
+def main(args: Args) -> DeepAgent:
+    """Train, save the model, and print one greedy episode."""
+    if args.episodes < 1:
+        raise SystemExit(f"--episodes must be at least 1, got {args.episodes}")
+    agent = DeepAgent(args.seed, algo=args.algo, verbose=1)
+    env = make_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
+    agent.train(env, args.episodes)
+    name = args.env if args.env in ENVS else Path(args.env).stem
+    out = args.out or Path(f"results/deep_rl/{name}-{args.algo}-{args.seed}.zip")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    agent.model.save(out)
+    trajectory = run_episode(env, agent, seed=args.seed + 1_000_000, learning=False)
+    final = trajectory[-1]
+    print(
+        f"greedy episode on a fresh run: return {episode_return(trajectory):.4f}  final "
+        f"val_loss {final['val_loss']:.4f}  learning rates "
+        + " ".join(f"{info['learning_rate']:.1e}" for info in trajectory)
+    )
+    print(f"model: {out}")
+    return agent
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

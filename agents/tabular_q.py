@@ -1,0 +1,270 @@
+"""Tabular Q-learning on the learning rate: the paper's agent, and one that learns.
+
+    python agents/tabular_q.py --env markov --scale tiny --episodes 20
+    python agents/tabular_q.py --env shakespeare --protocol paper --episodes 1
+
+``paper`` is the paper's agent exactly: states are (validation loss to 2 decimals,
+learning rate to 5), factors 0.9, 1, 1.1, step size 0.1, discount 0.9, epsilon 0.1,
+one-step updates. In one run almost no state repeats, so with ``--episodes 1`` (what the
+paper did) there is nothing it could learn from; the environment is what makes its
+actions real.
+
+``improved`` changes what measuring showed to matter: states are (decision, learning
+rate in half octaves), so that they repeat between episodes; no discount, since a
+discounted agent decays too early; updates replay the episode backwards, so that the
+outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.3 to 0.02;
+factors 0.5, 1, 2, which can leave a bad initial rate within one run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from agents.agent import (
+    ENVS,
+    Agent,
+    Observation,
+    Transition,
+    episode_return,
+    make_env,
+    run_episode,
+)
+from lr_gym import PAPER_FACTORS
+from lr_gym.files import write_text
+
+Protocol = Literal["paper", "improved"]
+Reward = Literal[
+    "loss_reduction",
+    "log_loss_reduction",
+    "final_loss",
+    "best_improvement",
+    "negative_loss",
+]
+EPSILON_DECAY = 0.99  # the paper's third ablation: after every exploring action
+FORMAT = "lr-gym tabular Q 1"
+
+
+class TabularQ(Agent):
+    """A table of action values, learned by Q-learning (Watkins 1989).
+
+    Q(s, a) <- Q(s, a) + step_size [r + discount max_b Q(s', b) - Q(s, a)], with no
+    bootstrap from a terminated episode. Unseen states are worth 0.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        protocol: Protocol = "improved",
+        reward: Reward = "loss_reduction",
+        epsilon_decay: bool = False,
+        episodes: int = 1,
+    ) -> None:
+        """Start with an empty table.
+
+        Args:
+            seed: Of the exploration.
+            protocol: ``paper`` or ``improved``; see the module.
+            reward: The environment's reward.
+            epsilon_decay: ``paper`` only: multiply epsilon by 0.99 at every exploring
+                action, the paper's ablation.
+            episodes: ``improved`` only: epsilon falls over this many episodes.
+
+        Raises:
+            ValueError: `protocol` is unknown.
+        """
+        if protocol not in ("paper", "improved"):
+            raise ValueError(f"protocol must be paper or improved, got {protocol!r}")
+        paper = protocol == "paper"
+        self.protocol = protocol
+        self.step_size = 0.1 if paper else 0.5
+        self.discount = 0.9 if paper else 1.0
+        self.epsilon = 0.1 if paper else 0.3
+        self.epsilon_decay = epsilon_decay
+        self.settings: dict[str, Any] = {
+            "features": ("val_loss", "learning_rate", "progress"),
+            "lr_factors": PAPER_FACTORS if paper else (0.5, 1.0, 2.0),
+            "reward": reward,
+        }
+        self.table: dict[tuple[float, float], list[float]] = {}
+        self._random = np.random.default_rng(seed)
+        self._episode: list[Transition] = []
+        self._finished = 0
+        self._episodes = episodes
+        self._greedy = False
+
+    def begin(self, env: gym.Env[Observation, Any]) -> None:
+        """Start an episode; set epsilon where it follows the episodes."""
+        super().begin(env)
+        self._decisions = env.unwrapped.episodes.decisions  # type: ignore[attr-defined]
+        self._episode = []
+        if self.protocol == "improved":
+            done = self._finished / max(1, self._episodes - 1)
+            self.epsilon = 0.3 + (0.02 - 0.3) * min(1.0, done)
+
+    def state(self, observation: Observation) -> tuple[float, float]:
+        """Return the table's row for an observation."""
+        loss, learning_rate, progress = (float(value) for value in observation)
+        if self.protocol == "paper":
+            return round(loss, 2), round(learning_rate, 5)
+        decision = round(progress * self._decisions)
+        return decision, round(2.0 * math.log2(learning_rate))
+
+    def values(self, state: tuple[float, float]) -> list[float]:
+        """Return the action values of `state`."""
+        return self.table.get(state, [0.0] * len(self.settings["lr_factors"]))
+
+    def act(self, observation: Observation) -> int:
+        """Explore with probability epsilon, else take the best; keep where all tie."""
+        values = self.values(self.state(observation))
+        if not self._greedy and self._random.random() < self.epsilon:
+            if self.protocol == "paper" and self.epsilon_decay:
+                self.epsilon *= EPSILON_DECAY
+            return int(self._random.integers(len(values)))
+        best = max(values)
+        if values[self.keep_action] == best:
+            return self.keep_action
+        return values.index(best)
+
+    def learn(self, transition: Transition) -> None:
+        """``paper``: update at once. ``improved``: replay the episode backwards."""
+        if self.protocol == "paper":
+            self._update(transition)
+            return
+        self._episode.append(transition)
+        if transition.terminated:
+            for past in reversed(self._episode):
+                self._update(past)
+            self._finished += 1
+
+    def _update(self, transition: Transition) -> None:
+        state = self.state(transition.observation)
+        target = transition.reward
+        if not transition.terminated:
+            after = self.values(self.state(transition.next_observation))
+            target += self.discount * max(after)
+        row = self.table.setdefault(state, self.values(state))
+        row[transition.action] += self.step_size * (target - row[transition.action])
+
+    def train(self, env: gym.Env[Observation, Any], episodes: int) -> None:
+        """``improved``: learn from `episodes` runs, then act greedily.
+
+        The paper's agent learns within the run that judges it, and is left alone.
+        """
+        if self.protocol == "paper":
+            return
+        self._episodes = episodes
+        for _ in range(episodes):
+            run_episode(env, self)
+        self.training_episodes = episodes
+        self._greedy = True
+
+    def save(self, path: str | Path, **provenance: Any) -> None:
+        """Write table and settings as JSON, at once or not at all."""
+        content = {
+            "format": FORMAT,
+            "protocol": self.protocol,
+            "settings": self.settings,
+            "provenance": provenance,
+            "table": [[*state, values] for state, values in self.table.items()],
+        }
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, seed: int = 0) -> TabularQ:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: The file is not such a table; the message says what is wrong.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"{path} is not a table: format must be {FORMAT!r}")
+        try:
+            reward = content["settings"]["reward"]
+            agent = cls(seed, protocol=content["protocol"], reward=reward)
+            for first, second, values in content["table"]:
+                row = [float(value) for value in values]
+                if len(row) != len(agent.settings["lr_factors"]):
+                    raise ValueError(f"a row has {len(row)} actions")  # noqa: TRY301
+                if not all(map(math.isfinite, (first, second, *row))):
+                    raise ValueError("a number is not finite")  # noqa: TRY301
+                agent.table[first, second] = row
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole table: {error!r}") from error
+        return agent
+
+
+@dataclass
+class Args:
+    """Train the agent on real training runs and save its table."""
+
+    env: str = "markov"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: Literal["auto", "paper", "mini", "tiny"] = "auto"
+    """Size of the model and length of a run."""
+    episodes: int = 10
+    """Training runs to learn from, one after the other."""
+    seed: int = 0
+    """Seeds the runs and the exploration."""
+    protocol: Protocol = "improved"
+    """The paper's agent, or the one that measuring found to work."""
+    reward: Reward = "loss_reduction"
+    """What a decision is paid."""
+    epsilon_decay: bool = False
+    """Paper protocol: multiply epsilon by 0.99 at every exploring action."""
+    table: Path | None = None
+    """Continue from a saved table."""
+    out: Path | None = None
+    """Where to write the table; default results/tabular_q/ENV-PROTOCOL-SEED.json."""
+
+
+def main(args: Args) -> TabularQ:
+    """Train, print one line per episode, save the table."""
+    if args.episodes < 1:
+        raise SystemExit(f"--episodes must be at least 1, got {args.episodes}")
+    if args.table is None:
+        agent = TabularQ(
+            args.seed,
+            protocol=args.protocol,
+            reward=args.reward,
+            epsilon_decay=args.epsilon_decay,
+            episodes=args.episodes,
+        )
+    else:
+        agent = TabularQ.load(args.table, args.seed)
+    name = args.env if args.env in ENVS else Path(args.env).stem
+    out = args.out or Path(f"results/tabular_q/{name}-{agent.protocol}-{args.seed}.json")
+    env = make_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
+    returns = []
+    for episode in range(args.episodes):
+        trajectory = run_episode(env, agent, seed=args.seed + episode)
+        returns.append(episode_return(trajectory))
+        final = trajectory[-1]
+        print(
+            f"episode {episode + 1}/{args.episodes}  return {returns[-1]:.4f}  "
+            f"final val_loss {final['val_loss']:.4f}  best {final['best_val_loss']:.4f}"
+            f"  last lr {final['learning_rate']:.2e}  epsilon {agent.epsilon:.3f}"
+            f"  states {len(agent.table)}{'  diverged' if final['diverged'] else ''}",
+            flush=True,
+        )
+        # After every episode: an interrupted training loses one run at most.
+        agent.save(out, env=args.env, scale=args.scale, seed=args.seed, returns=returns)
+    print(f"table: {out}")
+    return agent
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

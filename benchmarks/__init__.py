@@ -1,0 +1,1 @@
+"""The evidence: comparisons and measurements, each one command."""

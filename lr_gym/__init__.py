@@ -1,0 +1,32 @@
+"""lr-gym: a Gymnasium environment in which an episode is a training run.
+
+Importing it registers ``LRTuning-{markov,shakespeare,enwik8,text8}-v0``, one per
+built-in corpus, and ``LRTuningEnv-v0``, everything by keyword.
+"""
+
+from __future__ import annotations
+
+import gymnasium as _gym
+
+from lr_gym.config import TrainingConfig as TrainingConfig
+from lr_gym.config import preset as preset
+from lr_gym.corpora import CORPUS_NAMES as CORPUS_NAMES
+from lr_gym.corpora import Corpus as Corpus
+from lr_gym.corpora import load_corpus as load_corpus
+from lr_gym.env import LRTuningEnv as LRTuningEnv
+from lr_gym.mdp import PAPER_FACTORS as PAPER_FACTORS
+from lr_gym.mdp import MDPConfig as MDPConfig
+from lr_gym.schedules import SCHEDULES as SCHEDULES
+from lr_gym.schedules import schedule_factor as schedule_factor
+from lr_gym.trainer import Trainer as Trainer
+from lr_gym.training import PopulationTrainer as PopulationTrainer
+
+__version__ = "0.1.0"
+
+for _corpus in CORPUS_NAMES:
+    _gym.register(
+        id=f"LRTuning-{_corpus}-v0",
+        entry_point="lr_gym.env:LRTuningEnv",
+        kwargs={"corpus": _corpus},
+    )
+_gym.register(id="LRTuningEnv-v0", entry_point="lr_gym.env:LRTuningEnv")

@@ -1,0 +1,56 @@
+"""Which device and number format a run computes with, and how large it is."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from lr_gym.config import SCALES, check_choice
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device that `device` names; ``auto`` prefers CUDA.
+
+    Raises:
+        ValueError: The device is unknown to torch, or absent on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device must be 'auto' or a torch device of this machine, got {device!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Return ``float32`` or ``bfloat16``: for ``auto``, what the hardware is built for."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:
+    """Return the preset's name: for ``auto``, ``paper`` on CUDA and ``mini`` elsewhere.
+
+    Warns when it chose, since results of different scales do not compare.
+    """
+    check_choice("scale", scale, ("auto", *SCALES))
+    if scale != "auto":
+        return scale
+    chosen = "paper" if resolve_device(device).type == "cuda" else "mini"
+    warnings.warn(
+        f"scale='auto' chose {chosen!r} for this machine; pass scale='paper', 'mini' or "
+        "'tiny' to choose yourself (results of different scales do not compare)",
+        stacklevel=stacklevel + 1,
+    )
+    return chosen

@@ -1,0 +1,262 @@
+"""Episodes over a trainer: what both faces, single and vector, do at a decision.
+
+Follow `learning_rate` here: action -> the agent's rate -> the base schedule, per
+iteration -> the trainer, whose optimizer uses exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym import mdp
+from lr_gym.config import (
+    TrainingConfig,
+    check_keywords,
+    check_real,
+    field_names,
+    preset,
+)
+from lr_gym.corpora import load_corpus
+from lr_gym.devices import resolve_scale
+from lr_gym.mdp import EpisodeState, MDPConfig
+from lr_gym.schedules import schedule_factor
+from lr_gym.trainer import FloatArray, Trainer
+from lr_gym.training import PopulationTrainer
+
+INFO_KEYS = (
+    "iteration",
+    "tokens",
+    "train_loss",
+    "val_loss",
+    "best_val_loss",
+    "learning_rate",
+    "optimizer_lr",
+    "progress",
+    "diverged",
+    "seed",
+)
+
+
+class Episodes:
+    """E episodes over one population; members start and end on their own."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        training: TrainingConfig,
+        config: MDPConfig,
+        entropy_rate: float | None = None,
+    ) -> None:
+        """Join a trainer to a decision process; every episode still has to be reset.
+
+        Args:
+            trainer: The population.
+            training: Budget, interval, warm-up and initial learning rate.
+            config: The decision process.
+            entropy_rate: The corpus' known floor of the loss, nats per character.
+
+        Raises:
+            ValueError: The initial learning rate is outside [`min_lr`, `max_lr`].
+        """
+        self.trainer = trainer
+        self.training = training
+        self.config = config
+        self.points = mdp.decision_points(
+            config, training.max_iters, training.eval_interval
+        )
+        self.check_learning_rate(training.learning_rate)
+        floor = entropy_rate if config.loss_floor is None else config.loss_floor
+        self.loss_floor = 0.0 if floor is None else floor
+        self.state = EpisodeState.empty(trainer.size)
+        self.seeds = np.zeros(trainer.size, dtype=np.int64)
+        self.optimizer_lr: FloatArray = np.zeros(trainer.size)
+        self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
+
+    @property
+    def decisions(self) -> int:
+        """Decisions in an episode that does not diverge."""
+        return len(self.points)
+
+    def check_learning_rate(self, value: object) -> None:
+        """Raise unless `value` is an initial rate that the agent could reach."""
+        low, high = self.config.min_lr, self.config.max_lr
+        check_real("learning_rate", value, 0.0, low_open=True)
+        if not low <= float(value) <= high:  # type: ignore[arg-type]  # just checked
+            raise ValueError(
+                f"learning_rate must be in [min_lr, max_lr] = [{low:g}, {high:g}], got "
+                f"{value!r}; pass a wider min_lr or max_lr as well"
+            )
+
+    def reset(
+        self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
+    ) -> None:
+        """Start new episodes of `members`, one seed and initial rate each."""
+        rows = list(members)
+        self.trainer.reset(rows, seeds)
+        loss = self.trainer.evaluate()[rows]
+        state = self.state
+        for name in ("decision", "iteration", "grad_norm", "update_ratio"):
+            getattr(state, name)[rows] = 0
+        for name in ("initial_loss", "val_loss", "previous_loss"):
+            getattr(state, name)[rows] = loss
+        for name in ("best_val_loss", "train_loss"):
+            getattr(state, name)[rows] = loss
+        state.learning_rate[rows] = learning_rates
+        state.episode_return[rows] = 0.0
+        state.diverged[rows] = False
+        state.terminated[rows] = False
+        self.seeds[rows] = seeds
+        self.optimizer_lr[rows] = 0.0
+        if self.config.allow_undo:
+            for member in rows:
+                self._before_chunk[member] = self.trainer.snapshot([member])
+
+    def step(
+        self,
+        actions: NDArray[Any],
+        members: Sequence[int] | None = None,
+        on_iteration: Callable[[], object] | None = None,
+    ) -> FloatArray:
+        """Take one decision for each of `members`, train, evaluate; return rewards.
+
+        Args:
+            actions: (E,) valid actions; those of other members are ignored.
+            members: Who decides, none of them terminated; `None` is everybody.
+            on_iteration: Called after every update.
+
+        Returns:
+            Rewards, (E,); 0 for members that did not decide.
+        """
+        state, config = self.state, self.config
+        size = self.trainer.size
+        rows = np.arange(size) if members is None else np.asarray(members)
+        acting = np.isin(np.arange(size), rows)
+
+        rates = mdp.next_learning_rate(config, state.learning_rate, actions)
+        state.learning_rate = np.where(acting, rates, state.learning_rate)
+        if config.allow_undo:
+            self._undo_and_keep(rows, actions)
+
+        chunk = np.where(acting, self.points[state.decision % self.decisions], 0)
+        counts = np.where(acting, chunk - state.iteration, 0)
+        train_loss = self.trainer.train(counts, self._plan(counts), on_iteration)
+        val_loss = self.trainer.evaluate()
+
+        state.iteration += counts
+        state.decision += acting
+        return self._settle(acting, train_loss, val_loss)
+
+    def observe(self) -> NDArray[np.float32]:
+        """Return the observations, (E, features) float32."""
+        return mdp.observe(
+            self.state, self.config, self.training.max_iters, self.loss_floor
+        )
+
+    def info(self) -> dict[str, NDArray[Any]]:
+        """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
+        state = self.state
+        known = {
+            "tokens": self.trainer.telemetry()["tokens"].astype(np.int64),
+            "optimizer_lr": self.optimizer_lr,
+            "progress": state.iteration / self.training.max_iters,
+            "seed": self.seeds,
+        }
+        return {
+            key: known[key] if key in known else getattr(state, key).copy()
+            for key in INFO_KEYS
+        }
+
+    def _undo_and_keep(self, rows: NDArray[np.int64], actions: NDArray[Any]) -> None:
+        """Put back those that undo; then remember everybody for the next undo."""
+        for member in rows:
+            if actions[member] == self.config.undo_action:
+                self.trainer.restore(
+                    [member], self._before_chunk[member], rewind=False
+                )
+            self._before_chunk[member] = self.trainer.snapshot([member])
+
+    def _plan(self, counts: NDArray[np.int64]) -> FloatArray:
+        """Return the learning rate of every update in the coming chunk, (E, n)."""
+        steps = np.arange(max(1, counts.max()))
+        factors = schedule_factor(
+            self.config.base_schedule,
+            self.state.iteration[:, None] + steps,
+            self.training.max_iters,
+            self.training.warmup_iters,
+        )
+        plan = self.state.learning_rate[:, None] * factors
+        last = plan[np.arange(len(plan)), np.maximum(counts - 1, 0)]
+        self.optimizer_lr = np.where(counts > 0, last, self.optimizer_lr)
+        return plan
+
+    def _settle(
+        self, acting: NDArray[np.bool_], train_loss: FloatArray, val_loss: FloatArray
+    ) -> FloatArray:
+        """Book the outcome of a chunk into the state; return the rewards, (E,)."""
+        state, config = self.state, self.config
+        ceiling = mdp.divergence_loss(state, config)
+        with np.errstate(invalid="ignore"):
+            exploded = ~(np.isfinite(val_loss) & (val_loss <= ceiling))
+        diverged = acting & (exploded | self.trainer.diverged())
+        survived = acting & ~diverged
+        ended = acting & (diverged | (state.decision == self.decisions))
+
+        # A diverged loss is reported as the ceiling: finite, and above any survivor's.
+        val_loss = np.where(diverged, ceiling, val_loss)
+        train_loss = np.where(np.isfinite(train_loss), train_loss, ceiling)
+        telemetry = self.trainer.telemetry()
+        state.previous_loss = np.where(acting, state.val_loss, state.previous_loss)
+        state.val_loss = np.where(acting, val_loss, state.val_loss)
+        state.train_loss = np.where(
+            acting, np.minimum(train_loss, ceiling), state.train_loss
+        )
+        for name in ("grad_norm", "update_ratio"):
+            finite = np.nan_to_num(telemetry[name], nan=mdp.LOSS_BOUND)
+            setattr(state, name, np.where(acting, finite, getattr(state, name)))
+
+        rewards = np.where(
+            diverged,
+            mdp.divergence_reward(state, config, self.decisions),
+            mdp.survivor_reward(state, config, ended),
+        )
+        rewards = np.where(acting, rewards, 0.0)
+        state.episode_return += rewards
+        state.best_val_loss = np.where(
+            survived, np.minimum(state.best_val_loss, val_loss), state.best_val_loss
+        )
+        state.diverged = np.where(acting, diverged, state.diverged)
+        state.terminated = np.where(acting, ended, state.terminated)
+        return rewards
+
+
+def build_episodes(
+    size: int, *, scale: str, corpus: str, stacklevel: int = 2, **settings: Any
+) -> Episodes:
+    """Return `size` episodes of real training, from the keywords of `gym.make`.
+
+    Args:
+        size: E, the number of members.
+        scale: ``auto`` or a preset.
+        corpus: A built-in corpus or a text file's path.
+        stacklevel: Whom warnings point at.
+        **settings: Fields of `TrainingConfig` and `MDPConfig`.
+
+    Raises:
+        TypeError: A keyword is unknown, or a value has the wrong type.
+        ValueError: A value is out of range.
+        FileNotFoundError: The corpus is absent and cannot be downloaded.
+    """
+    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
+    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
+    scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
+    training = preset(
+        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
+    )
+    config = MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
+    text = load_corpus(corpus, test_fraction=training.test_fraction)
+    trainer = PopulationTrainer(training, text, size)
+    return Episodes(trainer, training, config, text.entropy_rate)

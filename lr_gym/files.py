@@ -1,0 +1,30 @@
+"""Writing a file so that readers see all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to a temporary name beside `path`, then rename it.
+
+    Args:
+        path: The file; missing folders are made, an existing file is replaced.
+        text: Its content, stored as UTF-8.
+
+    Raises:
+        OSError: The folder cannot be made or written; `path` is then as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""Language models: plain `torch.nn.Module`s, one file each."""

@@ -1,0 +1,270 @@
+"""The paper's model: a small pre-norm GPT over characters, as one readable file.
+
+A plain `nn.Module` that knows nothing of populations: `training.py` runs it with many
+members' weights at once. Shapes: B batch, T time, C width (`n_embd`), H heads, D head
+size (C / H), V vocabulary.
+
+References: Vaswani et al. 2017; Radford et al. 2019 (GPT-2: pre-norm, scaled residual
+initialization); Press and Wolf 2017 (head tied to the token embedding).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+from lr_gym.random_streams import fold, keep_mask
+
+INIT_STD = 0.02  # GPT-2
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is a function of a key, so that every run owns its masks."""
+
+    def __init__(self, probability: float, site: int) -> None:
+        """Drop with `probability`; `site` tells this layer's masks from the others'."""
+        super().__init__()
+        self.probability = probability
+        self.site = site
+
+    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """Apply the mask of `key`; without a key (evaluation), return `x` itself."""
+        if key is None or self.probability == 0.0:
+            return x
+        keep = keep_mask(fold(key, self.site), x.shape, self.probability)
+        return x * keep / (1.0 - self.probability)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which a position sees itself and the past."""
+
+    def __init__(
+        self, n_embd: int, n_head: int, dropout: float, site: int, bias: bool
+    ) -> None:
+        """Three projections in one matrix, and the output projection."""
+        super().__init__()
+        self.n_head = n_head
+        self.qkv = nn.Linear(n_embd, 3 * n_embd, bias=bias)
+        self.proj = nn.Linear(n_embd, n_embd, bias=bias)
+        self.attention_dropout = Dropout(dropout, site)
+        self.residual_dropout = Dropout(dropout, site + 1)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        key: Tensor | None,
+        cache: tuple[Tensor, Tensor] | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Attend; with a `cache`, keys and values before `start` are taken from it."""
+        B, T, C = x.shape  # noqa: N806 - shape letters
+        q, k, v = (
+            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+            for part in self.qkv(x).split(C, dim=2)
+        )  # each (B, H, T, D)
+        if cache is not None:
+            cache[0][:, :, start : start + T] = k
+            cache[1][:, :, start : start + T] = v
+            k, v = (kept[:, :, : start + T] for kept in cache)
+
+        # Plain matrix products: they vmap on every device, and dropout is ours.
+        scores = q @ k.transpose(-2, -1) / math.sqrt(C // self.n_head)  # (B, H, T, S)
+        weights = F.softmax(scores + mask, dim=-1, dtype=torch.float32).to(v.dtype)
+        y = self.attention_dropout(weights, key) @ v  # (B, H, T, D)
+
+        y = y.transpose(1, 2).reshape(B, T, C)
+        return self.residual_dropout(self.proj(y), key)
+
+
+class MLP(nn.Module):
+    """The position-wise network: four times as wide inside, GELU."""
+
+    def __init__(self, n_embd: int, dropout: float, site: int, bias: bool) -> None:
+        """Up, activation, down."""
+        super().__init__()
+        self.up = nn.Linear(n_embd, 4 * n_embd, bias=bias)
+        self.proj = nn.Linear(4 * n_embd, n_embd, bias=bias)
+        self.dropout = Dropout(dropout, site)
+
+    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        return self.dropout(self.proj(F.gelu(self.up(x))), key)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each normalized before and added to the residual stream."""
+
+    def __init__(
+        self, n_embd: int, n_head: int, dropout: float, site: int, bias: bool
+    ) -> None:
+        """Build one block; its dropout layers take the sites from `site` on."""
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(n_embd, bias=bias)
+        self.attention = CausalSelfAttention(n_embd, n_head, dropout, site, bias)
+        self.norm_2 = nn.LayerNorm(n_embd, bias=bias)
+        self.mlp = MLP(n_embd, dropout, site + 2, bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        key: Tensor | None,
+        cache: tuple[Tensor, Tensor] | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        x = x + self.attention(self.norm_1(x), mask, key, cache, start)
+        return x + self.mlp(self.norm_2(x), key)
+
+
+class GPT(nn.Module):
+    """A GPT over `vocab_size` characters and contexts of up to `block_size`."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        block_size: int,
+        n_layer: int,
+        n_head: int,
+        n_embd: int,
+        dropout: float = 0.0,
+        bias: bool = False,
+    ) -> None:
+        """Build the layers; `initial_parameters` draws the weights a run starts from."""
+        super().__init__()
+        self.block_size = block_size
+        self.token_embedding = nn.Embedding(vocab_size, n_embd)
+        self.position_embedding = nn.Embedding(block_size, n_embd)
+        self.embedding_dropout = Dropout(dropout, 0)
+        self.blocks = nn.ModuleList(
+            Block(n_embd, n_head, dropout, site=1 + 3 * layer, bias=bias)
+            for layer in range(n_layer)
+        )
+        self.norm = nn.LayerNorm(n_embd, bias=bias)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        dropout_key: Tensor | None = None,
+        caches: list[tuple[Tensor, Tensor]] | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Return the logits of the next character at every position.
+
+        Args:
+            tokens: Token ids, int64, (B, T), start + T <= `block_size`.
+            dropout_key: Scalar int64 that determines every dropout mask; `None`
+                evaluates without dropout.
+            caches: Per layer, keys and values (B, H, block_size, D) of the positions
+                before `start`; filled in place.
+            start: Position of the first token.
+
+        Returns:
+            Logits, (B, T, V).
+        """
+        T = tokens.shape[1]  # noqa: N806 - shape letter
+        positions = torch.arange(start, start + T, device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        x = self.embedding_dropout(x, dropout_key)
+        future = torch.full((T, start + T), -math.inf, dtype=x.dtype, device=x.device)
+        mask = future.triu(start + 1)  # (T, start + T), added to the scores
+        for layer, block in enumerate(self.blocks):
+            cache = None if caches is None else caches[layer]
+            x = block(x, mask, dropout_key, cache, start)
+        return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Continue `tokens` one character at a time, keeping keys and values cached.
+
+        Positions are absolute, so a full context cannot slide: it is cut to its last
+        half and read again, once per `block_size` / 2 characters.
+
+        Args:
+            tokens: The prompt, int64, (B, T) with T >= 1.
+            max_new_tokens: Characters to add, at least 0.
+            temperature: Divides the logits, above 0.
+            top_k: Sample among the `top_k` likeliest characters only.
+            generator: The random stream; `None` is torch's global one.
+
+        Returns:
+            int64, (B, T + `max_new_tokens`).
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise ValueError(f"tokens must be (B, T >= 1), got {tuple(tokens.shape)}")
+        if max_new_tokens < 0:
+            raise ValueError(f"max_new_tokens must be >= 0, got {max_new_tokens}")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        caches = self._empty_caches(tokens.shape[0])
+        pending = tokens[:, -self.block_size :]  # not yet in the caches
+        start = 0
+        for _ in range(max_new_tokens):
+            if start + pending.shape[1] > self.block_size:
+                pending = tokens[:, -max(1, self.block_size // 2) :]
+                start = 0
+            logits = self(pending, None, caches, start)[:, -1].float() / temperature
+            start += pending.shape[1]
+            if top_k is not None and top_k < logits.shape[1]:
+                least = logits.topk(top_k).values[:, -1:]
+                logits = logits.masked_fill(logits < least, -math.inf)
+            pending = torch.multinomial(
+                F.softmax(logits, dim=-1), 1, generator=generator
+            )
+            tokens = torch.cat((tokens, pending), dim=1)
+        return tokens
+
+    def _empty_caches(self, batch: int) -> list[tuple[Tensor, Tensor]]:
+        weight = self.token_embedding.weight
+        caches = []
+        for block in self.blocks:
+            heads = block.attention.n_head
+            shape = (batch, heads, self.block_size, weight.shape[1] // heads)
+            caches.append((weight.new_empty(shape), weight.new_empty(shape)))
+        return caches
+
+
+def initial_parameters(
+    model: nn.Module, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Draw the weights a run starts from, as GPT-2 does.
+
+    Matrices are normal with standard deviation 0.02, those that write to the residual
+    stream (``*.proj.weight``) scaled by 1 / sqrt(their number); norms are 1, biases 0.
+
+    Args:
+        model: Gives names and shapes only; may live on the meta device.
+        generator: A CPU generator; the global one is not touched.
+
+    Returns:
+        Name to float32 CPU tensor, in the order of ``model.named_parameters()``.
+    """
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    residual = sum(name.endswith("proj.weight") for name in shapes)
+    drawn = {}
+    for name, shape in shapes.items():
+        if len(shape) >= 2:
+            scaled = name.endswith("proj.weight")
+            std = INIT_STD / math.sqrt(residual) if scaled else INIT_STD
+            drawn[name] = torch.empty(shape).normal_(0.0, std, generator=generator)
+        else:
+            drawn[name] = torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
+    return drawn

@@ -1,0 +1,96 @@
+"""AdamW over a population: every member has its own learning rate and clipping.
+
+The weights of E members are the rows of one (E, P) matrix, so that an update is a few
+tensor operations whatever the number of members or layers. Held equal to
+`torch.optim.AdamW` by the tests. Reference: Loshchilov and Hutter 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPS = 1e-8  # torch's default, added outside the square root
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Decoupled weight decay Adam with gradient clipping; holds no tensors itself.
+
+    The state of a population is a dictionary of tensors whose first axis is E:
+
+    ==================  ========  =====================================================
+    ``parameters``      (E, P)    float32 master weights
+    ``exp_avg``         (E, P)    first moment
+    ``exp_avg_sq``      (E, P)    second moment
+    ``updates``         (E,)      int64, updates so far: Adam's bias correction
+    ``learning_rate``   (E,)      float64, the rate that the next update uses
+    ==================  ========  =====================================================
+
+    Attributes:
+        decayed: Weight decay acts on the first `decayed` of the P weights (matrices).
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        weight_decay: Decoupled weight decay.
+        grad_clip: Largest gradient norm of a member; 0 does not clip.
+    """
+
+    decayed: int
+    beta1: float
+    beta2: float
+    weight_decay: float
+    grad_clip: float
+
+    def step(
+        self, state: dict[str, Tensor], gradients: Tensor, healthy: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Update the healthy members in place, each at its own learning rate.
+
+        Args:
+            state: See the class; changed in place.
+            gradients: (E, P) float32; may hold non-finite numbers.
+            healthy: (E,) bool. Other members' weights stay bit for bit as they are.
+
+        Returns:
+            The gradient norms before clipping, (E,), and `healthy` without the members
+            whose gradient is not finite: they were not updated either.
+        """
+        norms = gradients.norm(dim=1)  # (E,)
+        healthy = healthy & norms.isfinite()
+        if self.grad_clip > 0:
+            scale = (self.grad_clip / (norms + 1e-6)).clamp(max=1.0)
+            gradients = gradients * scale[:, None]
+        gradients = gradients.where(healthy[:, None], 0.0)
+        rate = state["learning_rate"].where(healthy, 0.0)  # (E,)
+        updates = state["updates"].add_(healthy)
+
+        parameters, mean, square = (
+            state[name] for name in ("parameters", "exp_avg", "exp_avg_sq")
+        )
+        decay = (1.0 - rate * self.weight_decay).to(parameters.dtype)
+        parameters[:, : self.decayed].mul_(decay[:, None])
+        mean.lerp_(gradients, 1.0 - self.beta1)
+        square.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+
+        count = updates.clamp(min=1).to(rate.dtype)
+        rate = rate / (1.0 - self.beta1**count)
+        root = (1.0 - self.beta2**count).sqrt()
+        denominator = square.sqrt().div_(root.to(square.dtype)[:, None]).add_(EPS)
+        step = (mean / denominator).mul_(rate.to(mean.dtype)[:, None])
+        parameters.sub_(step)
+        return norms, healthy
+
+
+def initial_state(parameters: Tensor) -> dict[str, Tensor]:
+    """Return the optimizer state of fresh members with (E, P) `parameters`."""
+    members = parameters.shape[0]
+    device = parameters.device
+    return {
+        "parameters": parameters,
+        "exp_avg": torch.zeros_like(parameters),
+        "exp_avg_sq": torch.zeros_like(parameters),
+        "updates": torch.zeros(members, dtype=torch.int64, device=device),
+        "learning_rate": torch.zeros(members, dtype=torch.float64, device=device),
+    }

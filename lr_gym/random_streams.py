@@ -1,0 +1,57 @@
+"""Random numbers as pure functions of (key, counter), on any device.
+
+Batches and dropout masks are drawn this way: a member's stream depends on its own seed
+and position alone, never on the population's size, the device, or who drew before; a
+snapshot of a stream is one integer; and nothing touches torch's global generators.
+The mixing function is the 32-bit finalizer "lowbias32" (Wellons 2018, "Prospecting for
+Hash Functions"), computed in int64, where the products wrap around harmlessly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: spreads consecutive counters
+
+
+def mix(value: Tensor) -> Tensor:
+    """Hash int64 values to 32 uniform bits, elementwise, in [0, 2**32)."""
+    value = value & _MASK
+    value = ((value ^ (value >> 16)) * 0x7FEB352D) & _MASK
+    value = ((value ^ (value >> 15)) * 0x846CA68B) & _MASK
+    return value ^ (value >> 16)
+
+
+def fold(key: Tensor, counter: Tensor | int) -> Tensor:
+    """Derive from int64 `key` the key of its sub-stream number `counter`."""
+    return mix(mix(key + _GOLDEN) ^ (counter * _GOLDEN))
+
+
+def random_integers(key: Tensor, count: int, bound: int) -> Tensor:
+    """Draw `count` integers in [0, `bound`) for every key.
+
+    Args:
+        key: Keys, int64, any shape.
+        count: Draws per key.
+        bound: Exclusive upper bound, below 2**31.
+
+    Returns:
+        int64 of shape (*key.shape, count).
+    """
+    counter = torch.arange(count, device=key.device)
+    bits = fold(key.unsqueeze(-1), counter)
+    return (bits * bound) >> 32  # Lemire's multiply-and-shift (no division)
+
+
+def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor:
+    """Return a boolean mask of `shape`, True with probability 1 - `drop_probability`."""
+    counter = torch.arange(shape.numel(), device=key.device).view(shape)
+    return fold(key, counter) >= int(drop_probability * 2**32)
+
+
+def stream_seeds(seed: int, count: int) -> list[int]:
+    """Split one member's `seed` into `count` independent 32-bit seeds."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]

@@ -1,0 +1,96 @@
+"""Learning-rate schedules as pure functions of progress: the factor on the peak rate.
+
+The agent's learning rate is the peak; a schedule multiplies it, per iteration. With the
+agent that always keeps its rate, every baseline schedule is the environment itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lr_gym.config import check_choice
+
+FloatArray = NDArray[np.float64]
+
+COSINE_FLOOR = 0.1  # the paper's code decays to a tenth of the peak
+COOLDOWN = 0.2  # share of the run, Haegele et al. 2024 (arXiv 2405.18392)
+ONE_CYCLE_RISE = 0.3  # torch's OneCycleLR: pct_start
+ONE_CYCLE_START = 1 / 25  # torch's OneCycleLR: div_factor
+
+
+def _cosine(progress: FloatArray) -> FloatArray:
+    return 0.5 * (1.0 + np.cos(np.pi * progress))
+
+
+def _cooldown(progress: FloatArray) -> FloatArray:
+    """How far into the final cooldown, 0 before it, 1 at the end."""
+    return np.clip((progress - (1.0 - COOLDOWN)) / COOLDOWN, 0.0, 1.0)
+
+
+def _one_cycle(progress: FloatArray) -> FloatArray:
+    rising = np.clip(progress / ONE_CYCLE_RISE, 0.0, 1.0)
+    falling = np.clip((progress - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE), 0.0, 1.0)
+    up = ONE_CYCLE_START + (1 - ONE_CYCLE_START) * (1.0 - _cosine(rising))
+    return np.where(progress < ONE_CYCLE_RISE, up, _cosine(falling))
+
+
+# Each maps progress after warm-up, in [0, 1], to a factor in [0, 1].
+_SHAPES: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "constant": np.ones_like,
+    "step": lambda progress: 0.1 ** np.floor(progress * 3.0).clip(max=2.0),
+    "cosine": lambda progress: COSINE_FLOOR + (1 - COSINE_FLOOR) * _cosine(progress),
+    "cosine_to_zero": _cosine,
+    "linear": lambda progress: 1.0 - progress,
+    "wsd": lambda progress: 1.0 - np.sqrt(_cooldown(progress)),
+    "wsd_linear": lambda progress: 1.0 - _cooldown(progress),
+    "one_cycle": _one_cycle,
+}
+SCHEDULES = (*_SHAPES, "inverse_sqrt")
+
+
+def schedule_factor(
+    schedule: str, iteration: ArrayLike, max_iters: int, warmup_iters: int
+) -> FloatArray:
+    """Return the factor on the peak learning rate at `iteration`.
+
+    Linear warm-up, (i + 1) / (warmup_iters + 1), then the schedule over what is left:
+
+    ==================  ==============================================================
+    ``constant``        1
+    ``step``            1, then 0.1, then 0.01, a third of the run each
+    ``cosine``          half a cosine from 1 to 0.1 (the paper's baseline)
+    ``cosine_to_zero``  half a cosine from 1 to 0
+    ``linear``          straight to 0 (Defazio et al. 2023, arXiv 2310.07831)
+    ``wsd``             1, then 1 - sqrt(x) over the last 20 % (Haegele et al. 2024)
+    ``wsd_linear``      1, then straight to 0 over the last 20 %
+    ``one_cycle``       cosine from 1/25 up to 1 at 30 %, then down to 0 (Smith 2018)
+    ``inverse_sqrt``    sqrt(w / (w + i)), i updates after w = max(1, warmup_iters)
+    ==================  ==============================================================
+
+    Args:
+        schedule: One of `SCHEDULES`.
+        iteration: Update number from 0, any shape.
+        max_iters: Updates in the whole run.
+        warmup_iters: Updates of warm-up, at most `max_iters`.
+
+    Returns:
+        Factors in [0, 1], of the shape of `iteration`.
+
+    Raises:
+        ValueError: `schedule` is unknown.
+
+    >>> schedule_factor("linear", [0, 50, 100], max_iters=100, warmup_iters=0).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    check_choice("base_schedule", schedule, SCHEDULES)
+    iteration = np.asarray(iteration, dtype=np.float64)
+    warmup = np.minimum(1.0, (iteration + 1.0) / (warmup_iters + 1.0))
+    after = np.maximum(iteration - warmup_iters, 0.0)
+    if schedule == "inverse_sqrt":
+        scale = max(1, warmup_iters)
+        return warmup * np.sqrt(scale / (scale + after))
+    progress = np.clip(after / max(1, max_iters - warmup_iters), 0.0, 1.0)
+    return warmup * _SHAPES[schedule](progress)

@@ -1,0 +1,1 @@
+"""Tests: behaviour a user relies on, from outside."""

@@ -1,0 +1,42 @@
+"""The smallest settings that still train, for tests of laws and interfaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+import lr_gym
+from lr_gym import PopulationTrainer, TrainingConfig, preset
+
+SMALL: dict[str, Any] = {
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 16,
+    "block_size": 16,
+    "batch_size": 4,
+    "max_iters": 8,
+    "eval_interval": 2,
+    "warmup_iters": 0,
+    "eval_tokens": 256,
+    "learning_rate": 1e-3,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+def small_config(corpus: str = "markov", **overrides: Any) -> TrainingConfig:
+    """Return a one-layer configuration."""
+    return preset("tiny", corpus, **(SMALL | overrides))
+
+
+def small_trainer(size: int = 1, **overrides: Any) -> PopulationTrainer:
+    """Return a trainer over the embedded corpus, not yet reset."""
+    config = small_config(**overrides)
+    return PopulationTrainer(config, lr_gym.load_corpus("markov"), size)
+
+
+def small_env(**overrides: Any) -> gym.Env[Any, Any]:
+    """Return a wrapped environment over the embedded corpus."""
+    env_id = overrides.pop("id", "LRTuning-markov-v0")
+    return gym.make(env_id, **({"scale": "tiny"} | SMALL | overrides))
