@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
-import lr_gym  # noqa: F401 - registers the environments
+from lr_gym.env import Action as Action
+from lr_gym.env import LRTuningEnv
+from lr_gym.env import Observation as Observation
 
-Observation = NDArray[np.float32]
+LREnv: TypeAlias = gym.Env[Observation, Action]
 ENVS = ("markov", "shakespeare", "enwik8", "text8")
 
 
@@ -25,7 +26,7 @@ class Transition:
     """One decision and what came of it."""
 
     observation: Observation
-    action: Any
+    action: Action
     reward: float
     next_observation: Observation
     terminated: bool
@@ -43,17 +44,17 @@ class Agent:
     settings: Mapping[str, Any] = {}
     training_episodes: int = 0
 
-    def train(self, env: gym.Env[Observation, Any], episodes: int) -> None:
-        """Learn from `episodes` whole runs before being judged; here nothing is learned.
+    def train(self, env: LREnv, episodes: int) -> None:
+        """Learn from `episodes` whole runs before being judged; here, do nothing.
 
         Agents that do learn set `training_episodes` to what they spent.
         """
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Prepare for an episode of `env`; called after its reset."""
-        self.keep_action: int = env.unwrapped.keep_action  # type: ignore[attr-defined]
+        self.keep_action = unwrap(env).keep_action
 
-    def act(self, observation: Observation) -> Any:
+    def act(self, observation: Observation) -> Action:
         """Choose an action for `observation`."""
         return self.keep_action
 
@@ -61,15 +62,26 @@ class Agent:
         """Take in what the last action brought; called after every step."""
 
 
-def make_env(env: str, **settings: Any) -> gym.Env[Observation, Any]:
+def make_env(env: str, **settings: Any) -> LREnv:
     """Make the environment of the corpus `env`, or of a text file's path."""
     if env in ENVS:
         return gym.make(f"LRTuning-{env}-v0", **settings)
     return gym.make("LRTuningEnv-v0", corpus=env, **settings)
 
 
+def unwrap(env: LREnv) -> LRTuningEnv:
+    """Return the learning-rate environment under its wrappers.
+
+    Raises:
+        TypeError: It is another environment.
+    """
+    if not isinstance(env.unwrapped, LRTuningEnv):
+        raise TypeError(f"the agents need an LRTuningEnv, got {env.unwrapped}")
+    return env.unwrapped
+
+
 def run_episode(
-    env: gym.Env[Observation, Any],
+    env: LREnv,
     agent: Agent,
     *,
     seed: int | None = None,
@@ -115,5 +127,3 @@ def run_episode(
 def episode_return(trajectory: list[dict[str, Any]]) -> float:
     """Return the undiscounted sum of rewards of a trajectory."""
     return float(sum(step["reward"] for step in trajectory[1:]))
-
-

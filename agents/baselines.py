@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.agent import Agent, Observation, episode_return, make_env, run_episode
+from agents.agent import (
+    Agent,
+    LREnv,
+    Observation,
+    episode_return,
+    make_env,
+    run_episode,
+    unwrap,
+)
 from lr_gym.schedules import SCHEDULES
 
 
@@ -33,7 +41,7 @@ class RandomAgent(Agent):
         """Draw from the stream of `seed`."""
         self._random = np.random.default_rng(seed)
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Note how many actions there are."""
         self._actions = _factors(env).size
 
@@ -51,12 +59,14 @@ class ReduceOnPlateau(Agent):
 
     settings = {"features": ("val_loss", "learning_rate")}  # noqa: RUF012 - read only
 
-    def __init__(self, seed: int = 0, patience: int = 1, threshold: float = 1e-4) -> None:
+    def __init__(
+        self, seed: int = 0, patience: int = 1, threshold: float = 1e-4
+    ) -> None:
         """Set the rule; `seed` changes nothing."""
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Forget the last run."""
         super().begin(env)
         self._down = int(_factors(env).argmin())
@@ -89,7 +99,7 @@ class GreedyLR(Agent):
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Forget the last run."""
         super().begin(env)
         factors = _factors(env)
@@ -105,9 +115,9 @@ class GreedyLR(Agent):
         return self._up if loss < last else self._down
 
 
-def _factors(env: gym.Env[Observation, Any]) -> Any:
+def _factors(env: LREnv) -> NDArray[np.float64]:
     """Return the factor of every action that changes the learning rate."""
-    return np.array(env.unwrapped.episodes.config.lr_factors)  # type: ignore[attr-defined]
+    return np.array(unwrap(env).episodes.config.lr_factors)
 
 
 def _schedule(name: str) -> Callable[[int], Agent]:

@@ -6,7 +6,7 @@ Settings are for episodes of about 20 decisions that each cost a training run: u
 come after one or two episodes (the libraries' defaults wait for 2,048 steps, a hundred
 trainings), nothing is discounted (a discounted agent decays too early), the observation
 is (log excess loss, log learning rate, progress) and the reward is the log-loss
-reduction. Real training is slow: with tens of episodes expect little better than chance.
+reduction. Real training is slow: of tens of episodes expect little more than chance.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 import gymnasium as gym
 
 from agents.agent import (
     ENVS,
+    Action,
     Agent,
+    LREnv,
     Observation,
     episode_return,
     make_env,
     run_episode,
+    unwrap,
 )
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
@@ -78,13 +81,15 @@ class DeepAgent(Agent):
             ValueError: `algo` is unknown.
         """
         if algo not in ALGORITHMS:
-            raise ValueError(f"algo must be one of {', '.join(ALGORITHMS)}; got {algo!r}")
+            raise ValueError(
+                f"algo must be one of {', '.join(ALGORITHMS)}; got {algo!r}"
+            )
         self.algo = algo
         self.seed = seed
         self.model_settings = model_settings
         self.model: Any = None
 
-    def train(self, env: gym.Env[Observation, Any], episodes: int) -> None:
+    def train(self, env: LREnv, episodes: int) -> None:
         """Learn from `episodes` whole runs of `env`, made with the agent's settings.
 
         Args:
@@ -101,7 +106,7 @@ class DeepAgent(Agent):
             raise ImportError(
                 f"--algo {self.algo} needs {library}: pip install 'lr-gym[agents]'"
             ) from error
-        decisions = env.unwrapped.episodes.decisions  # type: ignore[attr-defined]
+        decisions = unwrap(env).episodes.decisions
         scaled = gym.wrappers.TransformReward(env, _scale_reward)
         self.model = algorithm(
             policy,
@@ -114,7 +119,7 @@ class DeepAgent(Agent):
         self.model.learn(total_timesteps=episodes * decisions)
         self.training_episodes = episodes
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Forget the recurrent state.
 
         Raises:
@@ -125,7 +130,7 @@ class DeepAgent(Agent):
         self._memory: Any = None
         self._start = True
 
-    def act(self, observation: Observation) -> Any:
+    def act(self, observation: Observation) -> Action:
         """Take the policy's most likely action."""
         action, self._memory = self.model.predict(
             observation,
@@ -134,11 +139,11 @@ class DeepAgent(Agent):
             deterministic=True,
         )
         self._start = False
-        return action.item() if action.ndim == 0 else action
+        return int(action) if action.ndim == 0 else action
 
 
-def _scale_reward(reward: float) -> float:
-    return REWARD_SCALE * reward
+def _scale_reward(reward: SupportsFloat) -> float:
+    return REWARD_SCALE * float(reward)
 
 
 @dataclass
@@ -173,8 +178,8 @@ def main(args: Args) -> DeepAgent:
     trajectory = run_episode(env, agent, seed=args.seed + 1_000_000, learning=False)
     final = trajectory[-1]
     print(
-        f"greedy episode on a fresh run: return {episode_return(trajectory):.4f}  final "
-        f"val_loss {final['val_loss']:.4f}  learning rates "
+        f"greedy episode on a fresh run: return {episode_return(trajectory):.4f}"
+        f"  final val_loss {final['val_loss']:.4f}  learning rates "
         + " ".join(f"{info['learning_rate']:.1e}" for info in trajectory)
     )
     print(f"model: {out}")

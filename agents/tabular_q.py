@@ -12,8 +12,8 @@ actions real.
 ``improved`` changes what measuring showed to matter: states are (decision, learning
 rate in half octaves), so that they repeat between episodes; no discount, since a
 discounted agent decays too early; updates replay the episode backwards, so that the
-outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.3 to 0.02;
-factors 0.5, 1, 2, which can leave a bad initial rate within one run.
+outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.3 to
+0.02; factors 0.5, 1, 2, which can leave a bad initial rate within one run.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 
 from agents.agent import (
     ENVS,
     Agent,
+    LREnv,
     Observation,
     Transition,
     episode_return,
     make_env,
     run_episode,
+    unwrap,
 )
 from lr_gym import PAPER_FACTORS
 from lr_gym.files import write_text
@@ -100,10 +101,10 @@ class TabularQ(Agent):
         self._episodes = episodes
         self._greedy = False
 
-    def begin(self, env: gym.Env[Observation, Any]) -> None:
+    def begin(self, env: LREnv) -> None:
         """Start an episode; set epsilon where it follows the episodes."""
         super().begin(env)
-        self._decisions = env.unwrapped.episodes.decisions  # type: ignore[attr-defined]
+        self._decisions = unwrap(env).episodes.decisions
         self._episode = []
         if self.protocol == "improved":
             done = self._finished / max(1, self._episodes - 1)
@@ -153,7 +154,7 @@ class TabularQ(Agent):
         row = self.table.setdefault(state, self.values(state))
         row[transition.action] += self.step_size * (target - row[transition.action])
 
-    def train(self, env: gym.Env[Observation, Any], episodes: int) -> None:
+    def train(self, env: LREnv, episodes: int) -> None:
         """``improved``: learn from `episodes` runs, then act greedily.
 
         The paper's agent learns within the run that judges it, and is left alone.
@@ -196,9 +197,9 @@ class TabularQ(Agent):
             for first, second, values in content["table"]:
                 row = [float(value) for value in values]
                 if len(row) != len(agent.settings["lr_factors"]):
-                    raise ValueError(f"a row has {len(row)} actions")  # noqa: TRY301
+                    raise ValueError(f"a row has {len(row)} actions")
                 if not all(map(math.isfinite, (first, second, *row))):
-                    raise ValueError("a number is not finite")  # noqa: TRY301
+                    raise ValueError("a number is not finite")
                 agent.table[first, second] = row
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole table: {error!r}") from error
@@ -244,7 +245,9 @@ def main(args: Args) -> TabularQ:
     else:
         agent = TabularQ.load(args.table, args.seed)
     name = args.env if args.env in ENVS else Path(args.env).stem
-    out = args.out or Path(f"results/tabular_q/{name}-{agent.protocol}-{args.seed}.json")
+    out = args.out or Path(
+        f"results/tabular_q/{name}-{agent.protocol}-{args.seed}.json"
+    )
     env = make_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
     returns = []
     for episode in range(args.episodes):

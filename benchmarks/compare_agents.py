@@ -4,8 +4,8 @@
     python benchmarks/compare_agents.py --env shakespeare --seeds 5
     python benchmarks/compare_agents.py --agents constant wsd my_agents.py:MyAgent
 
-Every agent is judged on the same seeds. Each finished run is one JSON file in the output
-folder, so that an interrupted comparison, started again, goes on where it was.
+Every agent is judged on the same seeds. Each finished run is one JSON file in the
+output folder, so that an interrupted comparison, started again, goes on where it was.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Args:
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """Size of the model and length of a run; auto is paper on CUDA, else mini."""
     agents: tuple[str, ...] = DEFAULT_AGENTS
-    """Schedules, random, plateau, greedy, q_paper, q_improved, dqn, ppo, a2c, qrdqn, trpo,
-    recurrent_ppo, or your own as module:Class or file.py:Class."""
+    """Schedules, random, plateau, greedy, q_paper, q_improved, dqn, ppo, a2c, qrdqn,
+    trpo, recurrent_ppo, or your own as module:Class or file.py:Class."""
     seeds: int = 3
     """Runs per agent: the seeds 0, 1, ..."""
     training_episodes: int = 20
@@ -57,7 +57,7 @@ class Args:
     settings: str = "{}"
     """Further keywords of gym.make for every agent, as JSON."""
     samples: int = 1
-    """Texts of 500 characters generated per run to measure inference (the paper: 10)."""
+    """Texts of 500 characters generated per run, to time inference (the paper: 10)."""
     out: Path | None = None
     """Output folder; default results/compare/ENV-SCALE."""
     quick: bool = False
@@ -75,12 +75,14 @@ def plan(args: Args) -> list[Job]:
     except ValueError as error:
         raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")  # noqa: TRY004 - all of plan's errors are values
+        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
     for name in ("seeds", "samples"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     if args.training_episodes < 0:
-        raise ValueError(f"--training-episodes must be >= 0, got {args.training_episodes}")
+        raise ValueError(
+            f"--training-episodes must be >= 0, got {args.training_episodes}"
+        )
     if not args.agents or len(set(args.agents)) < len(args.agents):
         raise ValueError(f"--agents must name each agent once, got {args.agents}")
     agents, seeds = args.agents, args.seeds

@@ -83,7 +83,9 @@ def main(args: Args) -> None:
         result = sweep(args, scale)
         print(f"{args.env}, {scale}: final validation loss, mean of {args.seeds} seeds")
         for rate, column in zip(
-            result["learning_rates"], np.transpose(result["final_val_loss"]), strict=True
+            result["learning_rates"],
+            np.transpose(result["final_val_loss"]),
+            strict=True,
         ):
             shown = "diverged" if -1.0 in column else f"{column.mean():.4f}"
             print(f"  {rate:9.2e}  {shown}")

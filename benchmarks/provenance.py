@@ -38,13 +38,13 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(root)]
     try:
-        head = subprocess.run(  # noqa: S603 - a fixed command
+        head = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
-        changed = subprocess.run(  # noqa: S603 - a fixed command
+        changed = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no"],
             capture_output=True,
             text=True,

@@ -26,7 +26,7 @@ METRICS = (
     "training_episodes",
 )
 REFERENCE = "constant"  # the agent that never acts: what the others are compared with
-# Okabe and Ito's colours, told apart by colour-blind readers too; then dashes repeat them.
+# Okabe and Ito's colours, told apart by colour-blind readers too; dashes repeat them.
 COLORS = (
     "#0072B2",
     "#D55E00",
@@ -117,7 +117,7 @@ def write_report(
         verdict=verdict(rows),
         command=command,
         figures=[
-            (title, Markup(_svg(_figure(records, order, key, label, scale))))  # noqa: S704 - our own drawing
+            (title, Markup(_svg(_figure(records, order, key, label, scale))))
             for title, key, label, scale in (
                 ("Validation loss", "val_loss", "nats per character", "linear"),
                 ("Training loss", "train_loss", "nats per character", "linear"),
@@ -145,7 +145,9 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
     low, high = best["versus_constant_low"], best["versus_constant_high"]
     if low is None:
         return text + "; one seed tells nothing about how sure that is."
-    text += f" (95 % interval {-high:.4f} to {-low:.4f}, {best['seeds']} seeds, paired)."
+    text += (
+        f" (95 % interval {-high:.4f} to {-low:.4f}, {best['seeds']} seeds, paired)."
+    )
     if best["seeds"] < 5:
         text += " With so few seeds an interval is a hint, not evidence."
     return text
@@ -162,7 +164,7 @@ def _figure(
     label: str,
     scale: str,
 ) -> Figure:
-    """Draw `key` against the iteration: mean and range over seeds, one line per agent."""
+    """Draw `key` against the iteration: mean and range over seeds, a line per agent."""
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
     axes = figure.subplots()
     # Before the first chunk nothing was trained: no training loss, no rate in use.

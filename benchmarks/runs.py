@@ -8,12 +8,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from agents.agent import Agent, make_env, run_episode
+from agents.agent import Agent, make_env, run_episode, unwrap
 from agents.baselines import BASELINES
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.tabular_q import TabularQ
@@ -28,11 +29,9 @@ SAMPLE_TOP_K = 200  # among this many
 
 AGENTS: dict[str, Callable[[int], Agent]] = {
     **BASELINES,
-    "q_paper": lambda seed: TabularQ(seed, protocol="paper"),
-    "q_improved": lambda seed: TabularQ(seed, protocol="improved"),
-    **{
-        name: lambda seed, algo=name: DeepAgent(seed, algo=algo) for name in ALGORITHMS
-    },
+    "q_paper": partial(TabularQ, protocol="paper"),
+    "q_improved": partial(TabularQ, protocol="improved"),
+    **{name: lambda seed, algo=name: DeepAgent(seed, algo=algo) for name in ALGORITHMS},
 }
 
 
@@ -76,8 +75,8 @@ def make_agent(name: str, seed: int) -> Agent:
     source, separator, attribute = name.rpartition(":")
     if not separator:
         raise ValueError(
-            f"agent {name!r} is unknown; use one of {', '.join(AGENTS)}, or your own as "
-            "module:Class or file.py:Class"
+            f"agent {name!r} is unknown; use one of {', '.join(AGENTS)}, or your own "
+            "as module:Class or file.py:Class"
         )
     try:
         if source.endswith(".py"):
@@ -103,8 +102,10 @@ def run_job(job: Job, on_step: Callable[[Any], object] | None = None) -> dict[st
     started = time.perf_counter()
     trajectory = run_episode(env, agent, options={"seed": job.seed}, on_step=on_step)
     train_seconds = time.perf_counter() - started
-    episodes = env.unwrapped.episodes  # type: ignore[attr-defined]
-    trainer: PopulationTrainer = episodes.trainer
+    episodes = unwrap(env).episodes
+    trainer = episodes.trainer
+    if not isinstance(trainer, PopulationTrainer):
+        raise TypeError(f"a comparison needs real training, got {trainer}")
     final = trajectory[-1]
     return {
         "format": FORMAT,
@@ -165,8 +166,8 @@ def load_run(path: Path, job: Job) -> dict[str, Any] | None:
     expected = FORMAT, json.loads(json.dumps(asdict(job)))
     if known != expected:
         raise ValueError(
-            f"{path} holds a run with other settings ({known[1]}, wanted {expected[1]}); "
-            "choose another --out, or delete it"
+            f"{path} holds a run with other settings ({known[1]}, wanted "
+            f"{expected[1]}); choose another --out, or delete it"
         )
     return record
 

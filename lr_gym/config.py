@@ -18,6 +18,16 @@ from typing import Any
 SCALES = ("paper", "mini", "tiny")
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATIONS = ("fixed", "paper")
+_COUNTS = (  # the fields that are integers from 1 up
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "block_size",
+    "batch_size",
+    "max_iters",
+    "eval_interval",
+    "eval_iters",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +37,7 @@ class TrainingConfig:
     Defaults are those of `mini`. Every field is checked on construction.
 
     Attributes:
-        corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8`` or a text file's path.
+        corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8`` or a file's path.
         test_fraction: Share of the text held out as test split, in [0, 0.5]; `None` is
             the corpus' own default (0.05).
         scale: The preset the settings started from; a label kept in every result.
@@ -52,8 +62,8 @@ class TrainingConfig:
             the split; `None` predicts the whole split.
         eval_iters: Random batches per split of a ``paper`` evaluation.
         device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
-        precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay in
-            float32) or ``auto``: bfloat16 where the hardware has it.
+        precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
+            in float32) or ``auto``: bfloat16 where the hardware has it.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -85,28 +95,8 @@ class TrainingConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check every field, and the few rules that join two of them."""
-        for name in ("corpus", "device"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
-        if self.test_fraction is not None:
-            check_real("test_fraction", self.test_fraction, 0.0, 0.5)
-        check_choice("scale", self.scale, SCALES)
-        check_choice("evaluation", self.evaluation, EVALUATIONS)
-        check_choice("precision", self.precision, PRECISIONS)
-        for name in ("n_layer", "n_head", "n_embd", "block_size", "batch_size"):
-            check_integer(name, getattr(self, name), 1)
-        for name in ("max_iters", "eval_interval", "eval_iters"):
-            check_integer(name, getattr(self, name), 1)
-        check_integer("warmup_iters", self.warmup_iters, 0)
-        if self.eval_tokens is not None:
-            check_integer("eval_tokens", self.eval_tokens, 1)
-        for name in ("dropout", "beta1", "beta2"):
-            check_real(name, getattr(self, name), 0.0, 1.0, high_open=True)
-        check_real("learning_rate", self.learning_rate, 0.0, low_open=True)
-        for name in ("weight_decay", "grad_clip"):
-            check_real(name, getattr(self, name), 0.0)
-        check_boolean("bias", self.bias)
+        """Check every field, then the rules that join two of them."""
+        self._check_fields()
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd must be a multiple of n_head, got n_embd={self.n_embd} and "
@@ -119,6 +109,27 @@ class TrainingConfig:
                     f"{getattr(self, name)} and max_iters={self.max_iters}; "
                     f"pass a smaller {name} as well"
                 )
+
+    def _check_fields(self) -> None:
+        for name in ("corpus", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+        check_choice("scale", self.scale, SCALES)
+        check_choice("evaluation", self.evaluation, EVALUATIONS)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_boolean("bias", self.bias)
+        for name in _COUNTS:
+            check_integer(name, getattr(self, name), 1)
+        check_integer("warmup_iters", self.warmup_iters, 0)
+        if self.eval_tokens is not None:
+            check_integer("eval_tokens", self.eval_tokens, 1)
+        if self.test_fraction is not None:
+            check_real("test_fraction", self.test_fraction, 0.0, 0.5)
+        for name in ("dropout", "beta1", "beta2"):
+            check_real(name, getattr(self, name), 0.0, 1.0, high_open=True)
+        check_real("learning_rate", self.learning_rate, 0.0, low_open=True)
+        for name in ("weight_decay", "grad_clip"):
+            check_real(name, getattr(self, name), 0.0)
 
 
 _PAPER_MODEL: dict[str, Any] = {
@@ -149,7 +160,7 @@ _TINY: dict[str, Any] = {
     "n_embd": 64,
     "block_size": 32,
     "batch_size": 16,
-    "learning_rate": 4e-3,
+    "learning_rate": 3e-3,
     "eval_tokens": 16_384,
 }
 
@@ -255,4 +266,6 @@ def check_real(
     if not math.isfinite(number) or too_low or too_high:
         bounds = f"{'(' if low_open else '['}{low:g}, {high:g}"
         closing = ")" if high_open or math.isinf(high) else "]"
-        raise ValueError(f"{name} must be finite and in {bounds}{closing}, got {value!r}")
+        raise ValueError(
+            f"{name} must be finite and in {bounds}{closing}, got {value!r}"
+        )

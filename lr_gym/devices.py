@@ -29,7 +29,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return ``float32`` or ``bfloat16``: for ``auto``, what the hardware is built for."""
+    """Return ``float32`` or ``bfloat16``; for ``auto``, what the hardware is for."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -49,8 +49,8 @@ def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:
         return scale
     chosen = "paper" if resolve_device(device).type == "cuda" else "mini"
     warnings.warn(
-        f"scale='auto' chose {chosen!r} for this machine; pass scale='paper', 'mini' or "
-        "'tiny' to choose yourself (results of different scales do not compare)",
+        f"scale='auto' chose {chosen!r} for this machine; pass scale='paper', 'mini' "
+        "or 'tiny' to choose yourself (results of different scales do not compare)",
         stacklevel=stacklevel + 1,
     )
     return chosen

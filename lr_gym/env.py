@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -18,9 +19,11 @@ from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.trainer import Trainer
 
 Observation = NDArray[np.float32]
+Action = int | NDArray[np.float32]  # discrete or continuous
+RenderFrame = str | NDArray[np.uint8]
 
 
-class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
+class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     r"""One episode is one training run of a character-level transformer.
 
     ## Description
@@ -123,7 +126,7 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
     >>> observation, info = env.reset(seed=0)
     >>> observation, reward, terminated, truncated, info = env.step(1)
     >>> info["iteration"], info["learning_rate"], terminated
-    (2, 0.004, False)
+    (2, 0.003, False)
 
     ```
 
@@ -234,7 +237,7 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
         return self.episodes.observe()[0], self._history[0].copy()
 
     def step(
-        self, action: Any
+        self, action: Action
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Set the LR, train for one chunk, evaluate.
 
@@ -248,7 +251,9 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
         if isinstance(self.action_space, spaces.Box):
             action = np.asarray(action, dtype=np.float32)
         if not self.action_space.contains(action):
-            raise InvalidAction(f"action must be in {self.action_space}, got {action!r}")
+            raise InvalidAction(
+                f"action must be in {self.action_space}, got {action!r}"
+            )
         reward = self.episodes.step(
             np.asarray(action).reshape(1), on_iteration=self._on_iteration()
         )[0]
@@ -264,7 +269,7 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
             self._history[-1].copy(),
         )
 
-    def render(self) -> Any:
+    def render(self) -> RenderFrame | None:
         """Return a line of text or a picture of the episode so far, by `render_mode`.
 
         Raises:
@@ -291,11 +296,11 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
     def _info(self) -> dict[str, Any]:
         return {key: values[0].item() for key, values in self.episodes.info().items()}
 
-    def _on_iteration(self) -> Any:
+    def _on_iteration(self) -> Callable[[], object] | None:
         if not self._progress_bar:
             return None
         if self._bar is None:
-            from tqdm import tqdm  # noqa: PLC0415 - only where a bar is wanted
+            from tqdm import tqdm
 
             training = self.episodes.training
             self._bar = tqdm(
@@ -304,7 +309,8 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
                 desc=f"{training.corpus} {training.scale}",
                 unit="it",
             )
-        return self._bar.update
+        update: Callable[[], object] = self._bar.update
+        return update
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -312,13 +318,13 @@ class LRTuningEnv(gym.Env[Observation, Any], EzPickle):
             self._bar = None
 
 
-def build_observation_space(config: MDPConfig) -> spaces.Box:
+def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:
     """Return the space of one observation."""
     low, high = observation_bounds(config)
     return spaces.Box(low, high, dtype=np.float32)
 
 
-def build_action_space(config: MDPConfig) -> spaces.Discrete | spaces.Box:
+def build_action_space(config: MDPConfig) -> spaces.Space[Any]:
     """Return the space of one action."""
     if config.action_type == "continuous":
         return spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)

@@ -174,9 +174,7 @@ class Episodes:
         """Put back those that undo; then remember everybody for the next undo."""
         for member in rows:
             if actions[member] == self.config.undo_action:
-                self.trainer.restore(
-                    [member], self._before_chunk[member], rewind=False
-                )
+                self.trainer.restore([member], self._before_chunk[member], rewind=False)
             self._before_chunk[member] = self.trainer.snapshot([member])
 
     def _plan(self, counts: NDArray[np.int64]) -> FloatArray:

@@ -94,21 +94,7 @@ class MDPConfig:
         for name in ("lr_factors", "features"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must not repeat, got {getattr(self, name)!r}")
-        check_choice("action_type", self.action_type, ACTION_TYPES)
-        check_choice("reward", self.reward, REWARDS)
-        check_choice("base_schedule", self.base_schedule, SCHEDULES)
-        check_choice("decision_spacing", self.decision_spacing, DECISION_SPACINGS)
-        for name in ("min_lr", "max_lr", "divergence_penalty"):
-            check_real(name, getattr(self, name), 0.0, low_open=True)
-        for name in ("undo_factor", "divergence_factor"):
-            check_real(name, getattr(self, name), 1.0, low_open=True)
-        check_integer("dense_interval", self.dense_interval, 1)
-        check_real(
-            "dense_fraction", self.dense_fraction, 0.0, 1.0, low_open=True, high_open=True
-        )
-        if self.loss_floor is not None:
-            check_real("loss_floor", self.loss_floor, 0.0)
-        check_boolean("allow_undo", self.allow_undo)
+        self._check_scalars()
         if self.min_lr > self.max_lr:
             raise ValueError(
                 f"min_lr must not exceed max_lr, got min_lr={self.min_lr} and "
@@ -119,6 +105,28 @@ class MDPConfig:
                 "allow_undo=True needs action_type='discrete': undo is one more action"
             )
 
+    def _check_scalars(self) -> None:
+        check_choice("action_type", self.action_type, ACTION_TYPES)
+        check_choice("reward", self.reward, REWARDS)
+        check_choice("base_schedule", self.base_schedule, SCHEDULES)
+        check_choice("decision_spacing", self.decision_spacing, DECISION_SPACINGS)
+        for name in ("min_lr", "max_lr", "divergence_penalty"):
+            check_real(name, getattr(self, name), 0.0, low_open=True)
+        for name in ("undo_factor", "divergence_factor"):
+            check_real(name, getattr(self, name), 1.0, low_open=True)
+        check_integer("dense_interval", self.dense_interval, 1)
+        check_real(
+            "dense_fraction",
+            self.dense_fraction,
+            0.0,
+            1.0,
+            low_open=True,
+            high_open=True,
+        )
+        if self.loss_floor is not None:
+            check_real("loss_floor", self.loss_floor, 0.0)
+        check_boolean("allow_undo", self.allow_undo)
+
     @property
     def keep_action(self) -> int:
         """The discrete action that leaves the learning rate as it is.
@@ -127,7 +135,9 @@ class MDPConfig:
             ValueError: There is none: 1.0 is not among `lr_factors`.
         """
         if self.action_type == "continuous" or 1.0 not in self.lr_factors:
-            raise ValueError(f"no action keeps the rate: lr_factors={self.lr_factors!r}")
+            raise ValueError(
+                f"no action keeps the rate: lr_factors={self.lr_factors!r}"
+            )
         return self.lr_factors.index(1.0)
 
     @property
@@ -185,7 +195,7 @@ def decision_points(
         start = max(1, round(max_iters * config.dense_fraction))
         early = [*range(config.dense_interval, start, config.dense_interval), start]
     late = range(start + eval_interval, max_iters, eval_interval)
-    return np.unique([*early, *late, max_iters])
+    return np.array(sorted({*early, *late, max_iters}), dtype=np.int64)
 
 
 def next_learning_rate(
@@ -203,7 +213,7 @@ def next_learning_rate(
     else:
         undo = (1.0 / config.undo_factor,) if config.allow_undo else ()
         factors = np.array([*config.lr_factors, *undo])[actions]
-    return np.clip(learning_rate * factors, config.min_lr, config.max_lr)
+    return np.asarray(np.clip(learning_rate * factors, config.min_lr, config.max_lr))
 
 
 # ----------------------------------------------------------------------- observations
@@ -227,7 +237,7 @@ def _between(
 
 
 def _log10(value: FloatArray) -> FloatArray:
-    return np.log10(np.maximum(value, 1e-8))
+    return np.asarray(np.log10(np.maximum(value, 1e-8)))
 
 
 # Arguments of `value`: the state, progress (E,), and the loss floor in nats.
@@ -277,8 +287,7 @@ def observe(
     """Return the observations, (E, features) float32, clipped into their bounds."""
     progress = state.iteration / max_iters
     columns = [
-        FEATURES[name].value(state, progress, loss_floor)
-        for name in config.features
+        FEATURES[name].value(state, progress, loss_floor) for name in config.features
     ]
     low, high = observation_bounds(config)
     return np.clip(np.stack(columns, axis=1).astype(np.float32), low, high)
@@ -305,7 +314,7 @@ def survivor_reward(
     if config.reward == "loss_reduction":
         return state.previous_loss - state.val_loss
     if config.reward == "log_loss_reduction":
-        return np.log(state.previous_loss) - np.log(state.val_loss)
+        return np.asarray(np.log(state.previous_loss / state.val_loss))
     if config.reward == "final_loss":
         return np.where(last, -state.val_loss, 0.0)
     if config.reward == "best_improvement":
@@ -322,7 +331,7 @@ def worst_return(state: EpisodeState, config: MDPConfig, decisions: int) -> Floa
     if config.reward == "loss_reduction":
         return state.initial_loss - ceiling
     if config.reward == "log_loss_reduction":
-        return np.log(state.initial_loss) - np.log(ceiling)
+        return np.asarray(np.log(state.initial_loss / ceiling))
     if config.reward == "final_loss":
         return -ceiling
     return -decisions * ceiling  # best_improvement, negative_loss

@@ -47,7 +47,7 @@ def random_integers(key: Tensor, count: int, bound: int) -> Tensor:
 
 
 def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor:
-    """Return a boolean mask of `shape`, True with probability 1 - `drop_probability`."""
+    """Return a bool mask of `shape`, True with probability 1 - `drop_probability`."""
     counter = torch.arange(shape.numel(), device=key.device).view(shape)
     return fold(key, counter) >= int(drop_probability * 2**32)
 

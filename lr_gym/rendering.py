@@ -49,8 +49,8 @@ def render_rgb(
         ImportError: matplotlib is missing; the message names the extra.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
             "render_mode='rgb_array' needs matplotlib: pip install 'lr-gym[render]'"

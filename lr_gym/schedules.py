@@ -93,4 +93,4 @@ def schedule_factor(
         scale = max(1, warmup_iters)
         return warmup * np.sqrt(scale / (scale + after))
     progress = np.clip(after / max(1, max_iters - warmup_iters), 0.0, 1.0)
-    return warmup * _SHAPES[schedule](progress)
+    return np.asarray(warmup * _SHAPES[schedule](progress))

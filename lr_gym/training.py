@@ -168,7 +168,7 @@ class PopulationTrainer:
         windows = _windows(tokens, self.config.block_size, limit)  # (N, T + 1)
         chunk = max(1, EVALUATION_TOKENS // self.config.block_size)
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        for part in windows.split(chunk):
+        for part in torch.split(windows, chunk):
             shared = part.expand(self.size, *part.shape)
             total += self._losses(shared, reduction="sum").double()
         return np.asarray(total.cpu() / int((windows[:, 1:] != IGNORE).sum()))
@@ -182,7 +182,11 @@ class PopulationTrainer:
         return {name: rows.clone() for name, rows in self._select(members).items()}
 
     def restore(
-        self, members: Sequence[int], state: Mapping[str, Tensor], *, rewind: bool = True
+        self,
+        members: Sequence[int],
+        state: Mapping[str, Tensor],
+        *,
+        rewind: bool = True,
     ) -> None:
         """Put a snapshot back; see `Trainer.restore`.
 
@@ -289,7 +293,7 @@ class PopulationTrainer:
         return np.asarray(torch.stack(losses, dim=1).double().cpu())
 
     def _sample(self, split: str, keys: Tensor) -> Tensor:
-        """Draw one batch of windows per key (E,): (E, B, T + 1), one index operation."""
+        """Draw a batch of windows per key (E,): (E, B, T + 1), one index operation."""
         tokens = self._splits[split]
         block_size = self.config.block_size
         starts = random_integers(keys, self.config.batch_size, len(tokens) - block_size)
@@ -390,7 +394,8 @@ class PopulationTrainer:
 
     def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut a flat (P,) vector into named weights; its gradient is one `cat`."""
-        parts = flat.split([shape.numel() for shape in self._shapes.values()])
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        parts = torch.split(flat, sizes)
         return {
             name: part.view(shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)

@@ -77,12 +77,12 @@ def test_a_wrong_field_is_refused_by_name(
 
 
 def test_an_unknown_field_names_the_nearest() -> None:
-    with pytest.raises(TypeError, match="'n_layers'; did you mean 'n_layer'"):
+    with pytest.raises(TypeError, match=r"'n_layers'; did you mean 'n_layer'"):
         preset("tiny", n_layers=2)
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match="scale must be one of .* got 'tin'; did you"):
+    with pytest.raises(ValueError, match=r"scale must be one of .* got 'tin'; did you"):
         preset("tin")
 
 

@@ -76,7 +76,9 @@ def test_the_checkers_pass_for_every_alternative(variant: dict[str, Any]) -> Non
 def test_the_registered_ids() -> None:
     corpora = [f"LRTuning-{name}-v0" for name in lr_gym.CORPUS_NAMES]
     assert sorted([*corpora, "LRTuningEnv-v0"]) == IDS
-    assert isinstance(gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env)
+    assert isinstance(
+        gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -227,7 +229,11 @@ def test_undo_on_real_training() -> None:
 
 def test_a_huge_rate_ends_as_diverged_with_finite_numbers() -> None:
     env = small_env(
-        learning_rate=1e3, max_lr=1e4, max_iters=80, eval_interval=20, features=tuple(FEATURES)
+        learning_rate=1e3,
+        max_lr=1e4,
+        max_iters=80,
+        eval_interval=20,
+        features=tuple(FEATURES),
     )
     steps = rollout(env, [2] * 4, seed=0)
     observation, reward, terminated, truncated, info = steps[-1]
@@ -254,6 +260,7 @@ def test_rendering(tmp_path: Path) -> None:
     assert isinstance(before, np.ndarray)
     assert before.shape == (480, 640, 3)
     assert before.dtype == np.uint8
+    assert isinstance(after, np.ndarray)
     assert not np.array_equal(before, after)
 
 
@@ -269,7 +276,6 @@ def test_human_rendering_by_gymnasiums_wrapper(monkeypatch: pytest.MonkeyPatch) 
 def test_the_progress_bar_counts_iterations(capsys: pytest.CaptureFixture[str]) -> None:
     env = small_env(progress_bar=True)
     rollout(env, [1] * 4, seed=0)
-    env.close()
     assert "8/8" in capsys.readouterr().err
 
 
@@ -279,7 +285,11 @@ def test_the_progress_bar_counts_iterations(capsys: pytest.CaptureFixture[str]) 
 BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lr_factor": (1, 2)}, TypeError, "'lr_factor'; did you mean 'lr_factors'"),
     ({"scale": "small"}, ValueError, "scale must be one of auto, paper, mini, tiny"),
-    ({"learning_rate": 2.0}, ValueError, r"learning_rate must be in \[min_lr, max_lr\]"),
+    (
+        {"learning_rate": 2.0},
+        ValueError,
+        r"learning_rate must be in \[min_lr, max_lr\]",
+    ),
     ({"learning_rate": "1e-3"}, TypeError, "learning_rate must be a number"),
     ({"render_mode": "rgb"}, ValueError, "render_mode must be None or one of"),
     ({"progress_bar": "yes"}, TypeError, "progress_bar must be True or False"),
@@ -298,7 +308,7 @@ def test_a_bad_keyword_is_refused_when_making(
 
 
 def test_an_unknown_corpus_is_refused() -> None:
-    with pytest.raises(ValueError, match="shakespear.*did you mean 'shakespeare'"):
+    with pytest.raises(ValueError, match=r"shakespear.*did you mean 'shakespeare'"):
         LRTuningEnv(scale="tiny", corpus="shakespear")
 
 
@@ -350,7 +360,7 @@ def test_stepping_outside_an_episode_is_refused() -> None:
 
 
 def test_auto_scale_says_what_it_chose() -> None:
-    with pytest.warns(UserWarning, match="scale='auto' chose .* pass scale="):
+    with pytest.warns(UserWarning, match=r"scale='auto' chose .* pass scale="):
         env = LRTuningEnv(device="cpu")
     assert env.episodes.training.scale == "mini"
 
@@ -360,6 +370,8 @@ def test_a_text_file_is_a_corpus(tmp_path: Path) -> None:
     path.write_text("roses are red, violets are blue\n" * 40)
     env = small_env(id="LRTuningEnv-v0", corpus=str(path))
     _, info = env.reset(seed=0)
-    assert info["val_loss"] == pytest.approx(math.log(len(set(path.read_text()))), abs=0.1)
+    assert info["val_loss"] == pytest.approx(
+        math.log(len(set(path.read_text()))), abs=0.1
+    )
     assert env.spec is not None
     assert json.loads(env.spec.to_json())["kwargs"]["corpus"] == str(path)

@@ -82,7 +82,7 @@ def start(losses: Sequence[Sequence[float]], **overrides: Any) -> Episodes:
 def play(episodes: Episodes, action: int = 1) -> FloatArray:
     """Play all members to their end; return their returns."""
     while not episodes.state.terminated.all():
-        members = np.flatnonzero(~episodes.state.terminated)
+        members = np.flatnonzero(~episodes.state.terminated).tolist()
         episodes.step(np.full(episodes.trainer.size, action), members)
     return episodes.state.episode_return
 

@@ -53,9 +53,7 @@ def test_an_unhealthy_member_keeps_every_bit_of_its_weights() -> None:
     state["learning_rate"].fill_(1e-2)
     gradients = torch.randn(3, 8)
     gradients[1, 4] = torch.nan
-    optimizer = AdamW(
-        decayed=4, beta1=0.9, beta2=0.99, weight_decay=0.1, grad_clip=1.0
-    )
+    optimizer = AdamW(decayed=4, beta1=0.9, beta2=0.99, weight_decay=0.1, grad_clip=1.0)
     _, healthy = optimizer.step(state, gradients, torch.tensor([True, True, False]))
     assert healthy.tolist() == [True, False, False]
     assert torch.equal(state["parameters"][1:], before[1:])

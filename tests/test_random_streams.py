@@ -61,4 +61,3 @@ def test_the_stream_is_pinned() -> None:
     # Data order and dropout of every published result hang on these numbers.
     assert random_integers(torch.tensor(42), 4, 1000).tolist() == [101, 7, 737, 930]
     assert stream_seeds(0, 2) == [2968811710, 3677149159]
-

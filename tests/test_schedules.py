@@ -65,5 +65,7 @@ def test_known_values() -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="base_schedule must be one of .* 'cosin'; did"):
+    with pytest.raises(
+        ValueError, match=r"base_schedule must be one of .* 'cosin'; did"
+    ):
         schedule_factor("cosin", 0, 10, 0)

@@ -77,7 +77,8 @@ class CausalSelfAttention(nn.Module):
         y = self.attention_dropout(weights, key) @ v  # (B, H, T, D)
 
         y = y.transpose(1, 2).reshape(B, T, C)
-        return self.residual_dropout(self.proj(y), key)
+        projected: Tensor = self.residual_dropout(self.proj(y), key)
+        return projected
 
 
 class MLP(nn.Module):
@@ -92,7 +93,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        return self.dropout(self.proj(F.gelu(self.up(x))), key)
+        y: Tensor = self.dropout(self.proj(F.gelu(self.up(x))), key)
+        return y
 
 
 class Block(nn.Module):
@@ -118,7 +120,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         x = x + self.attention(self.norm_1(x), mask, key, cache, start)
-        return x + self.mlp(self.norm_2(x), key)
+        x = x + self.mlp(self.norm_2(x), key)
+        return x
 
 
 class GPT(nn.Module):
@@ -135,9 +138,10 @@ class GPT(nn.Module):
         dropout: float = 0.0,
         bias: bool = False,
     ) -> None:
-        """Build the layers; `initial_parameters` draws the weights a run starts from."""
+        """Build the layers; `initial_parameters` draws a run's first weights."""
         super().__init__()
         self.block_size = block_size
+        self.n_head = n_head
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = nn.Embedding(block_size, n_embd)
         self.embedding_dropout = Dropout(dropout, 0)
@@ -234,12 +238,9 @@ class GPT(nn.Module):
 
     def _empty_caches(self, batch: int) -> list[tuple[Tensor, Tensor]]:
         weight = self.token_embedding.weight
-        caches = []
-        for block in self.blocks:
-            heads = block.attention.n_head
-            shape = (batch, heads, self.block_size, weight.shape[1] // heads)
-            caches.append((weight.new_empty(shape), weight.new_empty(shape)))
-        return caches
+        heads = self.n_head
+        shape = (batch, heads, self.block_size, weight.shape[1] // heads)
+        return [(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
 
 
 def initial_parameters(
