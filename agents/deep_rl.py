@@ -68,7 +68,7 @@ class DeepAgent(Agent):
     }
 
     def __init__(
-        self, seed: int = 0, *, algo: Algorithm = "ppo", **model_settings: Any
+        self, seed: int = 0, *, algo: str = "ppo", **model_settings: Any
     ) -> None:
         """Choose the algorithm; `train` builds the model.
 

@@ -31,7 +31,7 @@ AGENTS: dict[str, Callable[[int], Agent]] = {
     **BASELINES,
     "q_paper": partial(TabularQ, protocol="paper"),
     "q_improved": partial(TabularQ, protocol="improved"),
-    **{name: lambda seed, algo=name: DeepAgent(seed, algo=algo) for name in ALGORITHMS},
+    **{name: partial(DeepAgent, algo=name) for name in ALGORITHMS},
 }
 
 

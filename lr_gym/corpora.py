@@ -2,8 +2,8 @@
 
 A published corpus is taken from the folder `LR_GYM_DATA`, else from the cache
 (`LR_GYM_CACHE`, default the user's cache folder), else downloaded once into the cache.
-Its hash is always checked. Nothing is unpickled, and of an archive only the one expected
-member is read, into a file of our own naming.
+Its hash is always checked. Nothing is unpickled, and of an archive only the one
+expected member is read, into a file of our own naming.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -132,7 +133,8 @@ PUBLISHED = {
         url="http://mattmahoney.net/dc/text8.zip",
         download_hash="sha256:"
         "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-        text_hash="md5:3bea1919949baf155f99411df5fada7e",  # of the text, md5 is published
+        # Of the text inside, md5 is what is published.
+        text_hash="md5:3bea1919949baf155f99411df5fada7e",
         size=100_000_000,
         encoding="latin-1",
         val_fraction=0.05,
@@ -271,11 +273,12 @@ def _split(
     *,
     val_last: bool,
 ) -> dict[str, NDArray[np.integer]]:
-    """Cut into train, val and test: with `val_last`, val is at the end, as the paper's."""
+    """Cut into train, val and test; with `val_last`, validation is at the end."""
     size = len(tokens)
-    last = val_fraction if val_last else test_fraction
-    first_cut = int(size * (1.0 - val_fraction - test_fraction))
-    second_cut = int(size * (1.0 - last))
+    # Exact fractions: in floats, 90 % of enwik8 would come out one character short.
+    val, test = Fraction(str(val_fraction)), Fraction(str(test_fraction))
+    first_cut = int(size * (1 - val - test))
+    second_cut = int(size * (1 - (val if val_last else test)))
     parts = (tokens[:first_cut], tokens[first_cut:second_cut], tokens[second_cut:])
     names = ("train", "test", "val") if val_last else ("train", "val", "test")
     splits = dict(zip(names, parts, strict=True))
@@ -356,9 +359,9 @@ def _download(name: str, published: PublishedCorpus, target: Path) -> Path:
         except (RequestException, OSError) as error:
             raise FileNotFoundError(
                 f"corpus {name!r} is not on this machine and cannot be downloaded "
-                f"({type(error).__name__}). Put {published.file} (from {published.url}) "
-                "into a folder and set LR_GYM_DATA to it, or use corpus='markov', which "
-                "is built in"
+                f"({type(error).__name__}). Put {published.file} (from "
+                f"{published.url}) into a folder and set LR_GYM_DATA to it, or use "
+                "corpus='markov', which is built in"
             ) from error
         try:
             with _complete_or_absent(target) as file:

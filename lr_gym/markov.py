@@ -29,7 +29,7 @@ _SIZE = len(MARKOV_VOCABULARY)
 _SEED = 2024
 # Zipf's law with exponent 2, in integers: p(rank) is proportional to (rank + 1)^-2.
 _WEIGHTS = [2**31 // (rank + 1) ** 2 for rank in range(_SIZE)]
-# Transpositions by which a context of 1, 2, 3 symbols differs from the next shorter one.
+# Transpositions by which a context of 1, 2, 3 symbols differs from the shorter one.
 # Each swaps one of the likeliest symbols with any other. Chosen here, because then the
 # conditional entropy falls in clear steps with the order.
 _SWAPS = (4, 3, 3)
@@ -83,8 +83,8 @@ def _draw_below(stream: np.random.PCG64, count: int, bound: int) -> NDArray[np.u
 
 def _successors(stream: np.random.PCG64) -> bytes:
     """Return the symbol for (third last, second last, last, rank), 5 bits each."""
-    shape = (1, 1, 1, _SIZE)  # the identity: symbols by frequency, whatever came before
-    table = np.arange(_SIZE, dtype=np.uint8).reshape(shape)
+    # The identity: symbols in the order of their frequency, whatever came before.
+    table: NDArray[np.uint8] = np.arange(_SIZE, dtype=np.uint8).reshape(1, 1, 1, _SIZE)
     for order, swaps in enumerate(_SWAPS, start=1):
         # One more symbol of context: a copy of the shorter context's row each ...
         shape = tuple(_SIZE if axis >= 3 - order else 1 for axis in range(3))

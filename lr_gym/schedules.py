@@ -91,6 +91,6 @@ def schedule_factor(
     after = np.maximum(iteration - warmup_iters, 0.0)
     if schedule == "inverse_sqrt":
         scale = max(1, warmup_iters)
-        return warmup * np.sqrt(scale / (scale + after))
+        return np.asarray(warmup * np.sqrt(scale / (scale + after)))
     progress = np.clip(after / max(1, max_iters - warmup_iters), 0.0, 1.0)
     return np.asarray(warmup * _SHAPES[schedule](progress))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class PopulationTrainer:
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
-        self._architecture = {
+        self._architecture: dict[str, Any] = {
             "vocab_size": corpus.vocab_size,
             "block_size": config.block_size,
             "n_layer": config.n_layer,

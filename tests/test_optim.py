@@ -15,7 +15,7 @@ def test_a_hundred_updates_equal_torchs_adamw(grad_clip: float) -> None:
     size, decayed, rest = 3, 40, 10
     rates = torch.tensor([1e-3, 1e-2, 0.3], dtype=torch.float64)
     start = torch.randn(size, decayed + rest)
-    reference: list[tuple[list[Tensor], torch.optim.Optimizer]] = []
+    reference: list[tuple[list[Tensor], torch.optim.AdamW]] = []
     for row, rate in zip(start, rates, strict=True):
         matrix = row[:decayed].clone().requires_grad_()
         vector = row[decayed:].clone().requires_grad_()
@@ -36,12 +36,12 @@ def test_a_hundred_updates_equal_torchs_adamw(grad_clip: float) -> None:
         state["learning_rate"].copy_(rates)
         norms, healthy = ours.step(state, gradients.clone(), healthy)
         torch.testing.assert_close(norms, gradients.norm(dim=1))
-        for row, (weights, optimizer) in zip(gradients, reference, strict=True):
+        for row, (weights, theirs) in zip(gradients, reference, strict=True):
             weights[1].grad = row[decayed:].clone()
             weights[0].grad = row[:decayed].clone()
             if grad_clip:
                 torch.nn.utils.clip_grad_norm_(weights, grad_clip)
-            optimizer.step()
+            theirs.step()
     assert healthy.all()
     expected = torch.stack([torch.cat(weights) for weights, _ in reference]).detach()
     torch.testing.assert_close(state["parameters"], expected, rtol=1e-4, atol=1e-5)
