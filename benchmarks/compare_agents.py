@@ -20,10 +20,9 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from agents.agent import ENVS, make_env
-from benchmarks.report import summarize, write_report, write_summary
+from benchmarks.report import summarize, verdict, write_report, write_summary
 from benchmarks.runs import Job, load_run, make_agent, run_job, save_run
 from lr_gym.devices import resolve_scale
-from lr_gym.files import write_text
 
 DEFAULT_AGENTS = (
     "constant",
@@ -101,13 +100,15 @@ def plan(args: Args) -> list[Job]:
     ]
 
 
-def run(jobs: list[Job], folder: Path) -> list[dict[str, Any]]:
-    """Return the record of every job, running those that have none yet."""
-    records: list[dict[str, Any]] = []
-    with tqdm(total=len(jobs), unit="run") as bar:
-        for job in jobs:
-            path = folder / "runs" / job.file_name
-            record = load_run(path, job)
+def run(
+    jobs: list[Job], records: list[dict[str, Any] | None], folder: Path
+) -> list[dict[str, Any]]:
+    """Return the record of every job, running and keeping those that have none yet."""
+    finished: list[dict[str, Any]] = []
+    known = sum(record is not None for record in records)
+    with tqdm(total=len(jobs), initial=known, unit="run") as bar:
+        for job, kept in zip(jobs, records, strict=True):
+            record = kept
             if record is None:
                 label = f"{job.agent}, seed {job.seed}"
 
@@ -115,10 +116,10 @@ def run(jobs: list[Job], folder: Path) -> list[dict[str, Any]]:
                     bar.set_description(f"{label} {info['progress']:4.0%}")
 
                 record = run_job(job, show)
-                save_run(path, record)
-            records.append(record)
-            bar.update()
-    return records
+                save_run(folder / job.file_name, record)
+                bar.update()
+            finished.append(record)
+    return finished
 
 
 def main(args: Args) -> Path:
@@ -127,18 +128,26 @@ def main(args: Args) -> Path:
     folder = args.out or Path(f"results/compare/{name}-{args.scale}")
     try:
         jobs = plan(args)
-        write_text(folder / "jobs.json", json.dumps([vars(j) for j in jobs], indent=1))
+        known = [load_run(folder / "runs" / job.file_name, job) for job in jobs]
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
     except (ValueError, TypeError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    records = run(jobs, folder)
+    try:
+        records = run(jobs, known, folder / "runs")
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"interrupted: finished runs are kept in {folder}/runs, and the same "
+            "command goes on from there"
+        ) from None
     rows = summarize(records)
     write_summary(folder / "summary.csv", rows)
     command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
     report = write_report(folder / "report.html", records, rows, command)
-    print(f"\nfinal validation loss, mean of {len(records) // len(rows)} seeds")
+    seeds = rows[0]["seeds"]
+    print(f"\nfinal validation loss, mean of {seeds} seed{'' if seeds == 1 else 's'}")
     for row in rows:
         print(f"  {row['agent']:16} {row['final_val_loss']:.4f}")
-    print(f"\nreport: {report}")
+    print(f"\n{verdict(rows)}\nreport: {report}")
     return report
 
 

@@ -80,9 +80,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 for seed in shared
             ]
         for name in (*METRICS, "versus_constant"):
-            values = columns.get(name)
-            bounds = None if values is None else interval(values)
-            row[name] = None if values is None else float(np.mean(values))
+            values = [v for v in columns.get(name, []) if v is not None]
+            bounds = interval(values)
+            row[name] = float(np.mean(values)) if values else None
             row[f"{name}_low"], row[f"{name}_high"] = bounds or (None, None)
         rows.append(row)
     return sorted(rows, key=lambda row: row["final_val_loss"])

@@ -122,7 +122,10 @@ def run_job(job: Job, on_step: Callable[[Any], object] | None = None) -> dict[st
             "final_val_loss": final["val_loss"],
             "diverged": final["diverged"],
             "train_seconds": train_seconds,
-            "inference_tokens_per_second": inference_speed(trainer, job.samples),
+            # A diverged model has no finite probabilities to draw from.
+            "inference_tokens_per_second": None
+            if final["diverged"]
+            else inference_speed(trainer, job.samples),
             "training_episodes": agent.training_episodes,
         },
         "provenance": provenance(),

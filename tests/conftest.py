@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
     environment = pytest.MonkeyPatch()
     environment.setenv("LR_GYM_CACHE", cache.name)
     config.add_cleanup(environment.undo)
+    # The models here are so small that a second thread only waits for the first.
+    torch.set_num_threads(1)
     config.add_cleanup(cache.cleanup)
 
 
