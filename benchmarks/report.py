@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from scipy import stats
@@ -166,7 +168,32 @@ def _figure(
 ) -> Figure:
     """Draw `key` against the iteration: mean and range over seeds, a line per agent."""
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
-    axes = figure.subplots()
+    _plot(figure.subplots(), records, order, key, label, scale)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def draw_episodes(records: Sequence[dict[str, Any]]) -> str:
+    """Return an SVG of validation loss and learning rate, side by side, per agent."""
+    order = [row["agent"] for row in summarize(records)]
+    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    loss, rate = "validation loss, nats per character", "learning rate in the optimizer"
+    _plot(left, records, order, "val_loss", loss, "linear")
+    _plot(right, records, order, "optimizer_lr", rate, "log")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return _svg(figure)
+
+
+def _plot(
+    axes: Axes,
+    records: Sequence[dict[str, Any]],
+    order: Sequence[str],
+    key: str,
+    label: str,
+    scale: str,
+) -> None:
     # Before the first chunk nothing was trained: no training loss, no rate in use.
     first = 0 if key == "val_loss" else 1
     for index, agent in enumerate(order):
@@ -185,13 +212,12 @@ def _figure(
     axes.set_yscale(scale)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
-    return figure
 
 
 def _svg(figure: Figure) -> str:
     """Return the figure as an SVG element to stand inside a page."""
     text = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "lr-gym"}):  # the same drawing, the same bytes
+        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
     drawing = text.getvalue()
     return drawing[drawing.index("<svg") :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ class Staircase(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.taken.append(action)
-        rate = 1e-3 * np.prod([(0.5, 1.0, 2.0)[a] for a in self.taken])
+        rate = 1e-3 * math.prod([(0.5, 1.0, 2.0)[a] for a in self.taken])
         ended = len(self.taken) == 3
         reward = float(ended and self.taken == [2, 2, 1])
         return observation(1.0, rate, len(self.taken) / 3), reward, ended, False, {}
@@ -87,7 +88,7 @@ class Staircase(gym.Env[Any, Any]):
 def test_the_improved_agent_finds_a_known_optimum() -> None:
     for seed in range(3):
         agent = TabularQ(seed, protocol="improved", episodes=400)
-        agent.begin = lambda env: None  # type: ignore[method-assign,assignment]  # no LR env here
+        agent.begin = lambda env: None  # type: ignore[method-assign]  # no LR env here
         agent._decisions, agent.keep_action = 3, 1
         env = Staircase()
         for _ in range(400):
@@ -172,7 +173,7 @@ def test_the_script_trains_saves_and_continues(tmp_path: Path) -> None:
     env = tmp_path / "poem.txt"
     env.write_text("roses are red, violets are blue, and so on and on\n" * 60)
     with pytest.MonkeyPatch.context() as patch:
-        make = tabular_q.make_env
+        make = make_env
         patch.setattr(
             tabular_q, "make_env", lambda name, **given: make(name, **(given | SMALL))
         )
@@ -283,7 +284,7 @@ def test_the_baseline_script_prints_a_line_per_decision(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        make = baselines.make_env
+        make = make_env
         patch.setattr(
             baselines, "make_env", lambda name, **given: make(name, **(given | SMALL))
         )

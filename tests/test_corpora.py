@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import tabular_q
+from agents.agent import make_env
 from lr_gym import Corpus, corpora, load_corpus
 
 TEXT = bytes(range(32, 127)) * 300  # a stand-in for enwik8
@@ -204,9 +205,10 @@ def test_the_q_agent_runs_on_a_fresh_download(no_data: Path) -> None:
     )
     settings = {"max_iters": 4, "eval_interval": 2, "warmup_iters": 0, "n_layer": 1}
     with pytest.MonkeyPatch.context() as patch:
-        make = tabular_q.make_env
         patch.setattr(
-            tabular_q, "make_env", lambda env, **given: make(env, **(given | settings))
+            tabular_q,
+            "make_env",
+            lambda env, **given: make_env(env, **(given | settings)),
         )
         tabular_q.main(stand_in)
     assert (no_data / "q.json").is_file()

@@ -23,7 +23,7 @@ from lr_gym.markov import (
 def conditional_entropy(tokens: NDArray[np.int64], k: int) -> float:
     """Empirical entropy of a symbol given the k before it, nats."""
     count = len(tokens) - k
-    context = np.zeros(count, dtype=np.int64)
+    context: NDArray[np.int64] = np.zeros(count, dtype=np.int64)
     for offset in range(k):
         context = context * 32 + tokens[offset : offset + count]
 
