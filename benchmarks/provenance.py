@@ -35,24 +35,18 @@ def provenance() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """Return the checkout's commit, with ``+`` where files differ from it."""
-    root = Path(__file__).resolve().parents[1]
-    git = ["git", "-C", str(root)]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        head = _git("rev-parse", "--short", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None  # not a checkout: an unpacked archive, say
-    return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 def _version(package: str) -> str | None:

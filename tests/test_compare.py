@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks import compare_agents
 from benchmarks.compare_agents import Args, main, plan
-from benchmarks.report import interval, summarize, verdict
+from benchmarks.report import METRICS, interval, summarize, verdict
 from benchmarks.runs import Job, load_run, make_agent, run_job
 from lr_gym import PopulationTrainer, load_corpus, schedule_factor
 from tests.small import SMALL, small_config
@@ -213,17 +213,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None
 
 
 def fake(agent: str, seed: int, loss: float) -> dict[str, Any]:
-    metrics: dict[str, Any] = dict.fromkeys(
-        (
-            "final_train_loss",
-            "best_val_loss",
-            "final_val_loss",
-            "train_seconds",
-            "inference_tokens_per_second",
-            "training_episodes",
-        ),
-        loss,
-    )
+    metrics = dict.fromkeys(METRICS, loss)
     return {
         "job": {"agent": agent, "seed": seed},
         "metrics": {**metrics, "diverged": False},
