@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("lr-gym", "torch", "numpy", "gymnasium", "stable-baselines3")
+import lr_gym
+
+PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 def provenance() -> dict[str, Any]:
@@ -22,7 +24,10 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {
+            "lr-gym": lr_gym.__version__,
+            **{name: _version(name) for name in PACKAGES},
+        },
         "hardware": {
             "machine": platform.machine(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -83,7 +83,7 @@ class TrainingConfig:
     max_iters: int = 600
     eval_interval: int = 30
     warmup_iters: int = 20
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.1
