@@ -155,8 +155,10 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
     return text
 
 
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"  # noqa: RUF001 - a dash
+def _number(value: float | None, digits: int = 4, signed: bool = False) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash
+    return f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
 
 
 def _figure(
@@ -207,11 +209,22 @@ def _plot(
         if len(runs) > 1:
             low, high = values.min(axis=0), values.max(axis=0)
             axes.fill_between(iterations, low, high, color=color, alpha=0.12, lw=0)
+    if scale == "linear":
+        _leave_out_the_start(axes)
     axes.set_xlabel("iteration")
     axes.set_ylabel(label)
     axes.set_yscale(scale)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _leave_out_the_start(axes: Axes) -> None:
+    """Leave the first tenth of the run, a cliff in every loss, out of the picture."""
+    lines = [(line.get_xdata(), line.get_ydata()) for line in axes.get_lines()]
+    start = 0.1 * max(np.max(x) for x, _ in lines)
+    shown = np.concatenate([np.asarray(y)[np.asarray(x) >= start] for x, y in lines])
+    margin = 0.05 * np.ptp(shown) + 1e-3
+    axes.set_ylim(shown.min() - margin, shown.max() + margin)
 
 
 def _svg(figure: Figure) -> str:
