@@ -1,31 +1,22 @@
-"""From text to token ids and splits: the built-in corpora, and any text file.
-
-A published corpus is taken from the folder `LR_GYM_DATA`, else from the cache
-(`LR_GYM_CACHE`, default the user's cache folder), else downloaded once into the cache.
-Its hash is always checked. Nothing is unpickled, and of an archive only the one
-expected member is read, into a file of our own naming.
-"""
+"""From text to token ids and splits: the built-in corpora, and any text file."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import os
-import tempfile
 import warnings
-import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.config import check_real
+from lr_gym.downloads import PUBLISHED, find_published, read_published
 from lr_gym.markov import (
     MARKOV_ENTROPY_RATE,
     MARKOV_SHA256,
@@ -67,6 +58,19 @@ class Corpus:
         """Number of symbols."""
         return len(self.vocabulary)
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a result has to say about its text, ready for JSON."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "corpus_complete": self.complete,
+            "vocab_size": self.vocab_size,
+            "entropy_rate": self.entropy_rate,
+            "train_characters": len(self.train),
+            "val_characters": len(self.val),
+            "test_characters": len(self.test),
+        }
+
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the token ids of `text`; ValueError at a character that is unknown."""
         ids = {symbol: token for token, symbol in enumerate(self.vocabulary)}
@@ -78,69 +82,6 @@ class Corpus:
     def decode(self, tokens: ArrayLike) -> str:
         """Return the text of token ids."""
         return "".join(self.vocabulary[token] for token in np.asarray(tokens).tolist())
-
-
-@dataclass(frozen=True)
-class PublishedCorpus:
-    """Where a corpus is published, and how to know it. Hashes are ``algorithm:hex``."""
-
-    file: str  # the text's own name, in LR_GYM_DATA and in the cache
-    url: str
-    download_hash: str
-    text_hash: str
-    size: int  # of the text, bytes
-    encoding: str
-    val_fraction: float
-    val_last: (
-        bool  # train, test, val as in the paper's Shakespeare; else train, val, test
-    )
-
-    @property
-    def zipped(self) -> bool:
-        """Whether the download is an archive around the text."""
-        return self.url.endswith(".zip")
-
-
-_SHAKESPEARE_HASH = (
-    "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-)
-PUBLISHED = {
-    "shakespeare": PublishedCorpus(
-        file="tinyshakespeare.txt",
-        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
-        "tinyshakespeare/input.txt",
-        download_hash=_SHAKESPEARE_HASH,
-        text_hash=_SHAKESPEARE_HASH,
-        size=1_115_394,
-        encoding="utf-8",
-        val_fraction=0.1,
-        val_last=True,
-    ),
-    "enwik8": PublishedCorpus(
-        file="enwik8",
-        url="http://mattmahoney.net/dc/enwik8.zip",
-        download_hash="sha256:"
-        "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
-        text_hash="sha256:"
-        "2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8",
-        size=100_000_000,
-        encoding="latin-1",
-        val_fraction=0.05,
-        val_last=False,
-    ),
-    "text8": PublishedCorpus(
-        file="text8",
-        url="http://mattmahoney.net/dc/text8.zip",
-        download_hash="sha256:"
-        "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-        # Of the text inside, md5 is what is published.
-        text_hash="md5:3bea1919949baf155f99411df5fada7e",
-        size=100_000_000,
-        encoding="latin-1",
-        val_fraction=0.05,
-        val_last=False,
-    ),
-}
 
 
 def load_corpus(
@@ -174,7 +115,7 @@ def load_corpus(
     name = os.fspath(corpus)
     if name == "markov":
         return _markov(float(fraction))
-    path = _find(name) if name in PUBLISHED else _user_file(name)
+    path = find_published(name) if name in PUBLISHED else _user_file(name)
     facts = path.stat()
     loaded = _load_file(
         name, path, float(fraction), facts.st_mtime_ns, facts.st_size, _allow_partial()
@@ -219,7 +160,7 @@ def _load_file(
     else:
         encoding = published.encoding
         val_fraction, val_last = published.val_fraction, published.val_last
-        content = _read_published(path, published)
+        content = read_published(path, published)
         complete = _matches(content, published.text_hash)
         if not complete and not partial_allowed:
             raise ValueError(
@@ -293,9 +234,6 @@ def _split(
     return splits
 
 
-# --------------------------------------------------------------------- finding the text
-
-
 def _user_file(name: str) -> Path:
     """Return the path of a text file, or say what `corpus` may be."""
     path = Path(name)
@@ -311,99 +249,6 @@ def _user_file(name: str) -> Path:
     if not os.access(path, os.R_OK):
         raise ValueError(f"corpus {name!r} cannot be read: permission denied")
     return path.resolve()
-
-
-def _find(name: str) -> Path:
-    """Return the file of a published corpus: LR_GYM_DATA, the cache, or a download."""
-    published = PUBLISHED[name]
-    folder = os.environ.get("LR_GYM_DATA")
-    if folder:
-        if not Path(folder).is_dir():
-            raise ValueError(f"LR_GYM_DATA must name a folder, got {folder!r}")
-        for candidate in (published.file, f"{published.file}.zip"):
-            path = Path(folder) / candidate
-            if path.is_file() and (published.zipped or candidate == published.file):
-                return path.resolve()
-    cached = _cache() / published.file
-    return cached if cached.is_file() else _download(name, published, cached)
-
-
-def _cache() -> Path:
-    given = os.environ.get("LR_GYM_CACHE")
-    if given:
-        return Path(given)
-    import pooch
-
-    return Path(pooch.os_cache("lr_gym"))
-
-
-def _download(name: str, published: PublishedCorpus, target: Path) -> Path:
-    """Download, check and unpack into the cache; one process at a time."""
-    import pooch
-    from filelock import FileLock
-    from requests.exceptions import RequestException
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f"{target.name}.lock")):
-        if target.is_file():  # another process was here first
-            return target
-        fetched = target.with_name(f"{target.name}.download")
-        try:
-            pooch.retrieve(
-                published.url,
-                published.download_hash,
-                fname=fetched.name,
-                path=target.parent,
-                progressbar=True,
-            )
-        except (RequestException, OSError) as error:
-            raise FileNotFoundError(
-                f"corpus {name!r} is not on this machine and cannot be downloaded "
-                f"({type(error).__name__}). Put {published.file} (from "
-                f"{published.url}) into a folder and set LR_GYM_DATA to it, or use "
-                "corpus='markov', which is built in"
-            ) from error
-        try:
-            with _complete_or_absent(target) as file:
-                file.write_bytes(_read_published(fetched, published))
-        finally:
-            fetched.unlink(missing_ok=True)
-    return target
-
-
-@contextlib.contextmanager
-def _complete_or_absent(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside `target`; rename it at the end, or remove it."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read_published(path: Path, published: PublishedCorpus) -> bytes:
-    """Return the text in `path`, which is the text itself or the published archive."""
-    if not published.zipped or not zipfile.is_zipfile(path):
-        if path.suffix == ".zip":
-            raise ValueError(f"{path} is not a whole zip archive; replace it")
-        return path.read_bytes()
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(published.file) as member:
-            content = member.read(published.size + 1)
-    except KeyError as error:
-        raise ValueError(f"{path} holds no member {published.file!r}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path} is damaged: {error}; replace it") from error
-    if len(content) > published.size:
-        raise ValueError(
-            f"{path}: {published.file!r} is larger than the published "
-            f"{published.size:,} bytes; replace it"
-        )
-    return content
 
 
 def _matches(content: bytes, expected: str) -> bool:

@@ -205,13 +205,11 @@ class Episodes:
 
         # A diverged loss is reported as the ceiling: finite, and above any survivor's.
         val_loss = np.where(diverged, ceiling, val_loss)
-        train_loss = np.where(np.isfinite(train_loss), train_loss, ceiling)
+        train_loss = np.where(diverged, np.fmin(train_loss, ceiling), train_loss)
         telemetry = self.trainer.telemetry()
         state.previous_loss = np.where(acting, state.val_loss, state.previous_loss)
         state.val_loss = np.where(acting, val_loss, state.val_loss)
-        state.train_loss = np.where(
-            acting, np.minimum(train_loss, ceiling), state.train_loss
-        )
+        state.train_loss = np.where(acting, train_loss, state.train_loss)
         for name in ("grad_norm", "update_ratio"):
             finite = np.nan_to_num(telemetry[name], nan=mdp.LOSS_BOUND)
             setattr(state, name, np.where(acting, finite, getattr(state, name)))

@@ -21,11 +21,12 @@ from lr_gym.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.gpt import GPT, initial_parameters
 from lr_gym.optim import AdamW, initial_state
-from lr_gym.random_streams import fold, random_integers, stream_seeds
+from lr_gym.random_streams import fold, stream_seeds
 from lr_gym.trainer import FloatArray, check_chunk
+from lr_gym.windows import IGNORE, cut_windows, sample_windows
 
 SPLITS = ("train", "val", "test")
-IGNORE = -1  # target of a padded position
+ARCHITECTURE = ("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias")
 EVALUATION_TOKENS = 8_192  # per forward pass of an evaluation: fits a CPU's cache
 
 
@@ -39,7 +40,7 @@ class PopulationTrainer:
     """
 
     def __init__(self, config: TrainingConfig, corpus: Corpus, size: int = 1) -> None:
-        """Allocate nothing per member yet: `reset` starts the runs.
+        """Prepare the population; every member starts as a run of seed 0.
 
         Args:
             config: Model, batch, optimizer, evaluation, device and precision.
@@ -69,27 +70,16 @@ class PopulationTrainer:
         self.precision = resolve_precision(config.precision, self.device)
         self.compute_dtype: torch.dtype = getattr(torch, self.precision)
         self.vocabulary = corpus.vocabulary
-        self.corpus_facts = {  # what a result has to say about its text
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "corpus_complete": corpus.complete,
-            "vocab_size": corpus.vocab_size,
-            "entropy_rate": corpus.entropy_rate,
-            **{f"{k}_characters": len(getattr(corpus, k)) for k in SPLITS},
-        }
+        self.corpus_facts = corpus.facts()
         self._splits = {
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
+        self._cut: dict[tuple[str, bool], tuple[Tensor, int]] = {}
         self._architecture: dict[str, Any] = {
-            "vocab_size": corpus.vocab_size,
-            "block_size": config.block_size,
-            "n_layer": config.n_layer,
-            "n_head": config.n_head,
-            "n_embd": config.n_embd,
-            "dropout": config.dropout,
-            "bias": config.bias,
+            name: getattr(config, name) for name in ARCHITECTURE
         }
+        self._architecture["vocab_size"] = corpus.vocab_size
         self._model = self._skeleton()
         # Matrices first: weight decay then acts on one slice of the flat vector.
         shapes = [(name, p.shape) for name, p in self._model.named_parameters()]
@@ -164,15 +154,13 @@ class PopulationTrainer:
             raise ValueError(f"split {split!r} is empty: test_fraction is 0")
         if self.config.evaluation == "paper" and not exact:
             return self._random_batch_loss(split)
-        tokens = self._splits[split]
-        limit = None if exact else self.config.eval_tokens
-        windows = _windows(tokens, self.config.block_size, limit)  # (N, T + 1)
+        windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
         chunk = max(1, EVALUATION_TOKENS // self.config.block_size)
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         for part in torch.split(windows, chunk):
             shared = part.expand(self.size, *part.shape)
             total += self._losses(shared, reduction="sum").double()
-        return np.asarray(total.cpu() / int((windows[:, 1:] != IGNORE).sum()))
+        return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members are frozen, (E,) bool."""
@@ -180,7 +168,10 @@ class PopulationTrainer:
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Tensor]:
         """Copy the rows of `members`: plain tensors, ready for safetensors."""
-        return {name: rows.clone() for name, rows in self._select(members).items()}
+        return {
+            name: rows.clone() if rows is self._state[name] else rows
+            for name, rows in self._select(members).items()
+        }
 
     def restore(
         self,
@@ -261,6 +252,7 @@ class PopulationTrainer:
         Nothing in the loop waits for the device: losses are read once, at the end.
         """
         steps = rates.shape[1]
+        tokens = self._splits["train"]
         schedule = torch.from_numpy(rates).to(self.device)  # (E, n)
         clock = state["iteration"][:, None] + torch.arange(steps, device=self.device)
         data_keys = fold(state["data_key"][:, None], clock)  # (E, n)
@@ -268,7 +260,9 @@ class PopulationTrainer:
         losses, norms = [], []
         before = state["parameters"]
         for i in range(steps):
-            windows = self._sample("train", data_keys[:, i])
+            windows = sample_windows(
+                tokens, data_keys[:, i], self.config.batch_size, self.config.block_size
+            )
             loss, gradients = self._gradients(
                 state["parameters"], windows, dropout_keys[:, i]
             )
@@ -292,14 +286,6 @@ class PopulationTrainer:
         self._telemetry["update_ratio"][rows] = ratio.cpu()
         self._telemetry["grad_norm"][rows] = grad_norm.cpu()
         return np.asarray(torch.stack(losses, dim=1).double().cpu())
-
-    def _sample(self, split: str, keys: Tensor) -> Tensor:
-        """Draw a batch of windows per key (E,): (E, B, T + 1), one index operation."""
-        tokens = self._splits[split]
-        block_size = self.config.block_size
-        starts = random_integers(keys, self.config.batch_size, len(tokens) - block_size)
-        offsets = torch.arange(block_size + 1, device=self.device)
-        return tokens[starts[..., None] + offsets].long()
 
     def _gradients(
         self, parameters: Tensor, windows: Tensor, keys: Tensor
@@ -342,21 +328,32 @@ class PopulationTrainer:
             reduction=reduction,
         )
 
+    def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
+        """Return the windows of a fixed evaluation and their predictions; cut once."""
+        if (split, exact) not in self._cut:
+            limit = None if exact else self.config.eval_tokens
+            windows = cut_windows(self._splits[split], self.config.block_size, limit)
+            predictions = int((windows[:, 1:] != IGNORE).sum())
+            self._cut[split, exact] = windows, predictions
+        return self._cut[split, exact]
+
     def _random_batch_loss(self, split: str) -> FloatArray:
         """Mean loss over `eval_iters` random batches: the paper's estimate, (E,).
 
         The batches come from a stream of their own, so training does not notice.
         """
-        config = self.config
-        if len(self._splits[split]) <= config.block_size:
+        config, tokens = self.config, self._splits[split]
+        if len(tokens) <= config.block_size:
             raise ValueError(
                 f"evaluation='paper' needs a {split} split longer than block_size="
-                f"{config.block_size}, got {len(self._splits[split])} characters"
+                f"{config.block_size}, got {len(tokens)} characters"
             )
         key = fold(self._state["data_key"] + 1, self._state["iteration"])  # (E,)
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         for batch in range(config.eval_iters):
-            windows = self._sample(split, fold(key, batch))
+            windows = sample_windows(
+                tokens, fold(key, batch), config.batch_size, config.block_size
+            )
             total += self._losses(windows, reduction="mean").double()
         return np.asarray(total.cpu() / config.eval_iters)
 
@@ -401,22 +398,3 @@ class PopulationTrainer:
             name: part.view(shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
-
-
-def _windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
-    """Cut `tokens` into non-overlapping windows, (N, T + 1) int64, padded with IGNORE.
-
-    Consecutive windows share one character, so every character but the first is
-    predicted exactly once. With a `limit` on predictions, evenly spread windows remain.
-    """
-    predictions = len(tokens) - 1
-    block_size = min(block_size, predictions)
-    count = -(-predictions // block_size)
-    padded = torch.full((count * block_size + 1,), IGNORE, device=tokens.device)
-    padded[: len(tokens)] = tokens.long()
-    windows = padded.unfold(0, block_size + 1, block_size)
-    if limit is None or limit >= predictions:
-        return windows
-    kept = max(1, limit // block_size)
-    full = predictions // block_size
-    return windows[torch.arange(kept, device=tokens.device) * full // kept]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from agents import tabular_q
 from agents.agent import make_env
-from lr_gym import Corpus, corpora, load_corpus
+from lr_gym import Corpus, corpora, downloads, load_corpus
 
 TEXT = bytes(range(32, 127)) * 300  # a stand-in for enwik8
 TEXT_8 = b"anarchism originated as a term of abuse " * 500
@@ -96,13 +96,13 @@ def publish(
     monkeypatch: pytest.MonkeyPatch, url: str, download: bytes, text: bytes = TEXT
 ) -> None:
     stand_in = dataclasses.replace(
-        corpora.PUBLISHED["enwik8"],
+        downloads.PUBLISHED["enwik8"],
         url=url,
         download_hash=sha256(download),
         text_hash=sha256(text),
         size=len(text),
     )
-    monkeypatch.setitem(corpora.PUBLISHED, "enwik8", stand_in)
+    monkeypatch.setitem(downloads.PUBLISHED, "enwik8", stand_in)
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -217,14 +217,14 @@ def test_the_q_agent_runs_on_a_fresh_download(no_data: Path) -> None:
 def test_two_processes_download_once(server: Server, no_data: Path) -> None:
     script = (
         "import dataclasses, sys\n"
-        "from lr_gym import corpora\n"
+        "from lr_gym import corpora, downloads\n"
         "url, download, text, size = sys.argv[1:]\n"
-        "corpora.PUBLISHED['enwik8'] = dataclasses.replace(\n"
-        "    corpora.PUBLISHED['enwik8'], url=url, download_hash=download,\n"
+        "downloads.PUBLISHED['enwik8'] = dataclasses.replace(\n"
+        "    downloads.PUBLISHED['enwik8'], url=url, download_hash=download,\n"
         "    text_hash=text, size=int(size))\n"
         "print(corpora.load_corpus('enwik8').sha256)\n"
     )
-    stand_in = corpora.PUBLISHED["enwik8"]
+    stand_in = downloads.PUBLISHED["enwik8"]
     command = [sys.executable, "-c", script, stand_in.url, stand_in.download_hash]
     command += [stand_in.text_hash, str(stand_in.size)]
     processes = [

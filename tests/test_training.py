@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 import lr_gym
 from lr_gym import Corpus, PopulationTrainer, schedule_factor
-from lr_gym.devices import resolve_device, resolve_precision, resolve_scale
 from lr_gym.trainer import FloatArray
 from tests.small import small_config, small_trainer
 
@@ -397,18 +396,3 @@ def test_construction_and_lookup_errors() -> None:
         small_trainer(2).reset([0, 1], [0])
     with pytest.raises(ValueError, match="split must be one of"):
         small_trainer().evaluate("dev")
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "tpu"])
-def test_an_absent_device_is_refused(device: str) -> None:
-    with pytest.raises(ValueError, match="device must be 'auto' or a torch device"):
-        resolve_device(device)
-
-
-def test_what_auto_chooses() -> None:
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert resolve_device("auto").type == expected
-    assert resolve_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
-    with pytest.warns(UserWarning, match="scale='auto' chose"):
-        chosen = resolve_scale("auto", "auto")
-    assert chosen == ("paper" if expected == "cuda" else "mini")

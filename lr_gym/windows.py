@@ -1,0 +1,52 @@
+"""Windows of a text: drawn at random for training, cut in order for evaluation.
+
+Shapes: E members, B batch, T time (`block_size`), N windows. A window holds T + 1
+characters: all but the last are inputs, all but the first are targets.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lr_gym.random_streams import random_integers
+
+IGNORE = -1  # target of a padded position
+
+
+def sample_windows(
+    tokens: Tensor, keys: Tensor, batch_size: int, block_size: int
+) -> Tensor:
+    """Draw a batch of windows per key: one index operation, no loop, no loader.
+
+    Args:
+        tokens: The split, (n,), n > `block_size`, on any device.
+        keys: One stream key per member, int64, (E,).
+        batch_size: B.
+        block_size: T.
+
+    Returns:
+        int64, (E, B, T + 1); a member's windows depend on its own key alone.
+    """
+    starts = random_integers(keys, batch_size, len(tokens) - block_size)
+    offsets = torch.arange(block_size + 1, device=tokens.device)
+    return tokens[starts[..., None] + offsets].long()
+
+
+def cut_windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
+    """Cut `tokens` into non-overlapping windows, (N, T + 1) int64, padded with IGNORE.
+
+    Consecutive windows share one character, so every character but the first is
+    predicted exactly once. With a `limit` on predictions, evenly spread windows remain.
+    """
+    predictions = len(tokens) - 1
+    block_size = min(block_size, predictions)
+    count = -(-predictions // block_size)
+    padded = torch.full((count * block_size + 1,), IGNORE, device=tokens.device)
+    padded[: len(tokens)] = tokens.long()
+    windows = padded.unfold(0, block_size + 1, block_size)
+    if limit is None or limit >= predictions:
+        return windows
+    kept = max(1, limit // block_size)
+    full = predictions // block_size
+    return windows[torch.arange(kept, device=tokens.device) * full // kept]
