@@ -332,7 +332,7 @@ def test_the_q_agents_error_without_the_data(no_data: Path) -> None:
     [
         (b"", "is empty"),
         (b"aaaa", "has one distinct character"),
-        (b"caf\xe9 au lait" * 20, "is not utf-8 text: byte 3 is 0xe9"),
+        (b"bad\xe9 byte" * 20, "is not utf-8 text: byte 3 is 0xe9"),
     ],
 )
 def test_a_bad_text_file_is_refused(
