@@ -69,6 +69,14 @@ def make_env(env: str, **settings: Any) -> LREnv:
     return gym.make("LRTuningEnv-v0", corpus=env, **settings)
 
 
+def script_env(env: str, **settings: Any) -> LREnv:
+    """Make the environment for a script: what is wrong ends it in one line."""
+    try:
+        return make_env(env, **settings)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
 def unwrap(env: LREnv) -> LRTuningEnv:
     """Return the learning-rate environment under its wrappers.
 

@@ -19,8 +19,8 @@ from agents.agent import (
     LREnv,
     Observation,
     episode_return,
-    make_env,
     run_episode,
+    script_env,
     unwrap,
 )
 from lr_gym.schedules import SCHEDULES
@@ -156,7 +156,7 @@ def main(args: Args) -> None:
     settings = dict(agent.settings)
     if args.learning_rate is not None:
         settings["learning_rate"] = args.learning_rate
-    env = make_env(args.env, scale=args.scale, render_mode="ansi", **settings)
+    env = script_env(args.env, scale=args.scale, render_mode="ansi", **settings)
     trajectory = run_episode(
         env, agent, seed=args.seed, on_step=lambda _: print(env.render(), flush=True)
     )

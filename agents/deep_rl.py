@@ -25,8 +25,8 @@ from agents.agent import (
     LREnv,
     Observation,
     episode_return,
-    make_env,
     run_episode,
+    script_env,
     unwrap,
 )
 
@@ -169,7 +169,7 @@ def main(args: Args) -> DeepAgent:
     if args.episodes < 1:
         raise SystemExit(f"--episodes must be at least 1, got {args.episodes}")
     agent = DeepAgent(args.seed, algo=args.algo, verbose=1)
-    env = make_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
+    env = script_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
     agent.train(env, args.episodes)
     name = args.env if args.env in ENVS else Path(args.env).stem
     out = args.out or Path(f"results/deep_rl/{name}-{args.algo}-{args.seed}.zip")

@@ -33,8 +33,8 @@ from agents.agent import (
     Observation,
     Transition,
     episode_return,
-    make_env,
     run_episode,
+    script_env,
     unwrap,
 )
 from lr_gym import PAPER_FACTORS
@@ -248,7 +248,7 @@ def main(args: Args) -> TabularQ:
     out = args.out or Path(
         f"results/tabular_q/{name}-{agent.protocol}-{args.seed}.json"
     )
-    env = make_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
+    env = script_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
     returns = []
     for episode in range(args.episodes):
         trajectory = run_episode(env, agent, seed=args.seed + episode)

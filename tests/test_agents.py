@@ -175,7 +175,7 @@ def test_the_script_trains_saves_and_continues(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         make = make_env
         patch.setattr(
-            tabular_q, "make_env", lambda name, **given: make(name, **(given | SMALL))
+            tabular_q, "script_env", lambda name, **given: make(name, **(given | SMALL))
         )
         args = tabular_q.Args(env=str(env), scale="tiny", episodes=2, out=out)
         first = tabular_q.main(args)
@@ -286,7 +286,7 @@ def test_the_baseline_script_prints_a_line_per_decision(
     with pytest.MonkeyPatch.context() as patch:
         make = make_env
         patch.setattr(
-            baselines, "make_env", lambda name, **given: make(name, **(given | SMALL))
+            baselines, "script_env", lambda name, **given: make(name, **(given | SMALL))
         )
         baselines.main(baselines.Args(agent="plateau", scale="tiny"))
         with pytest.raises(SystemExit, match="--agent must be one of"):
