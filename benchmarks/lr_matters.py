@@ -64,8 +64,11 @@ def sweep(args: Args, scale: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "config": asdict(config),
         "learning_rates": rates.tolist(),
-        "final_val_loss": np.where(np.isfinite(losses), losses, -1.0).tolist(),
-        "note": "-1 marks a diverged run",
+        # One list per seed; null marks a diverged run.
+        "final_val_loss": [
+            [loss if np.isfinite(loss) else None for loss in row.tolist()]
+            for row in losses
+        ],
         "best_learning_rate": float(rates[best]),
         "best_mean_val_loss": float(mean[best]),
     }
@@ -82,12 +85,9 @@ def main(args: Args) -> None:
     for scale in args.scale:
         result = sweep(args, scale)
         print(f"{args.env}, {scale}: final validation loss, mean of {args.seeds} seeds")
-        for rate, column in zip(
-            result["learning_rates"],
-            np.transpose(result["final_val_loss"]),
-            strict=True,
-        ):
-            shown = "diverged" if -1.0 in column else f"{column.mean():.4f}"
+        columns = zip(*result["final_val_loss"], strict=True)
+        for rate, column in zip(result["learning_rates"], columns, strict=True):
+            shown = "diverged" if None in column else f"{np.mean(column):.4f}"
             print(f"  {rate:9.2e}  {shown}")
         print(
             f"  best {result['best_learning_rate']:g}; a tenth of it loses "

@@ -29,9 +29,7 @@ class PublishedCorpus:
     size: int  # of the text, bytes
     encoding: str
     val_fraction: float
-    val_last: (
-        bool  # train, test, val as in the paper's Shakespeare; else train, val, test
-    )
+    val_last: bool  # the splits' order: train, test, val; otherwise train, val, test
 
     @property
     def zipped(self) -> bool:
