@@ -20,6 +20,7 @@ from lr_gym.schedules import SCHEDULES as SCHEDULES
 from lr_gym.schedules import schedule_factor as schedule_factor
 from lr_gym.trainer import Trainer as Trainer
 from lr_gym.training import PopulationTrainer as PopulationTrainer
+from lr_gym.vector_env import LRTuningVectorEnv as LRTuningVectorEnv
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,11 @@ for _corpus in CORPUS_NAMES:
     _gym.register(
         id=f"LRTuning-{_corpus}-v0",
         entry_point="lr_gym.env:LRTuningEnv",
+        vector_entry_point="lr_gym.vector_env:LRTuningVectorEnv",
         kwargs={"corpus": _corpus},
     )
-_gym.register(id="LRTuningEnv-v0", entry_point="lr_gym.env:LRTuningEnv")
+_gym.register(
+    id="LRTuningEnv-v0",
+    entry_point="lr_gym.env:LRTuningEnv",
+    vector_entry_point="lr_gym.vector_env:LRTuningVectorEnv",
+)

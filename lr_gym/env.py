@@ -12,7 +12,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from lr_gym.config import check_boolean, check_integer, check_keywords
+from lr_gym.config import check_boolean
 from lr_gym.episodes import build_episodes
 from lr_gym.mdp import MDPConfig, observation_bounds
 from lr_gym.rendering import render_ansi, render_rgb
@@ -223,15 +223,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             ValueError: An option is out of range.
         """
         super().reset(seed=seed)
-        options = options or {}
-        check_keywords("reset(options=...)", options, ("seed", "learning_rate"))
-        run_seed = int(self.np_random.integers(2**31))
-        if "seed" in options:
-            check_integer("seed", options["seed"], 0, 2**63 - 1)
-            run_seed = int(options["seed"])
-        rate = options.get("learning_rate", self.episodes.training.learning_rate)
-        self.episodes.check_learning_rate(rate)
-        self.episodes.reset([0], [run_seed], np.array([float(rate)]))
+        self.episodes.begin([0], [self.np_random], options or {})
         self._close_bar()
         self._history = [self._info()]
         return self.episodes.observe()[0], self._history[0].copy()

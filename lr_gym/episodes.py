@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lr_gym import mdp
 from lr_gym.config import (
     TrainingConfig,
+    check_integer,
     check_keywords,
     check_real,
     field_names,
@@ -90,6 +91,37 @@ class Episodes:
                 f"learning_rate must be in [min_lr, max_lr] = [{low:g}, {high:g}], got "
                 f"{value!r}; pass a wider min_lr or max_lr as well"
             )
+
+    def begin(
+        self,
+        members: Sequence[int],
+        generators: Sequence[np.random.Generator],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Start new episodes of `members`, as `reset` of both faces does.
+
+        Args:
+            members: Who starts.
+            generators: One per member; a run's seed is drawn from it, also where an
+                option overrides it, so that the next run is the same either way.
+            options: ``seed``, the runs' own, and ``learning_rate``, the initial ones:
+                a value, or one per member.
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type.
+            ValueError: An option is out of range, or a length does not fit.
+        """
+        check_keywords("reset(options=...)", options, ("seed", "learning_rate"))
+        seeds = [int(generator.integers(2**31)) for generator in generators]
+        if "seed" in options:
+            seeds = _per_member("seed", options["seed"], len(members))
+            for seed in seeds:
+                check_integer("seed", seed, 0, 2**63 - 1)
+        rate = options.get("learning_rate", self.training.learning_rate)
+        rates = _per_member("learning_rate", rate, len(members))
+        for value in rates:
+            self.check_learning_rate(value)
+        self.reset(members, [int(s) for s in seeds], np.array(rates, dtype=float))
 
     def reset(
         self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
@@ -227,6 +259,16 @@ class Episodes:
         state.diverged = np.where(acting, diverged, state.diverged)
         state.terminated = np.where(acting, ended, state.terminated)
         return rewards
+
+
+def _per_member(name: str, value: object, count: int) -> list[Any]:
+    """Return `value` once per member; a sequence must already be that long."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return [value] * count
+    values = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    if len(values) != count:
+        raise ValueError(f"{name} must have {count} entries, got {len(values)}")
+    return values
 
 
 def build_episodes(
