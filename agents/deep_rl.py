@@ -44,7 +44,7 @@ _REPLAY = {
     "exploration_final_eps": 0.05,
     "learning_rate": 1e-3,
 }
-_ON_POLICY = {"n_steps": 40, "batch_size": 40, "gae_lambda": 1.0}
+_ON_POLICY = {"n_steps": 40, "batch_size": 40, "gae_lambda": 1.0}  # per member
 _PPO = {**_ON_POLICY, "n_epochs": 10, "learning_rate": 1e-3, "ent_coef": 0.01}
 _A2C = {"n_steps": 20, "gae_lambda": 1.0, "learning_rate": 1e-3, "ent_coef": 0.01}
 

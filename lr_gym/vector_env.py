@@ -32,11 +32,11 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     """`num_envs` episodes of `LRTuningEnv` on one population of training runs.
 
     Member e, given the seed s + e, goes through what the single environment with
-    that seed goes through (to rounding), in company or alone. Members end and start again on
-    their own, by Gymnasium's definitions of `autoreset_mode`:
+    that seed goes through (to rounding), in company or alone. Members end and start
+    again on their own, by Gymnasium's definitions of `autoreset_mode`:
 
-    - ``NextStep`` (default): the step after an episode's end ignores the action, resets,
-      and returns the new episode's first observation with reward 0.
+    - ``NextStep`` (default): the step after an episode's end ignores the action,
+      resets, and returns the new episode's first observation with reward 0.
     - ``SameStep``: the ending step resets at once; the last observation and info of the
       old episode are in ``infos["final_obs"]`` and ``infos["final_info"]``.
     - ``Disabled``: the caller resets, by ``reset(options={"reset_mask": mask})``.
@@ -104,9 +104,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [np_random()[0] for _ in range(num_envs)]
-        self._ended: NDArray[np.bool_] = np.zeros(
-            num_envs, dtype=np.bool_
-        )  # since the last reset
+        # Whose episode has ended since its last reset.
+        self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
         self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
 
