@@ -14,9 +14,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, SupportsFloat
-
-import gymnasium as gym
+from typing import Any, Literal
 
 from agents.agent import (
     ENVS,
@@ -31,6 +29,7 @@ from agents.agent import (
 )
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
+SINGLE_ONLY = ("progress_bar", "render_mode")  # keywords a population does not take
 REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1: bring returns to order 1
 
 _REPLAY = {
@@ -44,9 +43,9 @@ _REPLAY = {
     "exploration_final_eps": 0.05,
     "learning_rate": 1e-3,
 }
-_ON_POLICY = {"n_steps": 40, "batch_size": 40, "gae_lambda": 1.0}  # per member
-_PPO = {**_ON_POLICY, "n_epochs": 10, "learning_rate": 1e-3, "ent_coef": 0.01}
-_A2C = {"n_steps": 20, "gae_lambda": 1.0, "learning_rate": 1e-3, "ent_coef": 0.01}
+_TRPO = {"gae_lambda": 1.0}
+_PPO = {**_TRPO, "n_epochs": 10, "learning_rate": 1e-3, "ent_coef": 0.01}
+_A2C = {**_TRPO, "learning_rate": 1e-3, "ent_coef": 0.01}
 
 # Library, class, policy network, and the settings that differ from the defaults.
 ALGORITHMS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -54,7 +53,7 @@ ALGORITHMS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "ppo": ("stable_baselines3", "PPO", "MlpPolicy", _PPO),
     "a2c": ("stable_baselines3", "A2C", "MlpPolicy", _A2C),
     "qrdqn": ("sb3_contrib", "QRDQN", "MlpPolicy", _REPLAY),
-    "trpo": ("sb3_contrib", "TRPO", "MlpPolicy", _ON_POLICY),
+    "trpo": ("sb3_contrib", "TRPO", "MlpPolicy", _TRPO),
     "recurrent_ppo": ("sb3_contrib", "RecurrentPPO", "MlpLstmPolicy", _PPO),
 }
 
@@ -68,13 +67,19 @@ class DeepAgent(Agent):
     }
 
     def __init__(
-        self, seed: int = 0, *, algo: str = "ppo", **model_settings: Any
+        self,
+        seed: int = 0,
+        *,
+        algo: str = "ppo",
+        num_envs: int = 1,
+        **model_settings: Any,
     ) -> None:
         """Choose the algorithm; `train` builds the model.
 
         Args:
             seed: Of the policy and its runs.
             algo: One of `ALGORITHMS`.
+            num_envs: Training runs side by side, in one population.
             **model_settings: Replace single settings of the algorithm.
 
         Raises:
@@ -86,38 +91,54 @@ class DeepAgent(Agent):
             )
         self.algo = algo
         self.seed = seed
+        self.num_envs = num_envs
         self.model_settings = model_settings
         self.model: Any = None
 
     def train(self, env: LREnv, episodes: int) -> None:
-        """Learn from `episodes` whole runs of `env`, made with the agent's settings.
+        """Learn from `episodes` whole runs like those of `env`, in a population.
+
+        `training_episodes` is what was spent in the end: stable-baselines3 rounds up to
+        whole updates.
 
         Args:
-            env: One environment; its runs are seeded from the agent's seed.
+            env: Made with the agent's settings; the population gets the same.
             episodes: Training runs to spend.
 
         Raises:
             ImportError: The extra is missing; the message names it.
+            ValueError: `env` was not made by `gym.make`.
         """
         library, class_name, policy, defaults = ALGORITHMS[self.algo]
         try:
             algorithm = getattr(importlib.import_module(library), class_name)
+            from lr_gym.sb3 import ScaleReward, make_vec_env
         except ImportError as error:
             raise ImportError(
                 f"--algo {self.algo} needs {library}: pip install 'lr-gym[agents]'"
             ) from error
+        if env.spec is None:
+            raise ValueError("train() needs an environment made by gym.make")
+        keywords = {k: v for k, v in env.spec.kwargs.items() if k not in SINGLE_ONLY}
+        runs = make_vec_env(env.spec.id, self.num_envs, seed=self.seed, **keywords)
         decisions = unwrap(env).episodes.decisions
-        scaled = gym.wrappers.TransformReward(env, _scale_reward)
+        model_settings = dict(defaults)
+        if defaults is not _REPLAY:
+            # An update after one whole episode of each member, two of a single one.
+            episodes_per_update = 2 if self.num_envs == 1 else 1
+            model_settings["n_steps"] = decisions * episodes_per_update
+        if defaults in (_PPO, _TRPO):
+            model_settings["batch_size"] = model_settings["n_steps"]
         self.model = algorithm(
             policy,
-            scaled,
+            ScaleReward(runs, REWARD_SCALE),
             gamma=1.0,
             seed=self.seed,
             device="cpu",
-            **(defaults | self.model_settings),
+            **(model_settings | self.model_settings),
         )
         self.model.learn(total_timesteps=episodes * decisions)
-        self.training_episodes = episodes
+        self.training_episodes = self.model.num_timesteps // decisions
 
     def begin(self, env: LREnv) -> None:
         """Forget the recurrent state.
@@ -142,10 +163,6 @@ class DeepAgent(Agent):
         return int(action) if action.ndim == 0 else action
 
 
-def _scale_reward(reward: SupportsFloat) -> float:
-    return REWARD_SCALE * float(reward)
-
-
 @dataclass
 class Args:
     """Train a deep agent on real training runs, then judge it on a fresh one."""
@@ -158,6 +175,8 @@ class Args:
     """Size of the model and length of a run."""
     episodes: int = 50
     """Training runs to learn from."""
+    num_envs: int = 1
+    """Training runs side by side, in one population."""
     seed: int = 0
     """Seeds the agent and its runs."""
     out: Path | None = None
@@ -168,7 +187,9 @@ def main(args: Args) -> DeepAgent:
     """Train, save the model, and print one greedy episode."""
     if args.episodes < 1:
         raise SystemExit(f"--episodes must be at least 1, got {args.episodes}")
-    agent = DeepAgent(args.seed, algo=args.algo, verbose=1)
+    if args.num_envs < 1:
+        raise SystemExit(f"--num-envs must be at least 1, got {args.num_envs}")
+    agent = DeepAgent(args.seed, algo=args.algo, num_envs=args.num_envs, verbose=1)
     env = script_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
     agent.train(env, args.episodes)
     name = args.env if args.env in ENVS else Path(args.env).stem

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lr_gym.vector_env import LRTuningVectorEnv
 
 try:
-    from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+    from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 except ImportError as error:
     raise ImportError(
@@ -145,6 +145,24 @@ class LRTuningVecEnv(VecEnv):
             {name: infos[name][member].item() for name in names}
             for member in range(self.num_envs)
         ]
+
+
+class ScaleReward(VecEnvWrapper):
+    """Multiplies rewards; what is monitored below it stays in the task's own units."""
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        """Wrap `venv`."""
+        super().__init__(venv)
+        self.scale = scale
+
+    def reset(self) -> Any:  # noqa: ANN401 - the base class' type
+        """Reset all members."""
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:  # noqa: ANN401 - the base class' type
+        """Step, with the rewards multiplied."""
+        observations, rewards, ended, infos = self.venv.step_wait()
+        return observations, self.scale * rewards, ended, infos
 
 
 def make_vec_env(

@@ -248,12 +248,22 @@ def test_every_algorithm_trains_on_real_runs_and_acts(algo: str) -> None:
     env = make_env("markov", **({"scale": "tiny"} | SMALL | dict(agent.settings)))
     agent.train(env, 12)  # 12 runs of 4 decisions
     assert agent.training_episodes == 12
+    assert agent.model.ep_info_buffer[-1]["l"] == 4
     first, second = (
         [step["action"] for step in run_episode(env, agent, seed=5)[1:]]
         for _ in range(2)
     )
     assert first == second
     assert len(first) == 4
+
+
+def test_a_deep_agent_learns_from_a_population() -> None:
+    agent = DeepAgent(0, algo="ppo", num_envs=4)
+    env = make_env("markov", **({"scale": "tiny"} | SMALL | dict(agent.settings)))
+    agent.train(env, 9)
+    assert agent.training_episodes == 12  # rounded up to whole updates of 4 episodes
+    assert agent.model.n_envs == 4
+    assert len(run_episode(env, agent, seed=0)) == 5
 
 
 def test_deep_agents_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,5 +308,8 @@ def test_the_baseline_script_prints_a_line_per_decision(
 
 @pytest.mark.parametrize("main", [tabular_q, deep_rl])
 def test_scripts_refuse_zero_episodes(main: Any) -> None:
+    if main is deep_rl:
+        with pytest.raises(SystemExit, match="--num-envs must be at least 1"):
+            main.main(main.Args(num_envs=0))
     with pytest.raises(SystemExit, match="--episodes must be at least 1"):
         main.main(main.Args(episodes=0))
