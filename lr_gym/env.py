@@ -183,11 +183,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             **settings,
         )
         check_boolean("progress_bar", progress_bar)
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"render_mode must be None or one of {self.metadata['render_modes']}, "
-                f"got {render_mode!r}"
-            )
+        check_render_mode(render_mode)
         self.render_mode = render_mode
         self.episodes = build_episodes(
             1, scale=scale, corpus=corpus, stacklevel=2, **settings
@@ -308,6 +304,15 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def check_render_mode(render_mode: object) -> None:
+    """Raise ValueError unless `render_mode` is `None` or one that is offered."""
+    modes = LRTuningEnv.metadata["render_modes"]
+    if render_mode not in (None, *modes):
+        raise ValueError(
+            f"render_mode must be None or one of {modes}, got {render_mode!r}"
+        )
 
 
 def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:

@@ -69,7 +69,6 @@ class PopulationTrainer:
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.compute_dtype: torch.dtype = getattr(torch, self.precision)
-        self.vocabulary = corpus.vocabulary
         self.corpus_facts = corpus.facts()
         self._splits = {
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
@@ -85,7 +84,6 @@ class PopulationTrainer:
         shapes = [(name, p.shape) for name, p in self._model.named_parameters()]
         shapes.sort(key=lambda item: len(item[1]) < 2)
         self._shapes: dict[str, torch.Size] = dict(shapes)
-        self.parameter_count = sum(shape.numel() for _, shape in shapes)
         self.optimizer = AdamW(
             decayed=sum(shape.numel() for _, shape in shapes if len(shape) >= 2),
             beta1=config.beta1,

@@ -14,7 +14,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.config import check_integer
-from lr_gym.env import LRTuningEnv, build_action_space, build_observation_space
+from lr_gym.env import (
+    LRTuningEnv,
+    build_action_space,
+    build_observation_space,
+    check_render_mode,
+)
 from lr_gym.episodes import build_episodes
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.trainer import Trainer
@@ -86,11 +91,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             **settings,
         )
         check_integer("num_envs", num_envs, 1)
-        modes = LRTuningEnv.metadata["render_modes"]
-        if render_mode not in (None, *modes):
-            raise ValueError(
-                f"render_mode must be None or one of {modes}, got {render_mode!r}"
-            )
+        check_render_mode(render_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
