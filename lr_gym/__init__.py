@@ -18,6 +18,7 @@ from lr_gym.mdp import PAPER_FACTORS as PAPER_FACTORS
 from lr_gym.mdp import MDPConfig as MDPConfig
 from lr_gym.schedules import SCHEDULES as SCHEDULES
 from lr_gym.schedules import schedule_factor as schedule_factor
+from lr_gym.sharding import ShardedTrainer as ShardedTrainer
 from lr_gym.trainer import Trainer as Trainer
 from lr_gym.training import PopulationTrainer as PopulationTrainer
 from lr_gym.vector_env import LRTuningVectorEnv as LRTuningVectorEnv

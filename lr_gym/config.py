@@ -18,6 +18,7 @@ from typing import Any
 SCALES = ("paper", "mini", "tiny")
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATIONS = ("fixed", "paper")
+COMPILES = ("auto", "off", "default", "reduce-overhead")
 _COUNTS = (  # the fields that are integers from 1 up
     "n_layer",
     "n_head",
@@ -64,6 +65,8 @@ class TrainingConfig:
         device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 where the hardware has it.
+        compile: ``off``, a mode of `torch.compile` (``default``, ``reduce-overhead``:
+            CUDA graphs), or ``auto``: where it pays back, on CUDA and with bfloat16.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -93,6 +96,7 @@ class TrainingConfig:
     eval_iters: int = 200
     device: str = "auto"
     precision: str = "auto"
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
         """Check every field, then the rules that join two of them."""
@@ -117,6 +121,7 @@ class TrainingConfig:
         check_choice("scale", self.scale, SCALES)
         check_choice("evaluation", self.evaluation, EVALUATIONS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("compile", self.compile, COMPILES)
         check_boolean("bias", self.bias)
         for name in _COUNTS:
             check_integer(name, getattr(self, name), 1)

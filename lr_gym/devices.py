@@ -32,11 +32,14 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """Return ``float32`` or ``bfloat16``; for ``auto``, what the hardware is for."""
     if precision != "auto":
         return precision
+    return "bfloat16" if fast_bfloat16(device) else "float32"
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own, not an emulation."""
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if fast else "float32"
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:

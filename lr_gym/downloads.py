@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lr_gym.files import cache_folder
+
 
 @dataclass(frozen=True)
 class PublishedCorpus:
@@ -95,17 +97,8 @@ def find_published(name: str) -> Path:
             path = Path(folder) / candidate
             if path.is_file() and (published.zipped or candidate == published.file):
                 return path.resolve()
-    cached = _cache() / published.file
+    cached = cache_folder() / published.file
     return cached if cached.is_file() else _download(name, published, cached)
-
-
-def _cache() -> Path:
-    given = os.environ.get("LR_GYM_CACHE")
-    if given:
-        return Path(given)
-    import pooch
-
-    return Path(pooch.os_cache("lr_gym"))
 
 
 def _download(name: str, published: PublishedCorpus, target: Path) -> Path:

@@ -25,6 +25,7 @@ from lr_gym.corpora import load_corpus
 from lr_gym.devices import resolve_scale
 from lr_gym.mdp import EpisodeState, MDPConfig
 from lr_gym.schedules import schedule_factor
+from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import FloatArray, Trainer
 from lr_gym.training import PopulationTrainer
 
@@ -129,7 +130,7 @@ class Episodes:
         """Start new episodes of `members`, one seed and initial rate each."""
         rows = list(members)
         self.trainer.reset(rows, seeds)
-        loss = self.trainer.evaluate()[rows]
+        loss = self.trainer.evaluate(members=rows)
         state = self.state
         for name in ("decision", "iteration", "grad_norm", "update_ratio"):
             getattr(state, name)[rows] = 0
@@ -176,7 +177,8 @@ class Episodes:
         chunk = np.where(acting, self.points[state.decision % self.decisions], 0)
         counts = np.where(acting, chunk - state.iteration, 0)
         train_loss = self.trainer.train(counts, self._plan(counts), on_iteration)
-        val_loss = self.trainer.evaluate()
+        val_loss = np.zeros(size)
+        val_loss[rows] = self.trainer.evaluate(members=rows.tolist())
 
         state.iteration += counts
         state.decision += acting
@@ -272,7 +274,13 @@ def _per_member(name: str, value: object, count: int) -> list[Any]:
 
 
 def build_episodes(
-    size: int, *, scale: str, corpus: str, stacklevel: int = 2, **settings: Any
+    size: int,
+    *,
+    scale: str,
+    corpus: str,
+    workers: int = 1,
+    stacklevel: int = 2,
+    **settings: Any,
 ) -> Episodes:
     """Return `size` episodes of real training, from the keywords of `gym.make`.
 
@@ -280,6 +288,7 @@ def build_episodes(
         size: E, the number of members.
         scale: ``auto`` or a preset.
         corpus: A built-in corpus or a text file's path.
+        workers: Processes to share the members out to; 1 trains in this one.
         stacklevel: Whom warnings point at.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
@@ -296,5 +305,10 @@ def build_episodes(
     )
     config = MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
     text = load_corpus(corpus, test_fraction=training.test_fraction)
-    trainer = PopulationTrainer(training, text, size)
+    check_integer("workers", workers, 1)
+    trainer: Trainer = (
+        PopulationTrainer(training, text, size)
+        if workers == 1
+        else ShardedTrainer(training, text, size, workers)
+    )
     return Episodes(trainer, training, config, text.entropy_rate)

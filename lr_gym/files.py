@@ -1,4 +1,4 @@
-"""Writing a file so that readers see all of it or nothing."""
+"""Where files are kept, and writing them so that readers see all or nothing."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ def write_text(path: str | Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is kept between runs: `LR_GYM_CACHE`, or the user's."""
+    given = os.environ.get("LR_GYM_CACHE")
+    if given:
+        return Path(given)
+    import pooch
+
+    return Path(pooch.os_cache("lr_gym"))

@@ -47,9 +47,12 @@ def random_integers(key: Tensor, count: int, bound: int) -> Tensor:
 
 
 def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor:
-    """Return a bool mask of `shape`, True with probability 1 - `drop_probability`."""
+    """Return a bool mask of `shape`, True with probability 1 - `drop_probability`.
+
+    `key` is a scalar made by `fold`: it is already mixed, so one more round is enough.
+    """
     counter = torch.arange(shape.numel(), device=key.device).view(shape)
-    return fold(key, counter) >= int(drop_probability * 2**32)
+    return mix(key ^ (counter * _GOLDEN)) >= int(drop_probability * 2**32)
 
 
 def stream_seeds(seed: int, count: int) -> list[int]:

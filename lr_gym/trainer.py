@@ -46,8 +46,12 @@ class Trainer(Protocol):
             member that made no update.
         """
 
-    def evaluate(self) -> FloatArray:
-        """Return the validation loss, (E,); changes nothing that training can see."""
+    def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
+        """Return the validation loss; changes nothing that training can see.
+
+        Args:
+            members: Whose, (len(members),); `None` is everybody's, (E,).
+        """
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members met a non-finite loss or gradient and are frozen."""

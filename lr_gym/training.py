@@ -6,28 +6,27 @@ Shapes: E members, B batch, T time, P parameters, V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
 
+from lr_gym.compilation import compile_update, resolve_compile
 from lr_gym.config import TrainingConfig, check_choice
 from lr_gym.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
-from lr_gym.models.gpt import GPT, initial_parameters
+from lr_gym.models.gpt import GPT
+from lr_gym.objective import Objective
 from lr_gym.optim import AdamW, initial_state
 from lr_gym.random_streams import fold, stream_seeds
 from lr_gym.trainer import FloatArray, check_chunk
-from lr_gym.windows import IGNORE, cut_windows, sample_windows
+from lr_gym.windows import IGNORE, cut_windows, sample_starts, windows_at
 
 SPLITS = ("train", "val", "test")
 ARCHITECTURE = ("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias")
-EVALUATION_TOKENS = 8_192  # per forward pass of an evaluation: fits a CPU's cache
 
 
 class PopulationTrainer:
@@ -68,28 +67,27 @@ class PopulationTrainer:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        self.compute_dtype: torch.dtype = getattr(torch, self.precision)
+        self.compile = resolve_compile(config.compile, self.device, self.precision)
         self.corpus_facts = corpus.facts()
         self._splits = {
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
         self._cut: dict[tuple[str, bool], tuple[Tensor, int]] = {}
-        self._architecture: dict[str, Any] = {
+        architecture: dict[str, Any] = {
             name: getattr(config, name) for name in ARCHITECTURE
         }
-        self._architecture["vocab_size"] = corpus.vocab_size
-        self._model = self._skeleton()
-        # Matrices first: weight decay then acts on one slice of the flat vector.
-        shapes = [(name, p.shape) for name, p in self._model.named_parameters()]
-        shapes.sort(key=lambda item: len(item[1]) < 2)
-        self._shapes: dict[str, torch.Size] = dict(shapes)
+        architecture["vocab_size"] = corpus.vocab_size
+        self.objective = Objective(architecture, getattr(torch, self.precision))
         self.optimizer = AdamW(
-            decayed=sum(shape.numel() for _, shape in shapes if len(shape) >= 2),
+            decayed=self.objective.decayed,
             beta1=config.beta1,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
             grad_clip=config.grad_clip,
+        )
+        self._compiled_update = (
+            compile_update(self._update, self.compile) if self.compile else None
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -122,14 +120,21 @@ class PopulationTrainer:
         started = time.perf_counter()
         losses = np.full((self.size, int(counts.max(initial=0))), np.nan)
         done = 0
-        # Members may want different numbers of updates: all that still run go together.
+        # Members may want different numbers of updates: all that still run go together,
+        # in groups that the device takes at once.
         for stop in np.unique(counts[counts > 0]):
-            rows = np.flatnonzero(counts >= stop)
-            state = self._select(rows)
-            losses[rows, done:stop] = self._run(
-                state, rates[rows, done:stop], rows, on_iteration
-            )
-            self._assign(rows, state)
+            running = np.flatnonzero(counts >= stop)
+            groups = list(self._groups(running, self.config.batch_size))
+            for rows in groups:
+                state = self._select(rows)
+                losses[rows, done:stop] = self._run(
+                    state,
+                    rates[rows, done:stop],
+                    rows,
+                    whole=len(running) == self.size,
+                    on_iteration=on_iteration if rows is groups[-1] else None,
+                )
+                self._assign(rows, state)
             done = int(stop)
         self._telemetry["seconds"][counts > 0] += time.perf_counter() - started
         finite = np.isfinite(losses)
@@ -137,12 +142,19 @@ class PopulationTrainer:
         return np.where(finite.any(axis=1), total / finite.sum(axis=1).clip(1), np.nan)
 
     @torch.no_grad()
-    def evaluate(self, split: str = "val", *, exact: bool = False) -> FloatArray:
-        """Return the loss on `split`, (E,), in nats per character.
+    def evaluate(
+        self,
+        split: str = "val",
+        *,
+        exact: bool = False,
+        members: Sequence[int] | None = None,
+    ) -> FloatArray:
+        """Return the loss on `split`, in nats per character.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             exact: Predict every character of the split, whatever the configuration.
+            members: Whose loss, (len(members),); `None` is everybody's, (E,).
 
         Raises:
             ValueError: `split` is unknown or empty.
@@ -150,14 +162,11 @@ class PopulationTrainer:
         check_choice("split", split, SPLITS)
         if len(self._splits[split]) < 2:
             raise ValueError(f"split {split!r} is empty: test_fraction is 0")
+        state = self._select(range(self.size) if members is None else members)
         if self.config.evaluation == "paper" and not exact:
-            return self._random_batch_loss(split)
+            return self._random_batch_loss(split, state)
         windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
-        chunk = max(1, EVALUATION_TOKENS // self.config.block_size)
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        for part in torch.split(windows, chunk):
-            shared = part.expand(self.size, *part.shape)
-            total += self._losses(shared, reduction="sum").double()
+        total = self.objective.total_loss(state["parameters"], windows)
         return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
@@ -166,10 +175,7 @@ class PopulationTrainer:
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Tensor]:
         """Copy the rows of `members`: plain tensors, ready for safetensors."""
-        return {
-            name: rows.clone() if rows is self._state[name] else rows
-            for name, rows in self._select(members).items()
-        }
+        return {name: rows.clone() for name, rows in self._select(members).items()}
 
     def restore(
         self,
@@ -226,15 +232,7 @@ class PopulationTrainer:
 
     def model(self, member: int = 0) -> GPT:
         """Return a copy of one member as an ordinary module, ready to generate."""
-        model = self._skeleton()
-        weights = self._unflatten(self._state["parameters"][member].clone())
-        model.load_state_dict(weights, assign=True)
-        return model
-
-    def _skeleton(self) -> GPT:
-        """Return the model without weights: names and shapes, no random numbers."""
-        with torch.device("meta"):
-            return GPT(**self._architecture)
+        return self.objective.module(self._state["parameters"][member].clone())
 
     # -------------------------------------------------------------------- one chunk
 
@@ -243,36 +241,36 @@ class PopulationTrainer:
         state: dict[str, Tensor],
         rates: FloatArray,
         rows: NDArray[np.int64],
+        *,
+        whole: bool,
         on_iteration: Callable[[], object] | None,
     ) -> FloatArray:
         """Make rates.shape[1] updates of the members in `state`; return (E, n) losses.
 
-        Nothing in the loop waits for the device: losses are read once, at the end.
+        Nothing in the loop waits for a GPU: losses are read once, at the end. Only
+        groups of the whole population are compiled: others come in any size.
         """
         steps = rates.shape[1]
-        tokens = self._splits["train"]
+        update = self._compiled_update if whole else None
+        update = update or self._update
         schedule = torch.from_numpy(rates).to(self.device)  # (E, n)
         clock = state["iteration"][:, None] + torch.arange(steps, device=self.device)
-        data_keys = fold(state["data_key"][:, None], clock)  # (E, n)
-        dropout_keys = fold(state["dropout_key"][:, None], clock)
+        starts = sample_starts(  # (E, n, B)
+            self._splits["train"],
+            fold(state["data_key"][:, None], clock),
+            self.config.batch_size,
+            self.config.block_size,
+        )
+        dropout_keys = fold(  # (E, n, sites)
+            fold(state["dropout_key"][:, None], clock)[..., None],
+            torch.arange(self.objective.dropout_sites, device=self.device),
+        )
         losses, norms = [], []
         before = state["parameters"]
         for i in range(steps):
-            windows = sample_windows(
-                tokens, data_keys[:, i], self.config.batch_size, self.config.block_size
-            )
-            loss, gradients = self._gradients(
-                state["parameters"], windows, dropout_keys[:, i]
-            )
-            # The one line the paper's code lacked: the agent's rate is the rate used.
-            state["learning_rate"].copy_(schedule[:, i])
             if i == steps - 1:
                 before = state["parameters"].clone()
-            norm, healthy = self.optimizer.step(
-                state, gradients, state["healthy"] & loss.isfinite()
-            )
-            state["healthy"].copy_(healthy)
-
+            loss, norm = update(state, schedule[:, i], starts[:, i], dropout_keys[:, i])
             losses.append(loss)
             norms.append(norm)
             if on_iteration is not None:
@@ -285,46 +283,25 @@ class PopulationTrainer:
         self._telemetry["grad_norm"][rows] = grad_norm.cpu()
         return np.asarray(torch.stack(losses, dim=1).double().cpu())
 
-    def _gradients(
-        self, parameters: Tensor, windows: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return losses (E,) and gradients (E, P) of windows (E, B, T + 1)."""
-        if len(parameters) == 1:  # the module as it is: no vmap to pay for
-            flat = parameters[0].detach().requires_grad_()
-            loss = self._loss(flat, windows[0], keys[0])
-            (gradient,) = torch.autograd.grad(loss, flat)
-            return loss.detach()[None], gradient[None]
-        gradients, losses = vmap(grad_and_value(self._loss))(parameters, windows, keys)
-        return losses, gradients
-
-    def _losses(self, windows: Tensor, reduction: str) -> Tensor:
-        """Return all members' losses (E,) on windows (E, B, T + 1), without dropout."""
-        parameters = self._state["parameters"]
-        if self.size == 1:
-            return self._loss(parameters[0], windows[0], None, reduction)[None]
-        return vmap(lambda flat, part: self._loss(flat, part, None, reduction))(
-            parameters, windows
-        )
-
-    def _loss(
+    def _update(
         self,
-        flat: Tensor,
-        windows: Tensor,
-        dropout_key: Tensor | None,
-        reduction: str = "mean",
-    ) -> Tensor:
-        """Cross entropy of one member with flat weights (P,) on windows (B, T + 1)."""
-        inputs, targets = windows[:, :-1], windows[:, 1:]
-        weights = self._unflatten(flat.to(self.compute_dtype))
-        key = dropout_key if self.config.dropout > 0 else None
-        inputs = inputs.clamp(min=0)  # padding never reaches a scored position
-        logits = functional_call(self._model, weights, (inputs, key))  # (B, T, V)
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.flatten(),
-            ignore_index=IGNORE,
-            reduction=reduction,
+        state: dict[str, Tensor],
+        rate: Tensor,
+        starts: Tensor,
+        dropout_keys: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Make one update of every member in place; return losses and norms, (E,)."""
+        windows = windows_at(self._splits["train"], starts, self.config.block_size)
+        loss, gradients = self.objective.gradients(
+            state["parameters"], windows, dropout_keys
         )
+        # The one line the paper's code lacked: the agent's rate is the rate used.
+        state["learning_rate"].copy_(rate)
+        norm, healthy = self.optimizer.step(
+            state, gradients, state["healthy"] & loss.isfinite()
+        )
+        state["healthy"].copy_(healthy)
+        return loss, norm
 
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
         """Return the windows of a fixed evaluation and their predictions; cut once."""
@@ -335,7 +312,7 @@ class PopulationTrainer:
             self._cut[split, exact] = windows, predictions
         return self._cut[split, exact]
 
-    def _random_batch_loss(self, split: str) -> FloatArray:
+    def _random_batch_loss(self, split: str, state: dict[str, Tensor]) -> FloatArray:
         """Mean loss over `eval_iters` random batches: the paper's estimate, (E,).
 
         The batches come from a stream of their own, so training does not notice.
@@ -346,13 +323,15 @@ class PopulationTrainer:
                 f"evaluation='paper' needs a {split} split longer than block_size="
                 f"{config.block_size}, got {len(tokens)} characters"
             )
-        key = fold(self._state["data_key"] + 1, self._state["iteration"])  # (E,)
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        key = fold(state["data_key"] + 1, state["iteration"])  # (E,)
+        total = torch.zeros(len(key), dtype=torch.float64, device=self.device)
         for batch in range(config.eval_iters):
-            windows = sample_windows(
+            starts = sample_starts(
                 tokens, fold(key, batch), config.batch_size, config.block_size
             )
-            total += self._losses(windows, reduction="mean").double()
+            windows = windows_at(tokens, starts, config.block_size)
+            losses = self.objective.losses(state["parameters"], windows, "mean")
+            total += losses.double()
         return np.asarray(total.cpu() / config.eval_iters)
 
     # ----------------------------------------------------------- rows of the population
@@ -361,9 +340,7 @@ class PopulationTrainer:
         rows, keys = [], []
         for seed in seeds:
             init_seed, data_seed, dropout_seed = stream_seeds(seed, 3)
-            generator = torch.Generator().manual_seed(init_seed)
-            weights = initial_parameters(self._model, generator)
-            rows.append(torch.cat([weights[name].flatten() for name in self._shapes]))
+            rows.append(self.objective.initial_weights(init_seed))
             keys.append((data_seed, dropout_seed))
         state = initial_state(torch.stack(rows).to(self.device))
         count = len(seeds)
@@ -374,25 +351,31 @@ class PopulationTrainer:
         state["healthy"] = torch.ones(count, dtype=torch.bool, device=self.device)
         return state
 
+    def _groups(
+        self, members: NDArray[np.int64], windows: int
+    ) -> Iterator[NDArray[np.int64]]:
+        """Cut `members` into groups that one pass over `windows` each may hold."""
+        tokens = windows * self.config.block_size
+        for part in self.objective.groups(len(members), tokens, self.device):
+            yield members[part]
+
     def _select(self, members: ArrayLike) -> dict[str, Tensor]:
-        """Return the rows of `members`; the whole population is not copied."""
-        rows = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self.device)
-        if len(rows) == self.size and np.array_equal(members, range(self.size)):
-            return self._state
-        return {name: value[rows] for name, value in self._state.items()}
+        """Return the rows of `members`: views of neighbours, else copies."""
+        rows = np.asarray(members, dtype=np.int64)
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            chosen: slice | Tensor = slice(int(rows[0]), int(rows[0]) + len(rows))
+        else:
+            chosen = torch.from_numpy(rows).to(self.device)
+        return {name: value[chosen] for name, value in self._state.items()}
 
     def _assign(self, members: ArrayLike, state: Mapping[str, Tensor]) -> None:
         """Write the rows of `members`; the inverse of `_select`."""
         rows = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self.device)
         for name, value in state.items():
-            if value is not self._state[name]:
+            if not _shares_memory(value, self._state[name]):
                 self._state[name][rows] = value.to(self.device)
 
-    def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
-        """Cut a flat (P,) vector into named weights; its gradient is one `cat`."""
-        sizes = [shape.numel() for shape in self._shapes.values()]
-        parts = torch.split(flat, sizes)
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
-        }
+
+def _shares_memory(view: Tensor, whole: Tensor) -> bool:
+    """Whether `view` is one of `_select`'s views, which need no writing back."""
+    return view.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()

@@ -22,6 +22,7 @@ from lr_gym.env import (
 )
 from lr_gym.episodes import build_episodes
 from lr_gym.rendering import render_ansi, render_rgb
+from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import Trainer
 
 Step = tuple[
@@ -62,6 +63,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         *,
         scale: str = "auto",
         corpus: str = "markov",
+        workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         **settings: Any,
@@ -72,6 +74,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs: E, at least 1.
             scale: The preset, or ``auto``.
             corpus: A built-in corpus or a text file's path.
+            workers: Processes of one thread to share the members out to, at most
+                `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
             **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -86,6 +90,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs,
             scale=scale,
             corpus=corpus,
+            workers=workers,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             **settings,
@@ -97,7 +102,12 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = LRTuningEnv.metadata | {"autoreset_mode": self.autoreset_mode}
         self.episodes = build_episodes(
-            num_envs, scale=scale, corpus=corpus, stacklevel=2, **settings
+            num_envs,
+            scale=scale,
+            corpus=corpus,
+            workers=workers,
+            stacklevel=2,
+            **settings,
         )
         config = self.episodes.config
         self.single_observation_space = build_observation_space(config)
@@ -211,6 +221,11 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             render_rgb(h, training.max_iters, f"{training.corpus}, seed {h[0]['seed']}")
             for h in self._history
         )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the workers, if there are any."""
+        if isinstance(self.trainer, ShardedTrainer):
+            self.trainer.close()
 
     # ------------------------------------------------------------------------- members
 

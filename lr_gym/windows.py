@@ -14,21 +14,25 @@ from lr_gym.random_streams import random_integers
 IGNORE = -1  # target of a padded position
 
 
-def sample_windows(
+def sample_starts(
     tokens: Tensor, keys: Tensor, batch_size: int, block_size: int
 ) -> Tensor:
-    """Draw a batch of windows per key: one index operation, no loop, no loader.
+    """Draw where a batch of windows starts, for every key.
 
     Args:
-        tokens: The split, (n,), n > `block_size`, on any device.
-        keys: One stream key per member, int64, (E,).
+        tokens: The split, (n,), n > `block_size`.
+        keys: Stream keys, int64, any shape.
         batch_size: B.
         block_size: T.
 
     Returns:
-        int64, (E, B, T + 1); a member's windows depend on its own key alone.
+        int64, (*keys.shape, B); each row depends on its own key alone.
     """
-    starts = random_integers(keys, batch_size, len(tokens) - block_size)
+    return random_integers(keys, batch_size, len(tokens) - block_size)
+
+
+def windows_at(tokens: Tensor, starts: Tensor, block_size: int) -> Tensor:
+    """Return the windows at `starts`, int64, (*starts.shape, T + 1): one gather."""
     offsets = torch.arange(block_size + 1, device=tokens.device)
     return tokens[starts[..., None] + offsets].long()
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lr_gym.models.gpt import GPT, initial_parameters
+from lr_gym.random_streams import fold
 
 
 def make_model(seed: int = 0, **overrides: object) -> GPT:
@@ -76,7 +77,8 @@ def test_initialization_depends_on_its_generator_alone() -> None:
 def test_dropout_follows_its_key() -> None:
     model = make_model(dropout=0.3)
     tokens = random_tokens(2, 16)
-    first, same, other = (model(tokens, torch.tensor(key)) for key in (5, 5, 6))
+    keys = [fold(torch.tensor(k), torch.arange(model.dropout_sites)) for k in (5, 5, 6)]
+    first, same, other = (model(tokens, key) for key in keys)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     assert torch.equal(model(tokens), model(tokens))
@@ -85,7 +87,7 @@ def test_dropout_follows_its_key() -> None:
 def test_dropout_keeps_the_expectation() -> None:
     model = make_model(dropout=0.5)
     x = torch.ones(200, 200)
-    dropped = model.embedding_dropout(x, torch.tensor(3))
+    dropped = model.embedding_dropout(x, torch.tensor([3]))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
 

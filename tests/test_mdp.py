@@ -45,9 +45,10 @@ class ScriptedTrainer:
         self.chunks += counts > 0
         return self.evaluate()
 
-    def evaluate(self) -> FloatArray:
+    def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
         pairs = zip(self.losses, self.chunks, strict=True)
-        return np.array([losses[min(c, len(losses) - 1)] for losses, c in pairs])
+        loss = np.array([losses[min(c, len(losses) - 1)] for losses, c in pairs])
+        return loss if members is None else loss[list(members)]
 
     def diverged(self) -> NDArray[np.bool_]:
         return np.zeros(self.size, dtype=bool)

@@ -230,13 +230,13 @@ def test_the_check_of_the_rate_can_fail(
     rates = 1e-3 * schedule_factor("linear", np.arange(8), 8, 0)[None]
     run = trainer._run
 
-    def mutated(state: Any, wanted: FloatArray, *rest: Any) -> Any:
+    def mutated(state: Any, wanted: FloatArray, *rest: Any, **more: Any) -> Any:
         wrong = {
             "ignored": np.full_like(wanted, 1e-3),
             "frozen": np.repeat(wanted[:, :1], wanted.shape[1], axis=1),
             "doubled": 2 * wanted,
         }
-        return run(state, wrong[mutation], *rest)
+        return run(state, wrong[mutation], *rest, **more)
 
     monkeypatch.setattr(trainer, "_run", mutated)
     with pytest.raises(AssertionError):

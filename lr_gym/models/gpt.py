@@ -16,25 +16,28 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lr_gym.random_streams import fold, keep_mask
+from lr_gym.random_streams import keep_mask
 
 INIT_STD = 0.02  # GPT-2
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is a function of a key, so that every run owns its masks."""
+    """Dropout whose mask is a function of a key, so that every run owns its masks.
+
+    A model takes one key per layer of this kind; `site` is this layer's place there.
+    """
 
     def __init__(self, probability: float, site: int) -> None:
-        """Drop with `probability`; `site` tells this layer's masks from the others'."""
+        """Drop with `probability`, by the key number `site`."""
         super().__init__()
         self.probability = probability
         self.site = site
 
-    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
-        """Apply the mask of `key`; without a key (evaluation), return `x` itself."""
-        if key is None or self.probability == 0.0:
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Apply the mask of the key; without keys (evaluation), return `x` itself."""
+        if keys is None or self.probability == 0.0:
             return x
-        keep = keep_mask(fold(key, self.site), x.shape, self.probability)
+        keep = keep_mask(keys[self.site], x.shape, self.probability)
         return x * keep / (1.0 - self.probability)
 
 
@@ -56,7 +59,7 @@ class CausalSelfAttention(nn.Module):
         self,
         x: Tensor,
         mask: Tensor,
-        key: Tensor | None,
+        keys: Tensor | None,
         cache: tuple[Tensor, Tensor] | None = None,
         start: int = 0,
     ) -> Tensor:
@@ -71,13 +74,18 @@ class CausalSelfAttention(nn.Module):
             cache[1][:, :, start : start + T] = v
             k, v = (kept[:, :, : start + T] for kept in cache)
 
-        # Plain matrix products: they vmap on every device, and dropout is ours.
-        scores = q @ k.transpose(-2, -1) / math.sqrt(C // self.n_head)  # (B, H, T, S)
-        weights = F.softmax(scores + mask, dim=-1, dtype=torch.float32).to(v.dtype)
-        y = self.attention_dropout(weights, key) @ v  # (B, H, T, D)
+        dropping = keys is not None and self.attention_dropout.probability > 0
+        if q.is_cuda and cache is None and not dropping:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            # Plain matrix products: the masks of dropout are ours, and on a CPU they
+            # are faster at these sizes than the fused kernel, which cannot be vmapped.
+            scores = q @ k.transpose(-2, -1) / math.sqrt(C // self.n_head)
+            weights = F.softmax(scores + mask, dim=-1, dtype=torch.float32)
+            y = self.attention_dropout(weights.to(v.dtype), keys) @ v  # (B, H, T, D)
 
         y = y.transpose(1, 2).reshape(B, T, C)
-        projected: Tensor = self.residual_dropout(self.proj(y), key)
+        projected: Tensor = self.residual_dropout(self.proj(y), keys)
         return projected
 
 
@@ -91,9 +99,9 @@ class MLP(nn.Module):
         self.proj = nn.Linear(4 * n_embd, n_embd, bias=bias)
         self.dropout = Dropout(dropout, site)
 
-    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        y: Tensor = self.dropout(self.proj(F.gelu(self.up(x))), key)
+        y: Tensor = self.dropout(self.proj(F.gelu(self.up(x))), keys)
         return y
 
 
@@ -114,13 +122,13 @@ class Block(nn.Module):
         self,
         x: Tensor,
         mask: Tensor,
-        key: Tensor | None,
+        keys: Tensor | None,
         cache: tuple[Tensor, Tensor] | None = None,
         start: int = 0,
     ) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        x = x + self.attention(self.norm_1(x), mask, key, cache, start)
-        x = x + self.mlp(self.norm_2(x), key)
+        x = x + self.attention(self.norm_1(x), mask, keys, cache, start)
+        x = x + self.mlp(self.norm_2(x), keys)
         return x
 
 
@@ -150,11 +158,12 @@ class GPT(nn.Module):
             for layer in range(n_layer)
         )
         self.norm = nn.LayerNorm(n_embd, bias=bias)
+        self.dropout_sites = 1 + 3 * n_layer
 
     def forward(
         self,
         tokens: Tensor,
-        dropout_key: Tensor | None = None,
+        dropout_keys: Tensor | None = None,
         caches: list[tuple[Tensor, Tensor]] | None = None,
         start: int = 0,
     ) -> Tensor:
@@ -162,8 +171,8 @@ class GPT(nn.Module):
 
         Args:
             tokens: Token ids, int64, (B, T), start + T <= `block_size`.
-            dropout_key: Scalar int64 that determines every dropout mask; `None`
-                evaluates without dropout.
+            dropout_keys: int64, (`dropout_sites`,), which determine every dropout
+                mask; `None` evaluates without dropout.
             caches: Per layer, keys and values (B, H, block_size, D) of the positions
                 before `start`; filled in place.
             start: Position of the first token.
@@ -174,12 +183,12 @@ class GPT(nn.Module):
         T = tokens.shape[1]  # noqa: N806 - shape letter
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
-        x = self.embedding_dropout(x, dropout_key)
+        x = self.embedding_dropout(x, dropout_keys)
         future = torch.full((T, start + T), -math.inf, dtype=x.dtype, device=x.device)
         mask = future.triu(start + 1)  # (T, start + T), added to the scores
         for layer, block in enumerate(self.blocks):
             cache = None if caches is None else caches[layer]
-            x = block(x, mask, dropout_key, cache, start)
+            x = block(x, mask, dropout_keys, cache, start)
         return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
 
     @torch.no_grad()

@@ -1,0 +1,148 @@
+"""The loss of a population: one plain module, many members' flat weights.
+
+Shapes: E members, B batch, T time, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from lr_gym.models.gpt import GPT, initial_parameters
+from lr_gym.windows import IGNORE
+
+# Most numbers in one activation of the residual stream, over all members of a pass.
+# On a CPU larger passes fall out of the cache and cost up to twice as much per member
+# (benchmarks/throughput.py); on a GPU they have to fit its memory.
+PASS_NUMBERS = {"cpu": 2**19, "cuda": 2**26}
+EVALUATION_TOKENS = 1_024  # a member's least share of a pass: its weights are read once
+
+
+class Objective:
+    """Cross entropy and gradients of members whose weights are rows of a matrix."""
+
+    def __init__(
+        self, architecture: dict[str, Any], compute_dtype: torch.dtype
+    ) -> None:
+        """Describe the model.
+
+        Args:
+            architecture: Arguments of `GPT`.
+            compute_dtype: Number format of activations; weights are cast to it.
+        """
+        self._architecture = architecture
+        self._model = self._skeleton()
+        self.compute_dtype = compute_dtype
+        # Matrices first: weight decay then acts on one slice of the flat vector.
+        shapes = [(name, p.shape) for name, p in self._model.named_parameters()]
+        shapes.sort(key=lambda item: len(item[1]) < 2)
+        self.shapes: dict[str, torch.Size] = dict(shapes)
+        self.dropout_sites = self._model.dropout_sites
+        self.decayed = sum(s.numel() for _, s in shapes if len(s) >= 2)
+
+    def initial_weights(self, seed: int) -> Tensor:
+        """Draw the weights a run starts from, (P,) float32 on the CPU."""
+        generator = torch.Generator().manual_seed(seed)
+        weights = initial_parameters(self._model, generator)
+        return torch.cat([weights[name].flatten() for name in self.shapes])
+
+    def module(self, flat: Tensor) -> GPT:
+        """Return an ordinary module that owns the weights `flat`, (P,)."""
+        model = self._skeleton()
+        model.load_state_dict(self._unflatten(flat), assign=True)
+        return model
+
+    def groups(
+        self, members: int, tokens: int, device: torch.device
+    ) -> Iterator[slice]:
+        """Cut `members` into even groups that may share a pass of `tokens` each."""
+        count = -(-members // max(1, self._pass_tokens(device) // tokens))
+        edges = [members * i // count for i in range(count + 1)]
+        return map(slice, edges[:-1], edges[1:])
+
+    def _pass_tokens(self, device: torch.device) -> int:
+        numbers = PASS_NUMBERS.get(device.type, PASS_NUMBERS["cuda"])
+        width: int = self._architecture["n_embd"]
+        return numbers // width
+
+    def gradients(
+        self, parameters: Tensor, windows: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean losses (E,) and their gradients (E, P).
+
+        Args:
+            parameters: (E, P) float32.
+            windows: (E, B, T + 1) int64.
+            keys: (E, `dropout_sites`) int64, the keys of each member's dropout masks.
+        """
+        step = grad_and_value(self._loss)
+        if len(parameters) > 1:
+            gradients, losses = vmap(step)(parameters, windows, keys)
+            return losses, gradients
+        if torch.compiler.is_compiling():  # no vmap to pay for
+            gradient, loss = step(parameters[0], windows[0], keys[0])
+        else:  # nor functional transforms
+            flat = parameters[0].detach().requires_grad_()
+            loss = self._loss(flat, windows[0], keys[0])
+            (gradient,) = torch.autograd.grad(loss, flat)
+        return loss.detach()[None], gradient[None]
+
+    def losses(self, parameters: Tensor, windows: Tensor, reduction: str) -> Tensor:
+        """Return all members' losses (E,) on windows (E, B, T + 1), without dropout."""
+        if len(parameters) == 1:
+            return self._loss(parameters[0], windows[0], None, reduction)[None]
+        return vmap(lambda flat, part: self._loss(flat, part, None, reduction))(
+            parameters, windows
+        )
+
+    def total_loss(self, parameters: Tensor, windows: Tensor) -> Tensor:
+        """Return members' summed losses on all `windows` (N, T + 1): (E,) float64."""
+        total = parameters.new_zeros(len(parameters), dtype=torch.float64)
+        device = parameters.device
+        length = windows.shape[1] - 1
+        for rows in self.groups(len(parameters), EVALUATION_TOKENS, device):
+            weights = parameters[rows]
+            count = self._pass_tokens(device) // (len(weights) * length)
+            for part in torch.split(windows, max(1, count)):
+                shared = part.expand(len(weights), *part.shape)
+                total[rows] += self.losses(weights, shared, "sum").double()
+        return total
+
+    def _loss(
+        self,
+        flat: Tensor,
+        windows: Tensor,
+        dropout_keys: Tensor | None,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """Cross entropy of one member with flat weights (P,) on windows (B, T + 1)."""
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        weights = self._unflatten(flat.to(self.compute_dtype))
+        inputs = inputs.clamp(min=0)  # padding never reaches a scored position
+        logits = functional_call(
+            self._model, weights, (inputs, dropout_keys)
+        )  # (B, T, V)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.flatten(),
+            ignore_index=IGNORE,
+            reduction=reduction,
+        )
+
+    def _skeleton(self) -> GPT:
+        """Return the model without weights: names and shapes, no random numbers."""
+        with torch.device("meta"):
+            return GPT(**self._architecture)
+
+    def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        """Cut a flat (P,) vector into named weights; its gradient is one `cat`."""
+        parts = torch.split(flat, [shape.numel() for shape in self.shapes.values()])
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }

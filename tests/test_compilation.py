@@ -1,0 +1,56 @@
+"""The compiled update is the eager one, to rounding, and says when it compiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lr_gym.compilation import resolve_compile
+from lr_gym.devices import fast_bfloat16
+from tests.small import small_trainer
+
+# torch's own, while it compiles
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def test_what_auto_chooses() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_compile("off", cpu, "bfloat16") is None
+    assert resolve_compile("default", cpu, "float32") == "default"
+    assert resolve_compile("auto", cpu, "float32") is None
+    if not fast_bfloat16(cpu):
+        assert resolve_compile("auto", cpu, "bfloat16") is None
+
+
+@pytest.mark.slow
+def test_a_compiled_population_trains_as_an_eager_one(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Two members, dropout, one that diverges, and a chunk that leaves one behind."""
+    results = []
+    for compile_mode in ("default", "off"):
+        trainer = small_trainer(2, compile=compile_mode, dropout=0.2)
+        trainer.reset(range(2), [1, 2])
+        rates = np.array([1e-3, 1e-2])
+        outcome = [trainer.train(6, rates), trainer.evaluate()]
+        before = trainer.snapshot([0])
+        outcome += [trainer.train([0, 2], rates), trainer.evaluate()]
+        assert torch.equal(before["parameters"], trainer.snapshot([0])["parameters"])
+        trainer.train(4, [1e-3, 1e30])
+        assert trainer.diverged().tolist() == [False, True]
+        outcome.append(trainer.evaluate(members=[0]))
+        results.append(np.concatenate(outcome))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+    said = capfd.readouterr().err
+    assert said.count("compiling the training step for 2 members") == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_run_repeats_bit_for_bit() -> None:
+    curves = []
+    for _ in range(2):
+        trainer = small_trainer(compile="default")
+        trainer.reset([0], [3])
+        curves.append((*trainer.train(5, [1e-2]), *trainer.evaluate()))
+    assert curves[0] == curves[1]
