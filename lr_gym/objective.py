@@ -107,7 +107,8 @@ class Objective:
         length = windows.shape[1] - 1
         for rows in self.groups(len(parameters), EVALUATION_TOKENS, device):
             weights = parameters[rows]
-            count = self._pass_tokens(device) // (len(weights) * length)
+            # Twice a training pass: nothing is kept for a backward pass.
+            count = 2 * self._pass_tokens(device) // (len(weights) * length)
             for part in torch.split(windows, max(1, count)):
                 shared = part.expand(len(weights), *part.shape)
                 total[rows] += self.losses(weights, shared, "sum").double()

@@ -1,0 +1,162 @@
+"""How fast training is: populations against plain PyTorch, and what the rest costs.
+
+    python benchmarks/throughput.py                       # 20 minutes on two cores
+    python benchmarks/throughput.py --scale tiny --quick  # a smoke run
+    python benchmarks/throughput.py --gpu-suite           # everything that needs a GPU
+    python benchmarks/throughput.py --gpu-suite --dry-run
+
+Variants take turns (`timing.py`): those of training are compared with `plain`, a loop
+as nanoGPT's (`plain_loop.py`), those of whole environment steps with
+stable-baselines3's SubprocVecEnv. Needs torch, numpy and gymnasium alone; with
+``PYTHONPATH=.`` it runs from a checkout that is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from benchmarks import gpu_suite, scale_suite
+from benchmarks.timing import CannotRun
+from lr_gym.config import SCALES
+
+_ON = {"action": "store_true"}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Time training, evaluation and the environment; `metadata` is argparse's."""
+
+    scale: str = field(
+        default="mini", metadata={"help": "size of the model", "choices": SCALES}
+    )
+    sizes: tuple[int, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "population sizes E; default 1 2 4 8 16",
+            "type": int,
+            "nargs": "+",
+        },
+    )
+    repeats: int | None = field(
+        default=None,
+        metadata={"help": "timed slices per variant; default 7", "type": int},
+    )
+    iterations: int | None = field(
+        default=None,
+        metadata={
+            "help": "updates per member in a slice; default by scale",
+            "type": int,
+        },
+    )
+    step_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "E of the comparison of whole steps, 0 leaves it out; default 8",
+            "type": int,
+        },
+    )
+    compile: bool = field(
+        default=False, metadata={"help": "also compiled populations", **_ON}
+    )
+    full: bool = field(
+        default=False,
+        metadata={"help": "run the plain loop's whole episode, not a part", **_ON},
+    )
+    device: str = field(
+        default="auto", metadata={"help": "a torch device; auto prefers CUDA"}
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "torch's threads; default: plain's faster", "type": int},
+    )
+    out: Path = field(
+        default=Path("benchmarks/results/throughput"),
+        metadata={"help": "output folder", "type": Path},
+    )
+    quick: bool = field(
+        default=False, metadata={"help": "a smoke run: its numbers mean nothing", **_ON}
+    )
+    gpu_suite: bool = field(
+        default=False, metadata={"help": "everything that needs a GPU", **_ON}
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "with --gpu-suite: the same code, shrunken, on a CPU", **_ON},
+    )
+    budget: float = field(
+        default=510.0, metadata={"help": "with --gpu-suite: its seconds", "type": float}
+    )
+    parts: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "with --gpu-suite: these parts alone", "nargs": "+"},
+    )
+
+
+# argparse, not tyro as elsewhere: a lent GPU has torch and little else.
+def parse(arguments: Sequence[str] | None = None) -> Args:
+    """Return the command line as `Args`; a wrong one ends the program with status 2."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for entry in fields(Args):
+        flag = f"--{entry.name.replace('_', '-')}"
+        parser.add_argument(flag, default=entry.default, **entry.metadata)
+    given = vars(parser.parse_args(arguments))
+    for name, least in (
+        ("sizes", 1),
+        ("repeats", 2),  # one draw has no spread
+        ("iterations", 1),
+        ("step_size", 0),
+        ("threads", 1),
+    ):
+        value = given[name]
+        if value is not None and min(value if name == "sizes" else [value]) < least:
+            flag = name.replace("_", "-")
+            parser.error(f"--{flag} must be at least {least}, got {value}")
+    for name in ("sizes", "parts"):
+        given[name] = None if given[name] is None else tuple(given[name])
+    return Args(**given)
+
+
+def make_plan(args: Args) -> scale_suite.Plan:
+    """Return what is to be run at one scale."""
+    plan = scale_suite.QUICK if args.quick else scale_suite.Plan()
+    named = ("sizes", "repeats", "iterations", "step_size")
+    given = {name: getattr(args, name) for name in named}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(
+        plan,
+        scale=args.scale,
+        device=args.device,
+        compile=args.compile,
+        full=args.full,
+        threads=args.threads,
+        **given,
+    )
+
+
+def main(args: Args) -> Path:
+    """Run what is asked for; return the path of the JSON file."""
+    with tempfile.TemporaryDirectory(prefix="lr_gym_throughput_") as folder:
+        try:
+            if not args.gpu_suite:
+                return scale_suite.run(make_plan(args), args.out, Path(folder))
+            return gpu_suite.run(
+                args.out,
+                Path(folder),
+                budget_seconds=args.budget,
+                dry_run=args.dry_run,
+                chosen=args.parts,
+            )
+        except CannotRun as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main(parse())
