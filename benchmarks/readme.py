@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,82 @@ def lr_table() -> str:
     return "\n".join(lines)
 
 
+def throughput(scale: str) -> dict[str, Any]:
+    """Return the committed throughput of a scale, on a CPU."""
+    path = RESULTS / "throughput" / f"cpu-{scale}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def training_table() -> str:
+    """Return training speed against the plain loop's, mini beside tiny."""
+    mini, tiny = (throughput(scale)["training"] for scale in ("mini", "tiny"))
+    lines = [
+        "| what trains | `mini`: characters/s | versus plain | `tiny`: characters/s "
+        "| versus plain |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in mini.items():
+        if row.get("reference") == "plain" and name in tiny:
+            cells = [cell for r in (row, tiny[name]) for cell in _speed(r)]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _speed(row: dict[str, Any]) -> tuple[str, str]:
+    return f"{row['tokens_per_second']['median']:,.0f}", _ratio(row["ratio"])
+
+
+def _ratio(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
+
+
+def cost_table() -> str:
+    """Return what an episode costs, mini beside tiny."""
+    columns = [throughput(scale) for scale in ("mini", "tiny")]
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "whole episode through `gym.make`, s": lambda c: (
+            f"{c['episode']['gym']['seconds']:.1f}"
+        ),
+        "the same in the plain loop with its 2 x 200 random batches per decision, s": (
+            lambda c: f"{c['episode']['plain_seconds']['median']:.0f}"
+        ),
+        "the environment's own share of an episode": lambda c: (
+            f"{c['episode']['gym']['overhead_share']:.2%}"
+        ),
+        "one exact pass over the validation split, s": lambda c: (
+            f"{c['evaluation']['seconds']['exact_val']['median']:.2f}"
+        ),
+        "the estimate by random batches: s": lambda c: (
+            f"{c['evaluation']['seconds']['random_batches_train_and_val']['median']:.2f}"
+        ),
+        "its standard deviation, nats": lambda c: (
+            f"{c['evaluation']['random_val_sd']:.4f}"
+        ),
+        "memory of a further member, MB": lambda c: (
+            f"{c['memory']['bytes_per_extra_member'] / 1e6:.1f}"
+        ),
+        "training state of a member, MB": lambda c: (
+            f"{c['memory']['plain_state_bytes'] / 1e6:.1f}"
+        ),
+        "whole steps of 8 members over 2 workers, versus SubprocVecEnv": lambda c: (
+            _ratio(c["training"]["steps 8, make_vec, sharded"]["ratio"])
+        ),
+    }
+    lines = ["| | `mini` | `tiny` |", "|---|---|---|"]
+    for name, value in rows.items():
+        lines.append(f"| {name} | {value(columns[0])} | {value(columns[1])} |")
+    return "\n".join(lines)
+
+
 def rendered(readme: str) -> str:
     """Return README with everything between its markers made anew."""
     blocks = {
         "shakespeare": comparison_table("shakespeare-tiny"),
         "markov": comparison_table("markov-tiny"),
         "lr": lr_table(),
+        "training": training_table(),
+        "costs": cost_table(),
     }
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"

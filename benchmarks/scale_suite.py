@@ -185,7 +185,10 @@ class ScaleSuite:
                 ways.append((f"population {size}, compiled", compiled, 1))
             workers = min(self.workers, size)
             if workers > 1:
-                ways.append((f"population {size}, sharded", self.config, workers))
+                name = f"population {size}, sharded"
+                ways.append((name, self.config, workers))
+                if self.plan.compile:
+                    ways.append((f"{name}, compiled", compiled, workers))
             elif size > 1:
                 why = (
                     "one core" if self.device.type == "cpu" else "workers are for CPUs"

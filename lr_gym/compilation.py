@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -39,27 +40,39 @@ def resolve_compile(compile: str, device: torch.device, precision: str) -> str |
 
 
 def compile_update(update: Update, mode: str) -> Update:
-    """Compile `update`, whose first argument is a dictionary of (E, ...) tensors.
+    """Compile the method `update`, whose first argument is a dictionary of (E, ...).
 
     Every E is compiled once, at its first call, which says so on stderr. The result is
     cached on disk, so that the next process takes seconds.
     """
-    folder = cache_folder() / "compiled"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-    compiled = torch.compile(update, fullgraph=True, dynamic=False, mode=mode)
-    seen: set[int] = set()
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = cache_folder() / "compiled"
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    compiled: dict[int, Update] = {}
 
     def call(state: dict[str, Tensor], *inputs: Any) -> tuple[Tensor, Tensor]:
         size = len(state["parameters"])
-        if size in seen:
-            return compiled(state, *inputs)
-        seen.add(size)
+        if size in compiled:
+            loss, norm = compiled[size](state, *inputs)
+            # CUDA graphs write their results to the same place every time.
+            return loss.clone(), norm.clone()
+        compiled[size] = torch.compile(
+            _own_code(update), fullgraph=True, dynamic=False, mode=mode
+        )
         what = f"the training step for {size} member{'s' if size > 1 else ''}"
         sys.stderr.write(f"compiling {what} ...\n")
         started = time.perf_counter()
-        result = compiled(state, *inputs)
-        seconds = time.perf_counter() - started
-        sys.stderr.write(f"compiled in {seconds:.0f} s\n")
-        return result
+        loss, norm = compiled[size](state, *inputs)
+        sys.stderr.write(f"compiled in {time.perf_counter() - started:.0f} s\n")
+        return loss.clone(), norm.clone()
 
     return call
+
+
+def _own_code(method: Update) -> Update:
+    """Return a copy of a bound method: torch compiles few variants of one function."""
+    function, owner = method.__func__, method.__self__  # type: ignore[attr-defined]
+    copy = types.FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__
+    )
+    return types.MethodType(copy, owner)

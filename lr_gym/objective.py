@@ -6,6 +6,7 @@ Shapes: E members, B batch, T time, P parameters.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from lr_gym.windows import IGNORE
 # On a CPU larger passes fall out of the cache and cost up to twice as much per member
 # (benchmarks/throughput.py); on a GPU they have to fit its memory.
 PASS_NUMBERS = {"cpu": 2**19, "cuda": 2**26}
+# Fewer members than this train faster one by one: `vmap` costs overhead and the fused
+# attention, which only a GPU's knows how to batch.
+WORTHWHILE = {"cpu": 8}
 EVALUATION_TOKENS = 1_024  # a member's least share of a pass: its weights are read once
 
 
@@ -61,7 +65,10 @@ class Objective:
         self, members: int, tokens: int, device: torch.device
     ) -> Iterator[slice]:
         """Cut `members` into even groups that may share a pass of `tokens` each."""
-        count = -(-members // max(1, self._pass_tokens(device) // tokens))
+        most = self._pass_tokens(device) // tokens
+        if min(most, members) < WORTHWHILE.get(device.type, 2):
+            most = 1
+        count = -(-members // most)
         edges = [members * i // count for i in range(count + 1)]
         return map(slice, edges[:-1], edges[1:])
 
@@ -80,11 +87,12 @@ class Objective:
             windows: (E, B, T + 1) int64.
             keys: (E, `dropout_sites`) int64, the keys of each member's dropout masks.
         """
-        step = grad_and_value(self._loss)
         if len(parameters) > 1:
+            step = grad_and_value(partial(self._loss, vmapped=True))
             gradients, losses = vmap(step)(parameters, windows, keys)
             return losses, gradients
         if torch.compiler.is_compiling():  # no vmap to pay for
+            step = grad_and_value(self._loss)
             gradient, loss = step(parameters[0], windows[0], keys[0])
         else:  # nor functional transforms
             flat = parameters[0].detach().requires_grad_()
@@ -96,9 +104,8 @@ class Objective:
         """Return all members' losses (E,) on windows (E, B, T + 1), without dropout."""
         if len(parameters) == 1:
             return self._loss(parameters[0], windows[0], None, reduction)[None]
-        return vmap(lambda flat, part: self._loss(flat, part, None, reduction))(
-            parameters, windows
-        )
+        loss = partial(self._loss, dropout_keys=None, reduction=reduction, vmapped=True)
+        return vmap(loss)(parameters, windows)
 
     def total_loss(self, parameters: Tensor, windows: Tensor) -> Tensor:
         """Return members' summed losses on all `windows` (N, T + 1): (E,) float64."""
@@ -120,14 +127,15 @@ class Objective:
         windows: Tensor,
         dropout_keys: Tensor | None,
         reduction: str = "mean",
+        vmapped: bool = False,
     ) -> Tensor:
         """Cross entropy of one member with flat weights (P,) on windows (B, T + 1)."""
         inputs, targets = windows[:, :-1], windows[:, 1:]
         weights = self._unflatten(flat.to(self.compute_dtype))
         inputs = inputs.clamp(min=0)  # padding never reaches a scored position
-        logits = functional_call(
-            self._model, weights, (inputs, dropout_keys)
-        )  # (B, T, V)
+        logits = functional_call(  # (B, T, V)
+            self._model, weights, (inputs, dropout_keys), {"vmapped": vmapped}
+        )
         return F.cross_entropy(
             logits.flatten(0, 1).float(),
             targets.flatten(),

@@ -124,15 +124,16 @@ class PopulationTrainer:
         # in groups that the device takes at once.
         for stop in np.unique(counts[counts > 0]):
             running = np.flatnonzero(counts >= stop)
-            groups = list(self._groups(running, self.config.batch_size))
-            for rows in groups:
+            groups = list(self._groups(len(running), self.config.batch_size))
+            for part in groups:
+                rows = running[part]
                 state = self._select(rows)
                 losses[rows, done:stop] = self._run(
                     state,
                     rates[rows, done:stop],
                     rows,
                     whole=len(running) == self.size,
-                    on_iteration=on_iteration if rows is groups[-1] else None,
+                    on_iteration=on_iteration if part is groups[-1] else None,
                 )
                 self._assign(rows, state)
             done = int(stop)
@@ -330,18 +331,24 @@ class PopulationTrainer:
                 tokens, fold(key, batch), config.batch_size, config.block_size
             )
             windows = windows_at(tokens, starts, config.block_size)
-            losses = self.objective.losses(state["parameters"], windows, "mean")
-            total += losses.double()
+            for part in self._groups(len(key), config.batch_size):
+                losses = self.objective.losses(
+                    state["parameters"][part], windows[part], "mean"
+                )
+                total[part] += losses.double()
         return np.asarray(total.cpu() / config.eval_iters)
 
     # ----------------------------------------------------------- rows of the population
 
     def _fresh_state(self, seeds: Sequence[int]) -> dict[str, Tensor]:
-        rows, keys = [], []
+        drawn: dict[int, Tensor] = {}
+        keys = []
         for seed in seeds:
             init_seed, data_seed, dropout_seed = stream_seeds(seed, 3)
-            rows.append(self.objective.initial_weights(init_seed))
             keys.append((data_seed, dropout_seed))
+            if seed not in drawn:
+                drawn[seed] = self.objective.initial_weights(init_seed)
+        rows = [drawn[seed] for seed in seeds]
         state = initial_state(torch.stack(rows).to(self.device))
         count = len(seeds)
         key_table = torch.tensor(keys, dtype=torch.int64, device=self.device)
@@ -351,13 +358,10 @@ class PopulationTrainer:
         state["healthy"] = torch.ones(count, dtype=torch.bool, device=self.device)
         return state
 
-    def _groups(
-        self, members: NDArray[np.int64], windows: int
-    ) -> Iterator[NDArray[np.int64]]:
+    def _groups(self, members: int, windows: int) -> Iterator[slice]:
         """Cut `members` into groups that one pass over `windows` each may hold."""
         tokens = windows * self.config.block_size
-        for part in self.objective.groups(len(members), tokens, self.device):
-            yield members[part]
+        return self.objective.groups(members, tokens, self.device)
 
     def _select(self, members: ArrayLike) -> dict[str, Tensor]:
         """Return the rows of `members`: views of neighbours, else copies."""

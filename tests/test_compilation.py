@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -54,3 +56,19 @@ def test_a_compiled_run_repeats_bit_for_bit() -> None:
         trainer.reset([0], [3])
         curves.append((*trainer.train(5, [1e-2]), *trainer.evaluate()))
     assert curves[0] == curves[1]
+
+
+@pytest.mark.slow
+def test_populations_of_many_sizes_compile_in_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More than torch's limit of variants of one function; traced only, for time."""
+    compile_for_real = torch.compile
+
+    def trace(function: Any, **given: Any) -> Any:
+        return compile_for_real(function, backend="eager", **(given | {"mode": None}))
+
+    monkeypatch.setattr(torch, "compile", trace)
+    for size in range(1, 11):
+        trainer = small_trainer(size, compile="default")
+        assert np.isfinite(trainer.train(2, np.full(size, 1e-3))).all()

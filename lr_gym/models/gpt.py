@@ -58,12 +58,15 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         keys: Tensor | None,
         cache: tuple[Tensor, Tensor] | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Attend; with a `cache`, keys and values before `start` are taken from it."""
+        """Attend by plain matrix products, or without a `mask` by torch's fused kernel.
+
+        With a `cache`, keys and values before `start` are taken from it.
+        """
         B, T, C = x.shape  # noqa: N806 - shape letters
         q, k, v = (
             part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
@@ -74,13 +77,10 @@ class CausalSelfAttention(nn.Module):
             cache[1][:, :, start : start + T] = v
             k, v = (kept[:, :, : start + T] for kept in cache)
 
-        dropping = keys is not None and self.attention_dropout.probability > 0
-        if q.is_cuda and cache is None and not dropping:
+        if mask is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            # Plain matrix products: the masks of dropout are ours, and on a CPU they
-            # are faster at these sizes than the fused kernel, which cannot be vmapped.
-            scores = q @ k.transpose(-2, -1) / math.sqrt(C // self.n_head)
+            scores = (q / math.sqrt(C // self.n_head)) @ k.transpose(-2, -1)
             weights = F.softmax(scores + mask, dim=-1, dtype=torch.float32)
             y = self.attention_dropout(weights.to(v.dtype), keys) @ v  # (B, H, T, D)
 
@@ -121,7 +121,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         keys: Tensor | None,
         cache: tuple[Tensor, Tensor] | None = None,
         start: int = 0,
@@ -166,6 +166,8 @@ class GPT(nn.Module):
         dropout_keys: Tensor | None = None,
         caches: list[tuple[Tensor, Tensor]] | None = None,
         start: int = 0,
+        *,
+        vmapped: bool = False,
     ) -> Tensor:
         """Return the logits of the next character at every position.
 
@@ -176,6 +178,8 @@ class GPT(nn.Module):
             caches: Per layer, keys and values (B, H, block_size, D) of the positions
                 before `start`; filled in place.
             start: Position of the first token.
+            vmapped: Whether this call runs under `torch.func.vmap`, which does not know
+                the fused attention of CPUs.
 
         Returns:
             Logits, (B, T, V).
@@ -184,8 +188,17 @@ class GPT(nn.Module):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        future = torch.full((T, start + T), -math.inf, dtype=x.dtype, device=x.device)
-        mask = future.triu(start + 1)  # (T, start + T), added to the scores
+        # Fused attention is faster wherever it can be had, but it knows neither our
+        # dropout masks nor caches.
+        dropping = dropout_keys is not None and self.embedding_dropout.probability > 0
+        known = x.is_cuda or not vmapped
+        if dropping or caches is not None or not known:
+            future = torch.full(
+                (T, start + T), -math.inf, dtype=x.dtype, device=x.device
+            )
+            mask: Tensor | None = future.triu(start + 1)  # added to the scores
+        else:
+            mask = None
         for layer, block in enumerate(self.blocks):
             cache = None if caches is None else caches[layer]
             x = block(x, mask, dropout_keys, cache, start)
