@@ -146,6 +146,25 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def precision_table() -> str:
+    """Return the paired differences between fast paths and float32."""
+    results = json.loads((RESULTS / "precision.json").read_text(encoding="utf-8"))
+    lines = [
+        "| corpus | scale | precision | compile | pairs | mean difference, nats "
+        "(95 % interval) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results.values():
+        config, found = result["config"], result["difference"]
+        pairs = len(result["final_val_loss"]["fast, evaluated as fast"])
+        lines.append(
+            f"| {config['corpus']} | {config['scale']} | {config['precision']} | "
+            f"{config['compile']} | {pairs} | {found['mean']:+.4f} "
+            f"({found['low']:+.4f} to {found['high']:+.4f}) |"
+        )
+    return "\n".join(lines)
+
+
 def rendered(readme: str) -> str:
     """Return README with everything between its markers made anew."""
     blocks = {
@@ -154,6 +173,7 @@ def rendered(readme: str) -> str:
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),
+        "precision": precision_table(),
     }
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
