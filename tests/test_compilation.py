@@ -10,6 +10,7 @@ import torch
 
 from lr_gym.compilation import resolve_compile
 from lr_gym.devices import fast_bfloat16
+from lr_gym.objective import WORTHWHILE
 from tests.small import small_trainer
 
 # torch's own, while it compiles
@@ -27,9 +28,10 @@ def test_what_auto_chooses() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_population_trains_as_an_eager_one(
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two members, dropout, one that diverges, and a chunk that leaves one behind."""
+    monkeypatch.setitem(WORTHWHILE, "cpu", 2)  # in one pass, as many members train
     results = []
     for compile_mode in ("default", "off"):
         trainer = small_trainer(2, compile=compile_mode, dropout=0.2)
@@ -69,6 +71,7 @@ def test_populations_of_many_sizes_compile_in_one_process(
         return compile_for_real(function, backend="eager", **(given | {"mode": None}))
 
     monkeypatch.setattr(torch, "compile", trace)
+    monkeypatch.setitem(WORTHWHILE, "cpu", 2)
     for size in range(1, 11):
         trainer = small_trainer(size, compile="default")
         assert np.isfinite(trainer.train(2, np.full(size, 1e-3))).all()
