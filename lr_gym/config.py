@@ -66,7 +66,7 @@ class TrainingConfig:
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 where the hardware has it.
         compile: ``off``, a mode of `torch.compile` (``default``, ``reduce-overhead``:
-            CUDA graphs), or ``auto``: where it pays back, on CUDA and with bfloat16.
+            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back.
 
     Raises:
         TypeError: A field has the wrong type.

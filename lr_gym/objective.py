@@ -20,10 +20,10 @@ from lr_gym.windows import IGNORE
 # Most numbers in one activation of the residual stream, over all members of a pass.
 # On a CPU larger passes fall out of the cache and cost up to twice as much per member
 # (benchmarks/throughput.py); on a GPU they have to fit its memory.
-PASS_NUMBERS = {"cpu": 2**19, "cuda": 2**26}
-# Fewer members than this train faster one by one: `vmap` costs overhead and the fused
-# attention, which only a GPU's knows how to batch.
-WORTHWHILE = {"cpu": 8}
+PASS_NUMBERS = {"cpu": 2**18, "cuda": 2**26}
+# On a CPU in float32 fewer members than this train faster one by one: `vmap` costs
+# overhead and the fused attention, which only a GPU's knows how to batch.
+WORTHWHILE = 8
 EVALUATION_TOKENS = 1_024  # a member's least share of a pass: its weights are read once
 
 
@@ -66,7 +66,8 @@ class Objective:
     ) -> Iterator[slice]:
         """Cut `members` into even groups that may share a pass of `tokens` each."""
         most = self._pass_tokens(device) // tokens
-        if min(most, members) < WORTHWHILE.get(device.type, 2):
+        alone = device.type == "cpu" and self.compute_dtype == torch.float32
+        if most < 1 or (alone and min(most, members) < WORTHWHILE):
             most = 1
         count = -(-members // most)
         edges = [members * i // count for i in range(count + 1)]

@@ -188,11 +188,14 @@ class GPT(nn.Module):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        # Fused attention is faster wherever it can be had, but it knows neither our
-        # dropout masks nor caches.
-        dropping = dropout_keys is not None and self.embedding_dropout.probability > 0
-        known = x.is_cuda or not vmapped
-        if dropping or caches is not None or not known:
+        # Fused attention knows neither our dropout masks nor caches. Elsewhere it is
+        # faster, but for its backward pass in bfloat16 on a CPU, which takes as long
+        # again as the whole update by plain products (benchmarks/throughput.py).
+        training = dropout_keys is not None
+        dropping = training and self.embedding_dropout.probability > 0
+        slow = training and x.dtype == torch.bfloat16
+        fused = x.is_cuda or not (vmapped or slow)
+        if dropping or caches is not None or not fused:
             future = torch.full(
                 (T, start + T), -math.inf, dtype=x.dtype, device=x.device
             )
