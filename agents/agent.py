@@ -6,7 +6,7 @@ Python path (``my_agents.py:MyAgent``). An agent that learns overrides `learn` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,11 +14,13 @@ import gymnasium as gym
 import numpy as np
 
 from lr_gym.env import Action as Action
-from lr_gym.env import LRTuningEnv
 from lr_gym.env import Observation as Observation
+from lr_gym.episodes import Episodes
+from lr_gym.vector_env import LRTuningVectorEnv
 
 LREnv: TypeAlias = gym.Env[Observation, Action]
 ENVS = ("markov", "shakespeare", "enwik8", "text8")
+SINGLE_ONLY = ("progress_bar", "render_mode")  # keywords a population does not take
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,23 @@ class Agent:
     Attributes:
         settings: Keywords of `gym.make` that the agent needs: its features, reward,
             factors, or a base schedule.
+        learns: Whether `train` has to be called before the agent is judged; by default,
+            whether the class overrides it.
         training_episodes: Whole training runs it spent on learning before it is judged.
+        history: Final validation losses of those runs, in their order.
+        learning_rate: The initial rate it wants; `None` leaves that to the task.
     """
 
     settings: Mapping[str, Any] = {}
+    learns: bool = False
     training_episodes: int = 0
+    history: tuple[float, ...] = ()
+    learning_rate: float | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Note whether the class learns."""
+        super().__init_subclass__()
+        cls.learns = cls.train is not Agent.train
 
     def train(self, env: LREnv, episodes: int) -> None:
         """Learn from `episodes` whole runs before being judged; here, do nothing.
@@ -50,9 +64,9 @@ class Agent:
         Agents that do learn set `training_episodes` to what they spent.
         """
 
-    def begin(self, env: LREnv) -> None:
-        """Prepare for an episode of `env`; called after its reset."""
-        self.keep_action = unwrap(env).keep_action
+    def begin(self, episodes: Episodes) -> None:
+        """Prepare for an episode of the kind that `episodes` runs; after its reset."""
+        self.keep_action = episodes.config.keep_action
 
     def act(self, observation: Observation) -> Action:
         """Choose an action for `observation`."""
@@ -77,15 +91,37 @@ def script_env(env: str, **settings: Any) -> LREnv:
         raise SystemExit(f"error: {error}") from error
 
 
-def unwrap(env: LREnv) -> LRTuningEnv:
-    """Return the learning-rate environment under its wrappers.
+def episodes_of(env: LREnv) -> Episodes:
+    """Return the episodes of the learning-rate environment under its wrappers.
 
     Raises:
         TypeError: It is another environment.
     """
-    if not isinstance(env.unwrapped, LRTuningEnv):
+    episodes: Episodes | None = getattr(env.unwrapped, "episodes", None)
+    if episodes is None:
         raise TypeError(f"the agents need an LRTuningEnv, got {env.unwrapped}")
-    return env.unwrapped
+    return episodes
+
+
+def population_spec(env: LREnv) -> tuple[str, dict[str, Any]]:
+    """Return the id and the keywords that make a population of `env`'s kind.
+
+    Raises:
+        ValueError: `env` was not made by `gym.make`.
+    """
+    if env.spec is None:
+        raise ValueError("train() needs an environment made by gym.make")
+    keywords = {k: v for k, v in env.spec.kwargs.items() if k not in SINGLE_ONLY}
+    return env.spec.id, keywords
+
+
+def make_population(env: LREnv, size: int) -> Episodes:
+    """Return `size` episodes of `env`'s kind, side by side; see `population_spec`."""
+    env_id, keywords = population_spec(env)
+    made = gym.make_vec(env_id, num_envs=size, **keywords).unwrapped
+    if not isinstance(made, LRTuningVectorEnv):
+        raise TypeError(f"the agents need an LRTuningVectorEnv, got {made}")
+    return made.episodes
 
 
 def run_episode(
@@ -112,7 +148,7 @@ def run_episode(
         hold ``action`` and ``reward``.
     """
     observation, info = env.reset(seed=seed, options=options)
-    agent.begin(env)
+    agent.begin(episodes_of(env))
     trajectory = [info]
     terminated = truncated = False
     while not (terminated or truncated):
@@ -130,6 +166,64 @@ def run_episode(
     if on_step is not None:
         on_step(info)
     return trajectory
+
+
+def run_population(
+    episodes: Episodes,
+    agents: Sequence[Agent],
+    seeds: Sequence[int],
+    learning_rates: Sequence[float],
+    *,
+    learning: bool = True,
+    on_step: Callable[[], object] | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Run one episode per agent, side by side; return their trajectories.
+
+    Args:
+        episodes: As many as there are agents, made with their settings.
+        agents: Each decides, and learns, for its own member.
+        seeds: Of the training runs.
+        learning_rates: Initial ones.
+        learning: Whether `agent.learn` sees the transitions.
+        on_step: Called after every decision of the population.
+
+    Returns:
+        One trajectory per agent, as of `run_episode`.
+    """
+    members = range(len(agents))
+    episodes.reset(members, seeds, np.asarray(learning_rates, dtype=float))
+    for agent in agents:
+        agent.begin(episodes)
+    trajectories = [[row] for row in _rows(episodes)]
+    observations = episodes.observe()
+    while not episodes.state.terminated.all():
+        acting = [int(m) for m in np.flatnonzero(~episodes.state.terminated)]
+        actions: list[Any] = [0] * len(agents)
+        for member in acting:
+            actions[member] = agents[member].act(observations[member])
+        plain = [np.asarray(action).tolist() for action in actions]
+        flat = np.array([np.asarray(action).reshape(-1)[0] for action in actions])
+        rewards = episodes.step(flat, acting)
+        before, observations = observations, episodes.observe()
+        rows = _rows(episodes)
+        for member in acting:
+            reward = float(rewards[member])
+            if learning:
+                ended = bool(episodes.state.terminated[member])
+                seen = before[member], actions[member], reward, observations[member]
+                agents[member].learn(Transition(*seen, ended))
+            row = {**rows[member], "action": plain[member], "reward": reward}
+            trajectories[member].append(row)
+        if on_step is not None:
+            on_step()
+    return trajectories
+
+
+def _rows(episodes: Episodes) -> list[dict[str, Any]]:
+    """Return every member's info, as plain Python values."""
+    columns = {key: values.tolist() for key, values in episodes.info().items()}
+    size = episodes.trainer.size
+    return [{key: column[m] for key, column in columns.items()} for m in range(size)]
 
 
 def episode_return(trajectory: list[dict[str, Any]]) -> float:

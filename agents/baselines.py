@@ -1,4 +1,4 @@
-"""Agents that do not learn: schedules, chance, and two reactive rules.
+"""Agents that do not learn: schedules, chance, and reactive rules.
 
 Run one on one corpus, and see its curve as a line of text per decision:
 
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from agents.agent import (
     Agent,
-    LREnv,
     Observation,
     episode_return,
     run_episode,
     script_env,
-    unwrap,
 )
+from lr_gym.episodes import Episodes
 from lr_gym.schedules import SCHEDULES
 
 
@@ -41,9 +40,9 @@ class RandomAgent(Agent):
         """Draw from the stream of `seed`."""
         self._random = np.random.default_rng(seed)
 
-    def begin(self, env: LREnv) -> None:
+    def begin(self, episodes: Episodes) -> None:
         """Note how many actions there are."""
-        self._actions = _factors(env).size
+        self._actions = _factors(episodes).size
 
     def act(self, observation: Observation) -> int:
         """Choose any action."""
@@ -66,10 +65,10 @@ class ReduceOnPlateau(Agent):
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, env: LREnv) -> None:
+    def begin(self, episodes: Episodes) -> None:
         """Forget the last run."""
-        super().begin(env)
-        self._down = int(_factors(env).argmin())
+        super().begin(episodes)
+        self._down = int(_factors(episodes).argmin())
         self._best = np.inf
         self._waited = 0
 
@@ -86,23 +85,18 @@ class ReduceOnPlateau(Agent):
         return self._down
 
 
-class GreedyLR(Agent):
-    """Raises the rate when the validation loss fell, lowers it when it rose.
-
-    The rule at the heart of GreedyLR (Subramanian et al. 2023, "Zeroth-order GreedyLR:
-    An adaptive learning rate scheduler for deep neural network training"), without its
-    smoothing: at every decision the loss is exact.
-    """
+class Reactive(Agent):
+    """Raises the rate when the validation loss fell, lowers it when it rose."""
 
     settings = {"features": ("val_loss", "learning_rate")}  # noqa: RUF012 - read only
 
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, env: LREnv) -> None:
+    def begin(self, episodes: Episodes) -> None:
         """Forget the last run."""
-        super().begin(env)
-        factors = _factors(env)
+        super().begin(episodes)
+        factors = _factors(episodes)
         self._up, self._down = int(factors.argmax()), int(factors.argmin())
         self._last: float | None = None
 
@@ -115,9 +109,50 @@ class GreedyLR(Agent):
         return self._up if loss < last else self._down
 
 
-def _factors(env: LREnv) -> NDArray[np.float64]:
+class GreedyLR(Agent):
+    """Raises the rate after `patience` new bests in a row, lowers it after as many not.
+
+    GreedyLR (Subramanian et al. 2023, "Zeroth-order GreedyLR: An adaptive learning rate
+    scheduler for deep neural network training"), without its smoothing: here every
+    validation loss is exact. Unlike `Reactive` it compares with the best so far, and
+    its steps are small.
+    """
+
+    settings = {"lr_factors": (0.75, 1.0, 1.0 / 0.75)}  # noqa: RUF012 - read only
+
+    def __init__(
+        self, seed: int = 0, patience: int = 1, threshold: float = 1e-4
+    ) -> None:
+        """Set the rule; `seed` changes nothing."""
+        self.patience = patience
+        self.threshold = threshold
+
+    def begin(self, episodes: Episodes) -> None:
+        """Forget the last run."""
+        super().begin(episodes)
+        self._best = np.inf
+        self._better = self._worse = 0
+
+    def act(self, observation: Observation) -> int:
+        """Count, and act when a count exceeds `patience`."""
+        loss = float(observation[0])
+        if loss < self._best * (1.0 - self.threshold):
+            self._best = loss
+            self._better, self._worse = self._better + 1, 0
+        else:
+            self._better, self._worse = 0, self._worse + 1
+        if self._better > self.patience:
+            self._better = 0
+            return 2
+        if self._worse > self.patience:
+            self._worse = 0
+            return 0
+        return self.keep_action
+
+
+def _factors(episodes: Episodes) -> NDArray[np.float64]:
     """Return the factor of every action that changes the learning rate."""
-    return np.array(unwrap(env).episodes.config.lr_factors)
+    return np.array(episodes.config.lr_factors)
 
 
 def _schedule(name: str) -> Callable[[int], Agent]:
@@ -128,7 +163,8 @@ BASELINES: dict[str, Callable[[int], Agent]] = {
     **{name: _schedule(name) for name in SCHEDULES},
     "random": RandomAgent,
     "plateau": ReduceOnPlateau,
-    "greedy": GreedyLR,
+    "reactive": Reactive,
+    "greedy_lr": GreedyLR,
 }
 
 
@@ -137,7 +173,7 @@ class Args:
     """Run one baseline for one episode."""
 
     agent: str = "constant"
-    """A schedule, random, plateau or greedy."""
+    """A schedule, random, plateau, reactive or greedy_lr."""
     env: str = "markov"
     """markov, shakespeare, enwik8, text8, or a text file's path."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "auto"

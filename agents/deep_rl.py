@@ -23,13 +23,14 @@ from agents.agent import (
     LREnv,
     Observation,
     episode_return,
+    episodes_of,
+    population_spec,
     run_episode,
     script_env,
-    unwrap,
 )
+from lr_gym.episodes import Episodes
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
-SINGLE_ONLY = ("progress_bar", "render_mode")  # keywords a population does not take
 REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1: bring returns to order 1
 
 _REPLAY = {
@@ -117,11 +118,9 @@ class DeepAgent(Agent):
             raise ImportError(
                 f"--algo {self.algo} needs {library}: pip install 'lr-gym[agents]'"
             ) from error
-        if env.spec is None:
-            raise ValueError("train() needs an environment made by gym.make")
-        keywords = {k: v for k, v in env.spec.kwargs.items() if k not in SINGLE_ONLY}
-        runs = make_vec_env(env.spec.id, self.num_envs, seed=self.seed, **keywords)
-        decisions = unwrap(env).episodes.decisions
+        env_id, keywords = population_spec(env)
+        runs = make_vec_env(env_id, self.num_envs, seed=self.seed, **keywords)
+        decisions = episodes_of(env).decisions
         model_settings = dict(defaults)
         if defaults is not _REPLAY:
             # An update after one whole episode of each member, two of a single one.
@@ -137,10 +136,18 @@ class DeepAgent(Agent):
             device="cpu",
             **(model_settings | self.model_settings),
         )
-        self.model.learn(total_timesteps=episodes * decisions)
+        history: list[float] = []
+
+        def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
+            ended = zip(local["dones"], local["infos"], strict=True)
+            history.extend(float(info["val_loss"]) for done, info in ended if done)
+            return True
+
+        self.model.learn(total_timesteps=episodes * decisions, callback=note)
+        self.history = tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
 
-    def begin(self, env: LREnv) -> None:
+    def begin(self, episodes: Episodes) -> None:
         """Forget the recurrent state.
 
         Raises:

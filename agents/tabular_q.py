@@ -35,9 +35,9 @@ from agents.agent import (
     episode_return,
     run_episode,
     script_env,
-    unwrap,
 )
 from lr_gym import PAPER_FACTORS
+from lr_gym.episodes import Episodes
 from lr_gym.files import write_text
 
 Protocol = Literal["paper", "improved"]
@@ -85,6 +85,7 @@ class TabularQ(Agent):
             raise ValueError(f"protocol must be paper or improved, got {protocol!r}")
         paper = protocol == "paper"
         self.protocol = protocol
+        self.learns = not paper  # the paper's learns within the run that judges it
         self.step_size = 0.1 if paper else 0.5
         self.discount = 0.9 if paper else 1.0
         self.epsilon = 0.1 if paper else 0.3
@@ -101,10 +102,10 @@ class TabularQ(Agent):
         self._episodes = episodes
         self._greedy = False
 
-    def begin(self, env: LREnv) -> None:
+    def begin(self, episodes: Episodes) -> None:
         """Start an episode; set epsilon where it follows the episodes."""
-        super().begin(env)
-        self._decisions = unwrap(env).episodes.decisions
+        super().begin(episodes)
+        self._decisions = episodes.decisions
         self._episode = []
         if self.protocol == "improved":
             done = self._finished / max(1, self._episodes - 1)
@@ -136,6 +137,8 @@ class TabularQ(Agent):
 
     def learn(self, transition: Transition) -> None:
         """``paper``: update at once. ``improved``: replay the episode backwards."""
+        if self._greedy:
+            return
         if self.protocol == "paper":
             self._update(transition)
             return
@@ -162,10 +165,15 @@ class TabularQ(Agent):
         if self.protocol == "paper":
             return
         self._episodes = episodes
-        for _ in range(episodes):
-            run_episode(env, self)
+        runs = [run_episode(env, self) for _ in range(episodes)]
+        self.history = tuple(float(run[-1]["val_loss"]) for run in runs)
         self.training_episodes = episodes
+        self.finish()
+
+    def finish(self) -> None:
+        """Explore and learn no more: what is in the table is what it does."""
         self._greedy = True
+        self.learns = False
 
     def save(self, path: str | Path, **provenance: Any) -> None:
         """Write table and settings as JSON, at once or not at all."""

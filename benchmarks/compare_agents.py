@@ -1,70 +1,125 @@
-"""Compare agents on one environment: runs, a table, a report.
+"""Compare methods of learning-rate control, as a sceptic would want it done.
 
-    python benchmarks/compare_agents.py --env markov
-    python benchmarks/compare_agents.py --env shakespeare --seeds 5
-    python benchmarks/compare_agents.py --agents constant wsd my_agents.py:MyAgent
+    python benchmarks/compare_agents.py --env shakespeare text8
+    python benchmarks/compare_agents.py --env markov --quick
+    python benchmarks/compare_agents.py --agents linear wsd my_agents.py:MyAgent
 
-Every agent is judged on the same seeds. Each finished run is one JSON file in the
-output folder, so that an interrupted comparison, started again, goes on where it was.
+Every method gets the same budget of trainings, to tune its initial rate or to learn
+(`protocol.py`), and is then tested on fresh seeds and on the test split; `summary.py`
+says what the numbers are. Each finished job is a file in the output folder, so that an
+interrupted comparison, started again, goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
+from agents.agent import make_env
+from benchmarks.execution import Here, Pool, Processes, Ray, run_all
+from benchmarks.jobs import env_name
+from benchmarks.methods import METHODS, find_method
+from benchmarks.protocol import Protocol, Task, chosen_peak, plan
+from benchmarks.summary import Row, write_summary
+from benchmarks.verdict import verdict
+from lr_gym.devices import resolve_device, resolve_scale
 
-from agents.agent import ENVS, make_env
-from benchmarks.report import summarize, verdict, write_report, write_summary
-from benchmarks.runs import Job, load_run, make_agent, run_job, save_run
-from lr_gym.devices import resolve_scale
-
-DEFAULT_AGENTS = (
+QUICK_AGENTS = (
     "constant",
     "cosine",
     "linear",
     "wsd",
     "plateau",
-    "greedy",
     "random",
     "q_paper",
+    "q_improved",
+    "ppo",
+    "as_published",
 )
-QUICK_AGENTS = ("constant", "wsd", "q_paper")
-QUICK_SETTINGS = {"max_iters": 60, "eval_interval": 6, "eval_tokens": 2048}
+QUICK = Protocol(
+    peaks=(0.5, 1.0, 2.0, 4.0),
+    tune_seeds=(1_000, 1_001),
+    test_seeds=tuple(range(5)),
+    learners=2,
+    widen=2,
+)
+FINALISTS = 4  # tested again at the scale of --final, with the best agent among them
 
 
 @dataclass
 class Args:
-    """Run agents x seeds, and report."""
+    """Tune or teach, test, and report."""
 
-    env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    env: tuple[str, ...] = ("markov",)
+    """Corpora: markov, shakespeare, enwik8, text8, or text files' paths."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """Size of the model and length of a run; auto is paper on CUDA, else mini."""
-    agents: tuple[str, ...] = DEFAULT_AGENTS
-    """Schedules, random, plateau, greedy, q_paper, q_improved, dqn, ppo, a2c, qrdqn,
-    trpo, recurrent_ppo, or your own as module:Class or file.py:Class."""
-    seeds: int = 3
-    """Runs per agent: the seeds 0, 1, ..."""
-    training_episodes: int = 20
-    """Runs that q_improved and the deep agents learn from before they are judged."""
+    agents: tuple[str, ...] | None = None
+    """Names (default: all), your own as module:Class or file.py:Class, or a saved
+    Q-table's .json."""
+    seeds: int | None = None
+    """Test runs per method and corpus; default 10."""
+    tune_seeds: int | None = None
+    """Tuning runs per peak; default 3."""
+    peaks: tuple[float, ...] | None = None
+    """Peaks tried, as multiples of the scale's own rate; default 1/8 to 16."""
+    learners: int | None = None
+    """Times that a learning agent learns from scratch; default 5."""
     settings: str = "{}"
-    """Further keywords of gym.make for every agent, as JSON."""
+    """Further keywords of gym.make for every method, as JSON."""
     samples: int = 1
-    """Texts of 500 characters generated per run, to time inference (the paper: 10)."""
+    """Texts of 500 characters generated per method, to time inference."""
+    final: Literal["none", "mini", "paper"] = "none"
+    """A larger scale at which the winners are tuned again, over 3 peaks, and tested."""
+    workers: int | None = None
+    """Processes; default: one per core, one in all with a GPU."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; local starts one here."""
+    gpus: float = 0.0
+    """With --ray: share of a GPU that a job needs."""
+    tensorboard: bool = False
+    """Also write curves for TensorBoard, to OUT/tensorboard."""
     out: Path | None = None
     """Output folder; default results/compare/ENV-SCALE."""
     quick: bool = False
-    """A smoke run: three agents, one seed, a tenth of the iterations."""
+    """Ten methods, four peaks, five seeds: minutes."""
 
 
-def plan(args: Args) -> list[Job]:
-    """Return the jobs, all agents on the first seed first.
+def make_protocol(args: Args) -> Protocol:
+    """Return the protocol that the arguments ask for.
+
+    Raises:
+        ValueError: An argument is out of range; the message names it.
+    """
+    protocol = QUICK if args.quick else Protocol()
+    for name in ("seeds", "tune_seeds", "learners", "samples", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be at least 1, got {value}")
+    if args.seeds is not None:
+        protocol = replace(protocol, test_seeds=tuple(range(args.seeds)))
+    if args.tune_seeds is not None:
+        seeds = tuple(1_000 + seed for seed in range(args.tune_seeds))
+        protocol = replace(protocol, tune_seeds=seeds)
+    if args.learners is not None:
+        protocol = replace(protocol, learners=args.learners)
+    if args.peaks is not None:
+        peaks = tuple(sorted(set(args.peaks)))
+        if len(peaks) < 2 or peaks[0] <= 0:
+            raise ValueError(
+                f"--peaks must be two or more numbers above 0, got {args.peaks}"
+            )
+        protocol = replace(protocol, peaks=peaks)
+    return protocol
+
+
+def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
+    """Return a task per corpus, after trying each with each method's own settings.
 
     Raises:
         ValueError: An argument is wrong; the message names it.
@@ -75,79 +130,108 @@ def plan(args: Args) -> list[Job]:
         raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
-    for name in ("seeds", "samples"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    if args.training_episodes < 0:
-        raise ValueError(
-            f"--training-episodes must be >= 0, got {args.training_episodes}"
-        )
-    if not args.agents or len(set(args.agents)) < len(args.agents):
-        raise ValueError(f"--agents must name each agent once, got {args.agents}")
-    agents, seeds = args.agents, args.seeds
+    for values, flag in ((methods, "agents"), (args.env, "env")):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"--{flag} must name each once, got {values}")
     scale = resolve_scale(args.scale, settings.get("device", "auto"))
-    settings = {"scale": scale, **settings}
-    if args.quick:
-        agents = QUICK_AGENTS if agents == DEFAULT_AGENTS else agents
-        seeds, settings = 1, settings | QUICK_SETTINGS
-    for name in agents:
-        agent = make_agent(name, 0)  # wrong names and settings fail before any work
-        make_env(args.env, **{**agent.settings, **settings}).close()
-    return [
-        Job(name, seed, args.env, settings, args.training_episodes, args.samples)
-        for seed in range(seeds)
-        for name in agents
-    ]
+    tasks = [Task(env, {"scale": scale, **settings}) for env in args.env]
+    for name in methods:  # wrong names and settings fail before any work
+        own = find_method(name).make(0).settings
+        make_env(args.env[0], **{**own, **tasks[0].settings}).close()
+    for task in tasks[1:]:
+        make_env(task.env, **task.settings).close()
+    return tasks
 
 
-def run(
-    jobs: list[Job], records: list[dict[str, Any] | None], folder: Path
-) -> list[dict[str, Any]]:
-    """Return the record of every job, running and keeping those that have none yet."""
-    finished: list[dict[str, Any]] = []
-    known = sum(record is not None for record in records)
-    with tqdm(total=len(jobs), initial=known, unit="run") as bar:
-        for job, kept in zip(jobs, records, strict=True):
-            record = kept
-            if record is None:
-                label = f"{job.agent}, seed {job.seed}"
+def make_pool(args: Args, device: str) -> Pool:
+    """Return who runs the jobs."""
+    if args.ray is not None:
+        return Ray(args.ray, gpus=args.gpus)
+    cpu = resolve_device(device).type == "cpu"
+    workers = args.workers or ((os.cpu_count() or 1) if cpu else 1)
+    return Processes(workers) if workers > 1 else Here()
 
-                def show(info: dict[str, Any], label: str = label) -> None:
-                    bar.set_description(f"{label} {info['progress']:4.0%}")
 
-                record = run_job(job, show)
-                save_run(folder / job.file_name, record)
-                bar.update()
-            finished.append(record)
-    return finished
+def finalists(rows: list[Row]) -> tuple[str, ...]:
+    """Return who is tested at a larger scale: the best, the references, an agent."""
+    own = [row for row in rows if row.kind not in ("control", "placebo")]
+    names = [row.label for row in own if row.run_cost == 1][:FINALISTS]
+    names += [row.label for row in own if row.kind == "agent"][:1]
+    names += [row.label for row in own if row.label in ("linear", "cosine", "constant")]
+    return tuple(dict.fromkeys(names))
+
+
+def final_plan(
+    tasks: list[Task],
+    methods: tuple[str, ...],
+    protocol: Protocol,
+    done: dict[str, dict[str, Any]],
+    args: Args,
+) -> tuple[list[Task], Protocol]:
+    """Return the tasks at the scale of --final, and three peaks around those tuned."""
+    centers = {}
+    for name in methods:
+        method = find_method(name)
+        if not method.learns:
+            rates = [chosen_peak(task, name, protocol, done)[0] for task in tasks]
+            known = [rate for rate in rates if rate is not None]
+            base = protocol.base_rate(tasks[0], method)
+            centers[name] = (min(known) * max(known)) ** 0.5 / base
+    larger = [Task(t.env, {**t.settings, "scale": args.final}) for t in tasks]
+    fewer = replace(
+        protocol,
+        peaks=(0.5, 1.0, 2.0),
+        tune_seeds=protocol.tune_seeds[:2],
+        test_seeds=protocol.test_seeds[:5],
+        learners=min(protocol.learners, 2),
+        widen=1,
+        centers=centers,
+    )
+    return larger, fewer
 
 
 def main(args: Args) -> Path:
-    """Run what is missing, write summary.csv and report.html; return the report."""
-    name = args.env if args.env in ENVS else Path(args.env).stem
-    folder = args.out or Path(f"results/compare/{name}-{args.scale}")
+    """Run what is missing; write summaries and reports; return the report."""
+    methods = args.agents or (QUICK_AGENTS if args.quick else tuple(METHODS))
     try:
-        jobs = plan(args)
-        known = [load_run(folder / "runs" / job.file_name, job) for job in jobs]
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
-    except (ValueError, TypeError, OSError) as error:
+        protocol = make_protocol(args)
+        tasks = make_tasks(args, methods)
+        scale = tasks[0].settings["scale"]
+        names = "-".join(env_name(env) for env in args.env)
+        folder = args.out or Path(f"results/compare/{names}-{scale}")
+        device = str(tasks[0].settings.get("device", "auto"))
+        jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
+        (folder / "jobs").mkdir(parents=True, exist_ok=True)
+        done = run_all(jobs, folder / "jobs", make_pool(args, device))
+        report = publish(folder, list(done.values()), protocol, args)
+        if args.final != "none":
+            rows = write_summary(folder, list(done.values()))
+            best = finalists(rows)
+            larger, fewer = final_plan(tasks, best, protocol, done, args)
+            jobs = partial(plan, larger, best, fewer, samples=args.samples)
+            done = run_all(jobs, folder / "jobs", make_pool(args, device))
+            report = publish(folder / "final", list(done.values()), fewer, args)
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
-    try:
-        records = run(jobs, known, folder / "runs")
     except KeyboardInterrupt:
         raise SystemExit(
-            f"interrupted: finished runs are kept in {folder}/runs, and the same "
+            f"interrupted: finished jobs are kept in {folder}/jobs, and the same "
             "command goes on from there"
         ) from None
-    rows = summarize(records)
-    write_summary(folder / "summary.csv", rows)
-    command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
-    report = write_report(folder / "report.html", records, rows, command)
-    seeds = rows[0]["seeds"]
-    print(f"\nfinal validation loss, mean of {seeds} seed{'' if seeds == 1 else 's'}")
+    return report
+
+
+def publish(
+    folder: Path, records: list[dict[str, Any]], protocol: Protocol, args: Args
+) -> Path:
+    """Write summary and report of `records`; print the verdict."""
+    rows = write_summary(folder, records)
+    report = folder / "summary.json"
+    width = max(len(row.label) for row in rows)
     for row in rows:
-        print(f"  {row['agent']:16} {row['final_val_loss']:.4f}")
-    print(f"\n{verdict(rows)}\nreport: {report}")
+        losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())
+        print(f"  {row.label:{width}}  {losses}  {row.call}")
+    print(f"\n{verdict(rows)}\n\nreport: {report}")
     return report
 
 

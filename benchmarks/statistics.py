@@ -1,0 +1,142 @@
+"""The statistics of a comparison: rliable's estimators, by SciPy's own functions.
+
+Agarwal et al. 2021 (arXiv 2108.13264): interquartile means, intervals by a bootstrap
+that is stratified by task, probability of improvement, performance profiles. Here a
+score is a loss and lower is better. Runs on the same seed of the same task share data
+and initialization, so differences are taken seed by seed and resampled as such.
+
+`Scores` maps a task to its runs' scores, (runs,), in the order of the seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+Scores = Mapping[str, FloatArray]
+
+RESAMPLES = 9_999
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its bootstrap interval; without one where there is one run."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def iqm(scores: ArrayLike, axis: int = -1) -> FloatArray:
+    """Return the interquartile mean: the mean of the middle half."""
+    return np.asarray(stats.trim_mean(scores, 0.25, axis=axis))
+
+
+def pooled_iqm(scores: Scores) -> Estimate:
+    """Return the interquartile mean over the runs of all tasks."""
+
+    def statistic(*samples: FloatArray, axis: int = -1) -> FloatArray:
+        return iqm(np.concatenate(samples, axis=axis), axis=axis)
+
+    return bootstrap(list(scores.values()), statistic)
+
+
+def bootstrap(samples: Sequence[FloatArray], statistic: object) -> Estimate:
+    """Return `statistic` of `samples` and its interval, resampling each on its own.
+
+    Args:
+        samples: One per stratum, (runs,) each.
+        statistic: Of as many arrays, along `axis`.
+    """
+    value = float(statistic(*samples))  # type: ignore[operator]  # scipy's protocol
+    if min(map(len, samples)) < 2:
+        return Estimate(value, None, None)
+    if all(np.ptp(sample) == 0.0 for sample in samples):
+        return Estimate(value, value, value)
+    interval = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))
+
+
+def differences(scores: Scores, reference: Scores) -> dict[str, FloatArray]:
+    """Return scores minus the reference's, seed by seed, on the tasks both have."""
+    return {t: scores[t] - reference[t] for t in scores if t in reference}
+
+
+def improvement(scores: Scores, reference: Scores) -> Estimate:
+    """Return the probability that a run beats a run of the reference.
+
+    On any task, any seeds: the Mann-Whitney statistic, averaged over tasks.
+    """
+    tasks = [task for task in scores if task in reference]
+
+    def statistic(*samples: FloatArray, axis: int = -1) -> FloatArray:
+        half = len(samples) // 2
+        shares = [
+            _share_below(own, other)
+            for own, other in zip(samples[:half], samples[half:], strict=True)
+        ]
+        return np.asarray(np.mean(shares, axis=0))
+
+    own = [scores[task] for task in tasks]
+    return bootstrap([*own, *(reference[task] for task in tasks)], statistic)
+
+
+def _share_below(own: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the share of pairs (along the last axis) in which own is lower."""
+    left, right = own[..., :, None], other[..., None, :]
+    wins = (left < right) + 0.5 * (left == right)
+    return np.asarray(wins.mean(axis=(-2, -1)))
+
+
+def profile(scores: Scores, thresholds: FloatArray) -> FloatArray:
+    """Return the share of runs at or below each threshold, tasks weighing the same."""
+    shares = [
+        (values[:, None] <= thresholds).mean(axis=0) for values in scores.values()
+    ]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def paired_p(difference: Scores) -> float:
+    """Return the two-sided p-value of no difference: a t-test of all pairs pooled."""
+    pairs = np.concatenate(list(difference.values()))
+    if len(pairs) < 2 or np.ptp(pairs) == 0.0:
+        return 1.0
+    return float(stats.ttest_1samp(pairs, 0.0).pvalue)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values adjusted for their number (Holm 1979)."""
+    order = sorted(p_values, key=lambda name: p_values[name])
+    adjusted, worst = {}, 0.0
+    for rank, name in enumerate(order):
+        worst = max(worst, min(1.0, p_values[name] * (len(order) - rank)))
+        adjusted[name] = worst
+    return adjusted
+
+
+def call(estimate: Estimate, adjusted_p: float) -> str:
+    """Return ``better``, ``worse`` or ``tie``: what a paired comparison supports.
+
+    A difference counts where its interval is clear of zero and its p-value, adjusted
+    for the number of comparisons made, is below 5 %.
+    """
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or adjusted_p >= 1.0 - LEVEL:
+        return "tie"
+    if high < 0.0:
+        return "better"
+    return "worse" if low > 0.0 else "tie"
