@@ -166,8 +166,8 @@ def _run_all(
         for job in waiting[: pool.size - len(flying)]:
             bar.set_description(f"{job.method} {job.phase} on {job.env}")
             flying[pool.submit(job)] = job
-        if not flying:
-            return done
+        if not flying:  # in the plan's order, whoever was first
+            return {job.file_name: done[job.file_name] for job in jobs}
         for future in wait(flying, return_when=FIRST_COMPLETED).done:
             job = flying.pop(future)
             try:

@@ -220,12 +220,35 @@ def timings(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
+def run_lines(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what every test run came to: all that the statistics are made of."""
+    names = (
+        "test_loss",
+        "final_val_loss",
+        "best_val_loss",
+        "final_train_loss",
+        "diverged",
+    )
+    return [
+        {
+            "label": label,
+            "task": task,
+            "seed": run["seed"],
+            **{name: run["metrics"][name] for name in names},
+        }
+        for label, tasks in tested_runs(records).items()
+        for task, runs in tasks.items()
+        for run in runs
+    ]
+
+
 def write_summary(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Write summary.json, summary.csv (both without times) and timings.csv."""
+    """Write summary.json, summary.csv, runs.csv (all without times), timings.csv."""
     rows = summarize(records)
     content = json.dumps([asdict(row) for row in rows], indent=1, allow_nan=False)
     write_text(folder / "summary.json", content + "\n")
     write_text(folder / "summary.csv", _csv([_flat(row) for row in rows]))
+    write_text(folder / "runs.csv", _csv(run_lines(records)))
     write_text(folder / "timings.csv", _csv(timings(records)))
     return rows
 

@@ -15,8 +15,23 @@ import pytest
 from gymnasium import spaces
 
 from agents import baselines, deep_rl, tabular_q
-from agents.agent import Agent, Transition, episode_return, make_env, run_episode
-from agents.baselines import BASELINES, GreedyLR, RandomAgent, ReduceOnPlateau
+from agents.agent import (
+    Agent,
+    Transition,
+    episode_return,
+    episodes_of,
+    make_env,
+    make_population,
+    run_episode,
+    run_population,
+)
+from agents.baselines import (
+    BASELINES,
+    GreedyLR,
+    RandomAgent,
+    Reactive,
+    ReduceOnPlateau,
+)
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.tabular_q import TabularQ
 from lr_gym import SCHEDULES
@@ -214,8 +229,13 @@ def test_the_plateau_rule() -> None:
     assert actions_on(ReduceOnPlateau(patience=1), losses) == expected
 
 
-def test_the_greedy_rule() -> None:
-    assert actions_on(GreedyLR(), [3.0, 2.0, 2.5, 2.4, 2.4]) == [1, 2, 0, 2, 0]
+def test_the_reactive_rule() -> None:
+    assert actions_on(Reactive(), [3.0, 2.0, 2.5, 2.4, 2.4]) == [1, 2, 0, 2, 0]
+
+
+def test_greedy_lr_waits_for_two_in_a_row() -> None:
+    losses = [3.0, 2.0, 2.5, 1.9, 1.8, 1.9, 1.9, 1.9]
+    assert actions_on(GreedyLR(), losses) == [1, 2, 1, 1, 2, 1, 0, 1]
 
 
 def test_random_actions_follow_their_seed() -> None:
@@ -238,7 +258,33 @@ def test_an_agent_of_ones_own_is_a_few_lines() -> None:
 
 def test_agents_need_a_learning_rate_environment() -> None:
     with pytest.raises(TypeError, match="need an LRTuningEnv"):
-        Agent().begin(gym.make("CartPole-v1"))
+        episodes_of(gym.make("CartPole-v1"))
+
+
+def test_a_population_of_agents_runs_as_they_do_alone() -> None:
+    """Two keep their own rates, one diverges and ends early."""
+
+    class Explode(Agent):
+        def act(self, observation: Any) -> int:
+            return 2
+
+    settings: dict[str, Any] = {"lr_factors": (0.5, 1.0, 1e9), "max_lr": 1e30}
+    env = small_env(**settings)
+    kinds = (Agent, Agent, Explode)
+    rates = (1e-3, 2e-3, 1e-3)
+    together = run_population(
+        make_population(env, 3), [make() for make in kinds], (0, 1, 2), rates
+    )
+    for seed, make in enumerate(kinds):
+        options = {"seed": seed, "learning_rate": rates[seed]}
+        alone = run_episode(env, make(), options=options)
+        assert len(alone) == len(together[seed])
+        for one, other in zip(alone, together[seed], strict=True):
+            assert one.keys() == other.keys()
+            for key in one:
+                assert one[key] == pytest.approx(other[key], rel=1e-5), key
+    assert together[2][-1]["diverged"]
+    assert [len(run) for run in together] == [5, 5, 2]
 
 
 # --------------------------------------------------------------------------- deep RL
