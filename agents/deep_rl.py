@@ -28,6 +28,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from lr_gym.config import check_real
 from lr_gym.episodes import Episodes
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
@@ -73,6 +74,7 @@ class DeepAgent(Agent):
         *,
         algo: str = "ppo",
         num_envs: int = 1,
+        discount: float = 1.0,
         **model_settings: Any,
     ) -> None:
         """Choose the algorithm; `train` builds the model.
@@ -81,18 +83,21 @@ class DeepAgent(Agent):
             seed: Of the policy and its runs.
             algo: One of `ALGORITHMS`.
             num_envs: Training runs side by side, in one population.
+            discount: In [0, 1]; below 1 the rate decays too early.
             **model_settings: Replace single settings of the algorithm.
 
         Raises:
-            ValueError: `algo` is unknown.
+            ValueError: `algo` is unknown, or `discount` out of range.
         """
         if algo not in ALGORITHMS:
             raise ValueError(
                 f"algo must be one of {', '.join(ALGORITHMS)}; got {algo!r}"
             )
+        check_real("discount", discount, 0.0, 1.0)
         self.algo = algo
         self.seed = seed
         self.num_envs = num_envs
+        self.discount = discount
         self.model_settings = model_settings
         self.model: Any = None
 
@@ -131,7 +136,7 @@ class DeepAgent(Agent):
         self.model = algorithm(
             policy,
             ScaleReward(runs, REWARD_SCALE),
-            gamma=1.0,
+            gamma=self.discount,
             seed=self.seed,
             device="cpu",
             **(model_settings | self.model_settings),

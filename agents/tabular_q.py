@@ -3,11 +3,12 @@
     python agents/tabular_q.py --env markov --scale tiny --episodes 20
     python agents/tabular_q.py --env shakespeare --protocol paper --episodes 1
 
-``paper`` is the paper's agent exactly: states are (validation loss to 2 decimals,
-learning rate to 5), factors 0.9, 1, 1.1, step size 0.1, discount 0.9, epsilon 0.1,
-one-step updates. In one run almost no state repeats, so with ``--episodes 1`` (what the
-paper did) there is nothing it could learn from; the environment is what makes its
-actions real.
+``paper`` is the paper's agent: states are (validation loss to 2 decimals, learning rate
+to 5), factors 0.9, 1, 1.1, step size 0.1, discount 0.9, epsilon 0.1, one-step updates.
+Where all actions are worth the same, the rate is kept; the paper does not say, and its
+released code lowers it there (``ties="first"``). In one run almost no state repeats, so
+with ``--episodes 1`` (what the paper did) there is nothing it could learn from; the
+environment is what makes its actions real.
 
 ``improved`` changes what measuring showed to matter: states are (decision, learning
 rate in half octaves), so that they repeat between episodes; no discount, since a
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,10 +39,12 @@ from agents.agent import (
     script_env,
 )
 from lr_gym import PAPER_FACTORS
+from lr_gym.config import check_choice, check_real
 from lr_gym.episodes import Episodes
 from lr_gym.files import write_text
 
 Protocol = Literal["paper", "improved"]
+Ties = Literal["keep", "first"]
 Reward = Literal[
     "loss_reduction",
     "log_loss_reduction",
@@ -49,6 +53,7 @@ Reward = Literal[
     "negative_loss",
 ]
 EPSILON_DECAY = 0.99  # the paper's third ablation: after every exploring action
+FEATURES = ("val_loss", "learning_rate", "progress")  # what a state can be made of
 FORMAT = "lr-gym tabular Q 1"
 
 
@@ -67,6 +72,10 @@ class TabularQ(Agent):
         reward: Reward = "loss_reduction",
         epsilon_decay: bool = False,
         episodes: int = 1,
+        discount: float | None = None,
+        factors: Sequence[float] | None = None,
+        features: Sequence[str] | None = None,
+        ties: Ties = "keep",
     ) -> None:
         """Start with an empty table.
 
@@ -77,25 +86,44 @@ class TabularQ(Agent):
             epsilon_decay: ``paper`` only: multiply epsilon by 0.99 at every exploring
                 action, the paper's ablation.
             episodes: ``improved`` only: epsilon falls over this many episodes.
+            discount: In [0, 1]; `None`, here as below, is the protocol's own.
+            factors: What the actions multiply the rate by; 1 must be among them.
+            features: What a state is made of, some of `FEATURES`, each rounded as in
+                the protocol; ``improved`` rounds the loss to 1 decimal.
+            ties: Among actions of equal value, ``keep`` prefers the one that keeps the
+                rate; ``first`` takes the first, as in the paper's released code, where
+                that lowers the rate in every state not seen before.
 
         Raises:
-            ValueError: `protocol` is unknown.
+            ValueError: An argument is out of range; the message names it.
         """
         if protocol not in ("paper", "improved"):
             raise ValueError(f"protocol must be paper or improved, got {protocol!r}")
         paper = protocol == "paper"
+        if discount is None:
+            discount = 0.9 if paper else 1.0
+        if factors is None:
+            factors = PAPER_FACTORS if paper else (0.5, 1.0, 2.0)
+        if features is None:
+            features = FEATURES[:2] if paper else ("progress", "learning_rate")
+        _check(discount, factors, features)
+        if ties not in ("keep", "first"):
+            raise ValueError(f"ties must be keep or first, got {ties!r}")
         self.protocol = protocol
         self.learns = not paper  # the paper's learns within the run that judges it
         self.step_size = 0.1 if paper else 0.5
-        self.discount = 0.9 if paper else 1.0
+        self.discount = discount
         self.epsilon = 0.1 if paper else 0.3
         self.epsilon_decay = epsilon_decay
         self.settings: dict[str, Any] = {
-            "features": ("val_loss", "learning_rate", "progress"),
-            "lr_factors": PAPER_FACTORS if paper else (0.5, 1.0, 2.0),
+            "features": FEATURES,
+            "lr_factors": tuple(factors),
             "reward": reward,
         }
-        self.table: dict[tuple[float, float], list[float]] = {}
+        self.features = tuple(features)
+        self.ties = ties
+        self.table: dict[tuple[float, ...], list[float]] = {}
+        self._actions = len(factors)
         self._random = np.random.default_rng(seed)
         self._episode: list[Transition] = []
         self._finished = 0
@@ -103,35 +131,51 @@ class TabularQ(Agent):
         self._greedy = False
 
     def begin(self, episodes: Episodes) -> None:
-        """Start an episode; set epsilon where it follows the episodes."""
+        """Start an episode; set epsilon where it follows the episodes.
+
+        Raises:
+            ValueError: No action keeps the rate, or the table is of other factors.
+        """
         super().begin(episodes)
+        self._actions = len(episodes.config.lr_factors)
+        known = {len(row) for row in self.table.values()} - {self._actions}
+        if known:
+            raise ValueError(
+                f"the table has {known.pop()} actions per state, but there are "
+                f"{self._actions} lr_factors: make both with the same factors"
+            )
         self._decisions = episodes.decisions
         self._episode = []
         if self.protocol == "improved":
             done = self._finished / max(1, self._episodes - 1)
             self.epsilon = 0.3 + (0.02 - 0.3) * min(1.0, done)
 
-    def state(self, observation: Observation) -> tuple[float, float]:
+    def state(self, observation: Observation) -> tuple[float, ...]:
         """Return the table's row for an observation."""
-        loss, learning_rate, progress = (float(value) for value in observation)
-        if self.protocol == "paper":
-            return round(loss, 2), round(learning_rate, 5)
-        decision = round(progress * self._decisions)
-        return decision, round(2.0 * math.log2(learning_rate))
+        seen = dict(zip(FEATURES, map(float, observation), strict=True))
+        return tuple(self._rounded(name, seen[name]) for name in self.features)
 
-    def values(self, state: tuple[float, float]) -> list[float]:
+    def _rounded(self, feature: str, value: float) -> float:
+        paper = self.protocol == "paper"
+        if feature == "val_loss":
+            return round(value, 2 if paper else 1)
+        if feature == "learning_rate":
+            return round(value, 5) if paper else round(2.0 * math.log2(value))
+        return round(value * self._decisions)
+
+    def values(self, state: tuple[float, ...]) -> list[float]:
         """Return the action values of `state`."""
-        return self.table.get(state, [0.0] * len(self.settings["lr_factors"]))
+        return self.table.get(state, [0.0] * self._actions)
 
     def act(self, observation: Observation) -> int:
-        """Explore with probability epsilon, else take the best; keep where all tie."""
+        """Explore with probability epsilon, else take the best; `ties` settles ties."""
         values = self.values(self.state(observation))
         if not self._greedy and self._random.random() < self.epsilon:
             if self.protocol == "paper" and self.epsilon_decay:
                 self.epsilon *= EPSILON_DECAY
             return int(self._random.integers(len(values)))
         best = max(values)
-        if values[self.keep_action] == best:
+        if self.ties == "keep" and values[self.keep_action] == best:
             return self.keep_action
         return values.index(best)
 
@@ -181,6 +225,9 @@ class TabularQ(Agent):
             "format": FORMAT,
             "protocol": self.protocol,
             "settings": self.settings,
+            "discount": self.discount,
+            "features": self.features,
+            "ties": self.ties,
             "provenance": provenance,
             "table": [[*state, values] for state, values in self.table.items()],
         }
@@ -200,18 +247,46 @@ class TabularQ(Agent):
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path} is not a table: format must be {FORMAT!r}")
         try:
-            reward = content["settings"]["reward"]
-            agent = cls(seed, protocol=content["protocol"], reward=reward)
-            for first, second, values in content["table"]:
-                row = [float(value) for value in values]
+            table = {
+                tuple(state): [float(value) for value in values]
+                for *state, values in content["table"]
+            }
+            for state, row in table.items():
+                if not all(map(math.isfinite, (*state, *row))):
+                    raise ValueError("a number is not finite")
+            settings = content["settings"]
+            agent = cls(
+                seed,
+                protocol=content["protocol"],
+                reward=settings["reward"],
+                discount=content.get("discount"),  # absent in older files:
+                factors=settings["lr_factors"],
+                features=content.get("features"),  # then the protocol's own
+                ties=content.get("ties", "keep"),
+            )
+            for state, row in table.items():
                 if len(row) != len(agent.settings["lr_factors"]):
                     raise ValueError(f"a row has {len(row)} actions")
-                if not all(map(math.isfinite, (first, second, *row))):
-                    raise ValueError("a number is not finite")
-                agent.table[first, second] = row
+                if len(state) != len(agent.features):
+                    raise ValueError(f"a state has {len(state)} entries")
+            agent.table = table
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole table: {error!r}") from error
         return agent
+
+
+def _check(discount: float, factors: Sequence[float], features: Sequence[str]) -> None:
+    check_real("discount", discount, 0.0, 1.0)
+    if 1.0 not in factors or len(set(factors)) < len(factors):
+        raise ValueError(
+            f"factors must differ and hold 1, which keeps the rate; got {factors!r}"
+        )
+    for factor in factors:
+        check_real("factors", factor, 0.0, low_open=True)
+    for feature in features:
+        check_choice("features", feature, FEATURES)
+    if not features or len(set(features)) < len(features):
+        raise ValueError(f"features must be one or more, once each, got {features!r}")
 
 
 @dataclass

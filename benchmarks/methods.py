@@ -54,8 +54,16 @@ def _optimizer(optimizer: OptimizerMethod) -> Method:
     return Method(make, "optimizer", alone=True, optimizer=optimizer)
 
 
-def _deep(algo: str) -> Callable[[int], Agent]:
-    return partial(DeepAgent, algo=algo, num_envs=4)
+def _deep(algo: str, discount: float = 1.0) -> Callable[[int], Agent]:
+    return partial(DeepAgent, algo=algo, num_envs=4, discount=discount)
+
+
+def _q_paper(seed: int, *, epsilon_decay: bool = False) -> TabularQ:
+    return TabularQ(seed, protocol="paper", epsilon_decay=epsilon_decay)
+
+
+def _as_published(seed: int, *, epsilon_decay: bool = False) -> Agent:
+    return Placebo(_q_paper(seed, epsilon_decay=epsilon_decay))
 
 
 def _kind(name: str) -> str:
@@ -69,12 +77,30 @@ METHODS: dict[str, Method] = {
     "random_search": Method(RandomSearch, "search"),
     "pbt": Method(PopulationBased, "search"),
     "lookahead": Method(Lookahead, "search", cost=LOOKAHEAD_COST, alone=True),
-    "q_paper": Method(partial(TabularQ, protocol="paper"), "agent"),
+    "q_paper": Method(_q_paper, "agent"),
     "q_improved": Method(partial(TabularQ, protocol="improved"), "agent"),
     **{name: Method(_deep(name), "agent") for name in ALGORITHMS},
-    "as_published": Method(
-        lambda seed: Placebo(TabularQ(seed, protocol="paper")), "placebo"
+    "as_published": Method(_as_published, "placebo"),
+}
+
+# For the paper's tables and the ablations; a comparison takes them when asked to. What
+# the environment's keywords can vary (reward, factors, intervals) needs no name here.
+VARIANTS: dict[str, Method] = {
+    "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
+    "as_published_epsilon_decay": Method(
+        partial(_as_published, epsilon_decay=True), "placebo"
     ),
+    "q_paper_first_of_ties": Method(
+        partial(TabularQ, protocol="paper", ties="first"), "agent"
+    ),
+    "q_improved_discounted": Method(partial(TabularQ, discount=0.9), "agent"),
+    "q_improved_loss_states": Method(
+        partial(TabularQ, features=("val_loss", "learning_rate")), "agent"
+    ),
+    "q_improved_full_states": Method(
+        partial(TabularQ, features=("val_loss", "learning_rate", "progress")), "agent"
+    ),
+    "ppo_discounted": Method(_deep("ppo", discount=0.9), "agent"),
 }
 
 
@@ -87,14 +113,15 @@ def find_method(name: str) -> Method:
     Raises:
         ValueError: There is no such method; the message lists those there are.
     """
-    if name in METHODS:
-        return METHODS[name]
+    known = METHODS | VARIANTS
+    if name in known:
+        return known[name]
     if name.endswith(".json"):
         return Method(_saved_table(name), "agent")
     source, separator, attribute = name.rpartition(":")
     if not separator:
         raise ValueError(
-            f"agent {name!r} is unknown; use one of {', '.join(METHODS)}, your own as "
+            f"agent {name!r} is unknown; use one of {', '.join(known)}, your own as "
             "module:Class or file.py:Class, or a saved Q-table's .json"
         )
     try:

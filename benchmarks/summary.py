@@ -6,8 +6,6 @@ split at the end of training, on seeds that nothing was chosen by.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from benchmarks import statistics
 from benchmarks.jobs import env_name
 from benchmarks.methods import find_method
 from benchmarks.statistics import Estimate, Scores
+from benchmarks.table_text import csv_text
 from lr_gym.files import write_text
 
 REFERENCES = ("linear", "constant")  # the first of them that takes part
@@ -247,10 +246,19 @@ def write_summary(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Ro
     rows = summarize(records)
     content = json.dumps([asdict(row) for row in rows], indent=1, allow_nan=False)
     write_text(folder / "summary.json", content + "\n")
-    write_text(folder / "summary.csv", _csv([_flat(row) for row in rows]))
-    write_text(folder / "runs.csv", _csv(run_lines(records)))
-    write_text(folder / "timings.csv", _csv(timings(records)))
+    write_text(folder / "summary.csv", csv_text([_flat(row) for row in rows]))
+    write_text(folder / "runs.csv", csv_text(run_lines(records)))
+    write_text(folder / "timings.csv", csv_text(timings(records)))
     return rows
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Read the rows of a summary.json."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    for row in rows:
+        for name in ("difference", "improvement"):
+            row[name] = None if row[name] is None else Estimate(**row[name])
+    return [Row(**row) for row in rows]
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -265,12 +273,3 @@ def _flat(row: Row) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

@@ -1,0 +1,227 @@
+"""The runs of a comparison as an offline dataset, in Minari's format.
+
+    python benchmarks/export_minari.py results/compare/shakespeare-tiny
+
+Every run of every finished job becomes an episode: tuning, tests and controls alike, in
+one format for all methods. The dataset goes where Minari keeps its own,
+`MINARI_DATASETS_PATH` or the user's home, and `minari.load_dataset` reads it.
+
+- observations, (T + 1, 2) float32: validation loss in nats per character, learning rate
+- actions, (T, 1) float32: log2 of what the learning rate was multiplied by
+- rewards, (T,) float64: reduction of the validation loss
+- terminations: true at the last step, when the budget is spent or the run diverged
+- truncations: false
+- infos: optimizer_lr, (T + 1,), the rate of the last update, 0 before any
+- metadata of an episode: label, task, phase, base_schedule, diverged, seed
+
+The learning rate is the agent's. Where `base_schedule` is not ``constant``, or another
+optimizer trains, what the weights felt is `optimizer_lr`: leave such episodes out to
+learn the environment's own dynamics.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from agents.agent import LREnv, make_env
+from benchmarks.fixed_plan import one_line_errors
+from benchmarks.jobs import FORMAT, env_name
+from benchmarks.summary import label_of, task_of
+from lr_gym.mdp import LOSS_BOUND
+
+DATASET_ID = re.compile(r"([-_\w]+/)*[-_\w]+-v\d+")
+FEATURES = ("val_loss", "learning_rate")
+# Metadata that Minari recommends, and that only some datasets have.
+EXPECTED_WARNINGS = (
+    r"`(author_email|code_permalink|eval_env)` is set to None|env_spec is None"
+)
+
+Record = Mapping[str, Any]
+
+
+@dataclass
+class Args:
+    """Export a comparison for offline reinforcement learning."""
+
+    folder: Path
+    """Output folder of a comparison, with its jobs."""
+    dataset: str | None = None
+    """Id of the dataset; default lrtuning/ENV-SCALE-v0."""
+    author: str = "lr-gym contributors"
+    """Kept with the dataset, as are the next two."""
+    author_email: str | None = None
+    """Where to reach the author."""
+    code_permalink: str | None = None
+    """Address of the code that made the runs."""
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Return the finished jobs in `folder`, in the order of their names.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: A file is no record.
+    """
+    paths = sorted((folder / "jobs").glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder}/jobs holds no finished job: pass the output folder of "
+            "compare_agents.py"
+        )
+    records = []
+    for path in paths:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            known = record["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a whole record ({error!r})") from error
+        if known != FORMAT:
+            raise ValueError(f"{path} is of format {known!r}, not {FORMAT!r}")
+        records.append(record)
+    return records
+
+
+def episode(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one run as the arrays of an episode."""
+    curves = run["curves"]
+    losses = np.array(curves["val_loss"])  # (T + 1,)
+    rates = np.array([run["learning_rate"], *curves["learning_rate"]])  # (T + 1,)
+    steps = len(losses) - 1
+    return {
+        "observations": np.stack([losses, rates], axis=1).astype(np.float32),
+        "actions": np.log2(rates[1:] / rates[:-1])[:, None].astype(np.float32),
+        "rewards": losses[:-1] - losses[1:],
+        "terminations": np.arange(1, steps + 1) == steps,
+        "truncations": np.zeros(steps, dtype=bool),
+        "infos": {"optimizer_lr": np.array([0.0, *curves["optimizer_lr"]])},
+    }
+
+
+def metadata(record: Record, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an episode besides its steps and its seed."""
+    return {
+        "label": label_of(record["job"]),
+        "task": task_of(record["job"]),
+        "phase": record["job"]["phase"],
+        "base_schedule": record["settings"].get("base_schedule", "constant"),
+        "diverged": bool(run["metrics"]["diverged"]),
+    }
+
+
+def observation_space(episodes: Sequence[Mapping[str, Any]]) -> spaces.Box:
+    """Return the bounds of all observations, those of the environment or wider."""
+    rate = max(float(e["observations"][:, 1].max()) for e in episodes)
+    high = np.array([LOSS_BOUND, max(1.0, rate)], dtype=np.float32)
+    return spaces.Box(np.zeros(2, dtype=np.float32), high)
+
+
+def action_space(episodes: Sequence[Mapping[str, Any]]) -> spaces.Box:
+    """Return the bounds of all actions, those of the environment or wider."""
+    largest = max(float(np.abs(e["actions"]).max()) for e in episodes)
+    bound = max(1.0, float(np.ceil(largest - 1e-6)))
+    return spaces.Box(-bound, bound, (1,), np.float32)
+
+
+def shared_env(records: Sequence[Record]) -> LREnv | None:
+    """Return the environment of all records with continuous actions, if it is one."""
+    jobs = [record["job"] for record in records]
+    first = jobs[0]
+    same = all(
+        (j["env"], j["settings"]) == (first["env"], first["settings"]) for j in jobs
+    )
+    if not same:
+        return None
+    own = {"action_type": "continuous", "features": FEATURES, "allow_undo": False}
+    return make_env(first["env"], **{**first["settings"], **own})
+
+
+def default_id(records: Sequence[Record]) -> str:
+    """Return an id made of the corpora and scales in `records`."""
+    jobs = [record["job"] for record in records]
+    names = [env_name(job["env"]) for job in jobs]
+    names += [job["settings"]["scale"] for job in jobs]
+    text = "-".join(dict.fromkeys(names))
+    return f"lrtuning/{re.sub(r'[^-_0-9A-Za-z]', '-', text)}-v0"
+
+
+def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
+    """Write the dataset; return it as `minari.load_dataset` would.
+
+    Raises:
+        ImportError: The extra is missing; the message names it.
+        FileNotFoundError: There are no finished jobs.
+        ValueError: A record is damaged, or the dataset's id is malformed or taken.
+    """
+    try:
+        import h5py  # noqa: F401 - what minari writes with
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise ImportError(
+            "export_minari.py needs minari: pip install 'lr-gym[minari]'"
+        ) from error
+    records = read_records(args.folder)
+    dataset_id = args.dataset or default_id(records)
+    if not DATASET_ID.fullmatch(dataset_id):
+        raise ValueError(f"--dataset must be like lrtuning/name-v0, got {dataset_id!r}")
+    pairs = [(record, run) for record in records for run in record["runs"]]
+    episodes = [episode(run) for _, run in pairs]
+    buffers = [
+        EpisodeBuffer(id=number, seed=run["seed"], **arrays)
+        for number, ((_, run), arrays) in enumerate(zip(pairs, episodes, strict=True))
+    ]
+    env = shared_env(records)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", EXPECTED_WARNINGS, UserWarning)
+        dataset = minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            env=env,
+            algorithm_name=", ".join(
+                dict.fromkeys(label_of(r["job"]) for r in records)
+            ),
+            author=args.author,
+            author_email=args.author_email,
+            code_permalink=args.code_permalink,
+            observation_space=observation_space(episodes),
+            action_space=action_space(episodes),
+            description=(
+                "Training runs of a character-level transformer whose learning rate "
+                "is controlled. Observation: validation loss (nats per character), "
+                "learning rate. Action: log2 of the factor on the learning rate. "
+                "Reward: reduction of the validation loss. Per episode: label, task, "
+                "phase, base_schedule, diverged, seed."
+            ),
+            data_format="hdf5",
+        )
+    dataset.storage.update_episode_metadata([metadata(*pair) for pair in pairs])
+    if env is not None:
+        env.close()
+    return dataset
+
+
+def main(args: Args) -> None:
+    """Export, and say what was written where."""
+    with one_line_errors():
+        dataset = export(args)
+    print(
+        f"{dataset.spec.dataset_id}: {dataset.total_episodes} episodes, "
+        f"{dataset.total_steps} steps, in {dataset.storage.data_path}"
+    )
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(
+        tyro.cli(Args, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))
+    )

@@ -1,0 +1,44 @@
+"""Rows as Markdown and as CSV: a row maps column names to cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.statistics import Estimate
+
+NOTHING = "n/a"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def markdown(rows: Rows) -> str:
+    """Return `rows` as a Markdown table; a missing cell says so."""
+    columns = columns_of(rows)
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[str(row.get(name, NOTHING)) for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def csv_text(rows: Rows) -> str:
+    """Return `rows` as CSV; a missing cell is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns_of(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def columns_of(rows: Rows) -> list[str]:
+    """Return all column names, in the order in which they first occur."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def estimate_text(estimate: Estimate, digits: int = 4) -> str:
+    """Return a signed value with its interval, where it has one."""
+    text = f"{estimate.value:+.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} ({estimate.low:+.{digits}f} to {estimate.high:+.{digits}f})"
