@@ -10,7 +10,7 @@ INSTALLED := .venv/installed-$(shell (pwd; cat pyproject.toml constraints.txt) |
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
-	$(BIN)/python benchmarks/compare_agents.py --env markov --out results/demo
+	$(BIN)/python benchmarks/compare_agents.py --env markov --quick --out results/demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks import statistics
+from benchmarks import estimates
+from benchmarks.estimates import Estimate, Scores
 from benchmarks.jobs import env_name
 from benchmarks.provenance import provenance
-from benchmarks.statistics import Estimate, Scores
 from benchmarks.summary import task_of
 from benchmarks.table_text import NOTHING, csv_text, estimate_text, markdown
 from lr_gym.files import write_text
@@ -62,7 +62,7 @@ class Row:
         final_val_loss: Likewise.
         difference: Of test loss to the agent's default, seed by seed; `None` for it.
         p_value: Adjusted for the number of the agent's variants; `None` likewise.
-        call: ``better``, ``worse``, ``tie``, or `DEFAULT`.
+        call: ``better``, ``worse``, ``open``, or `DEFAULT`.
         test_losses: Task to the losses of its runs, in the order of their seeds.
     """
 
@@ -92,14 +92,14 @@ def _agent_rows(pairs: Sequence[tuple[Change, Records]]) -> list[Row]:
     default, *changed = pairs
     reference = scores(default[1], "test_loss")
     gaps = [
-        statistics.differences(scores(records, "test_loss"), reference)
+        estimates.differences(scores(records, "test_loss"), reference)
         for _, records in changed
     ]
-    p_values = {str(n): statistics.paired_p(gap) for n, gap in enumerate(gaps)}
-    adjusted = statistics.holm(p_values)
+    p_values = {str(n): estimates.paired_p(gap) for n, gap in enumerate(gaps)}
+    adjusted = estimates.adjusted(p_values)
     rows = [_row(*default, None, None)]
     rows += [
-        _row(*pair, statistics.pooled_iqm(gap), adjusted[str(n)])
+        _row(*pair, estimates.pooled_iqm(gap), adjusted[str(n)])
         for n, (pair, gap) in enumerate(zip(changed, gaps, strict=True))
     ]
     return rows
@@ -115,7 +115,7 @@ def _row(
     losses = scores(records, "test_loss")
     call = DEFAULT
     if difference is not None and p_value is not None:
-        call = statistics.call(difference, p_value)
+        call = estimates.call(difference, p_value)
     return Row(
         agent=change.agent,
         what=change.what,
@@ -146,7 +146,7 @@ def scores(records: Records, metric: str) -> Scores:
 
 
 def _middle(values: Scores) -> float:
-    return float(statistics.iqm(np.concatenate(list(values.values()))))
+    return float(estimates.iqm(np.concatenate(list(values.values()))))
 
 
 def write_report(folder: Path, rows: Sequence[Row], asked: Asked) -> str:

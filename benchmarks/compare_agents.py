@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent import make_env
+from benchmarks.drawing import looks
 from benchmarks.execution import Here, Pool, Processes, Ray, run_all
+from benchmarks.figures import draw_episodes
 from benchmarks.jobs import env_name
 from benchmarks.methods import METHODS, find_method
 from benchmarks.protocol import Protocol, Task, chosen_peak, plan
+from benchmarks.report import write_report
 from benchmarks.summary import Row, write_summary
 from benchmarks.verdict import verdict
 from lr_gym.devices import resolve_device, resolve_scale
+from lr_gym.files import write_text
 
 QUICK_AGENTS = (
     "constant",
@@ -47,6 +53,7 @@ QUICK = Protocol(
     learners=2,
     widen=2,
 )
+MOST_SHOWN = 6  # curves in the picture
 FINALISTS = 4  # tested again at the scale of --final, with the best agent among them
 
 
@@ -226,7 +233,14 @@ def publish(
 ) -> Path:
     """Write summary and report of `records`; print the verdict."""
     rows = write_summary(folder, records)
-    report = folder / "summary.json"
+    command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
+    report = write_report(folder / "report.html", records, rows, protocol, command)
+    shown = list(looks(rows))[:MOST_SHOWN]
+    write_text(folder / "curves.svg", draw_episodes(records, shown))
+    if args.tensorboard:
+        from benchmarks.event_files import write_curves
+
+        write_curves(folder / "tensorboard", records)
     width = max(len(row.label) for row in rows)
     for row in rows:
         losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())

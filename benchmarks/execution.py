@@ -103,8 +103,8 @@ class Ray:
         self._ray = ray
         self._owned = not ray.is_initialized()
         if self._owned:
-            place = {} if address == "local" else {"address": address}
-            ray.init(log_to_driver=False, include_dashboard=False, **place)
+            place = None if address == "local" else address
+            ray.init(place, log_to_driver=False, include_dashboard=False)
         # A lost worker or node: Ray itself runs the job again, elsewhere.
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS - 1)(
             _run_on_one_thread

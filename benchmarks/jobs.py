@@ -81,6 +81,7 @@ def env_name(env: str) -> str:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Run it; return the record, ready for JSON."""
+    begun = time.perf_counter()
     method = find_method(job.method)
     agents, trained, spent = _agents(job, method)
     settings = {**agents[0].settings, **job.settings}
@@ -102,6 +103,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "format": FORMAT,
         "job": asdict(job),
         "runs": runs,
+        "seconds": time.perf_counter() - begun,
         "history": list(trained.history) if trained else [],
         "trainings": spent + len(runs) * method.cost,
         "spent_learning": spent,

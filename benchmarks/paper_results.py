@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import statistics
+from benchmarks import estimates
+from benchmarks.estimates import Estimate
 from benchmarks.paper_values import LINES, Line, printed
-from benchmarks.statistics import Estimate
 
 BASELINES = {line.table: line for line in LINES if line.kind == "schedule"}
 JUDGED = ("best_val_loss", "test_loss")  # what differences are shown of
@@ -163,7 +163,7 @@ def differences(results: Results) -> list[Difference]:
 
 def _gaps(runs: Sequence[Run], baseline: Sequence[Run]) -> dict[str, Estimate]:
     return {
-        metric: statistics.bootstrap(
+        metric: estimates.bootstrap(
             [values(runs, metric) - values(baseline, metric)], np.mean
         )
         for metric in JUDGED

@@ -48,6 +48,9 @@ class Args:
     """Iterations per episode: short ones."""
     eval_interval: int = 20
     """Iterations per decision."""
+    precision: str = "float32"
+    """Of training; in bfloat16 a member's rounding depends on its company, and the
+    curves are equal in distribution only."""
     out: Path = Path("benchmarks/results/ppo_population.json")
     """Where the result is kept."""
 
@@ -61,6 +64,7 @@ def make_learners(args: Args, seed: int) -> dict[str, PPO]:
         "reward": "log_loss_reduction",
         "max_iters": args.max_iters,
         "eval_interval": args.eval_interval,
+        "precision": args.precision,
     }
     single = DummyVecEnv(
         [lambda: Monitor(gym.make(env_id, **settings))] * args.num_envs

@@ -1,4 +1,4 @@
-"""Write README's tables and picture from the committed result files.
+"""Write README's tables and verdicts from the committed result files.
 
     python benchmarks/readme.py            # rewrite
     python benchmarks/readme.py --check    # fail where README differs from the files
@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import draw_episodes, summarize
+from benchmarks.summary import Row, load_rows
+from benchmarks.verdict import gap_text, verdict
 from lr_gym.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PICTURE = ROOT / "docs" / "images" / "shakespeare-tiny.svg"
 
 
 @dataclass
@@ -31,31 +32,43 @@ class Args:
     """Change nothing; exit with an error where README is out of date."""
 
 
-def comparison_records(name: str) -> list[dict[str, Any]]:
-    """Return the records of a committed comparison."""
-    paths = sorted((RESULTS / name / "runs").glob("*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+def comparison(name: str) -> list[Row]:
+    """Return the rows of a committed comparison."""
+    return load_rows(RESULTS / name / "summary.json")
+
+
+def verdict_text(name: str) -> str:
+    """Return what a committed comparison settles, wrapped."""
+    return textwrap.fill(verdict(comparison(name)), 88, break_on_hyphens=False)
 
 
 def comparison_table(name: str) -> str:
-    """Return a comparison as a Markdown table, the best agent first."""
-    lines = [
-        "| agent | final val loss | versus constant (95 % interval) | best val loss "
-        "| final train loss | train time, s | inference, tokens/s |",
-        "|---|---|---|---|---|---|---|",
+    """Return a comparison as a Markdown table, the best method first."""
+    rows = [row for row in comparison(name) if row.kind != "control"]
+    tasks = list(rows[0].test_loss)
+    reference = next(row.label for row in rows if row.call == "reference")
+    heads = [
+        "method",
+        *(f"test loss, {task}" for task in tasks),
+        f"versus {reference} (95 % interval)",
+        "call",
+        "trainings spent",
+        "diverged",
     ]
-    for row in summarize(comparison_records(name)):
-        versus = "–"  # noqa: RUF001 - a dash
-        if row["versus_constant"] is not None:
-            versus = (
-                f"{row['versus_constant']:+.4f} ({row['versus_constant_low']:+.4f} to "
-                f"{row['versus_constant_high']:+.4f})"
-            )
-        lines.append(
-            f"| `{row['agent']}` | {row['final_val_loss']:.4f} | {versus} | "
-            f"{row['best_val_loss']:.4f} | {row['final_train_loss']:.4f} | "
-            f"{row['train_seconds']:.1f} | {row['inference_tokens_per_second']:.0f} |"
-        )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        losses = [f"{row.test_loss[task]:.4f}" for task in tasks]
+        budget = f"{row.budget:.0f}" + (f" + {row.run_cost} a run" * (row.run_cost > 1))
+        gap = "–" if row.difference is None else gap_text(row.difference)  # noqa: RUF001
+        cells = [
+            f"`{row.label}`",
+            *losses,
+            gap,
+            row.call,
+            budget,
+            f"{row.diverged:.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -168,8 +181,11 @@ def precision_table() -> str:
 def rendered(readme: str) -> str:
     """Return README with everything between its markers made anew."""
     blocks = {
-        "shakespeare": comparison_table("shakespeare-tiny"),
-        "markov": comparison_table("markov-tiny"),
+        "verdict": verdict_text("tiny"),
+        "tiny": comparison_table("tiny"),
+        "final-verdict": verdict_text("tiny/final"),
+        "final": comparison_table("tiny/final"),
+        "quick": comparison_table("quick"),
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),
@@ -185,7 +201,7 @@ def rendered(readme: str) -> str:
 
 
 def main(args: Args) -> None:
-    """Rewrite or check README and its picture."""
+    """Rewrite or check README."""
     path = ROOT / "README.md"
     before = path.read_text(encoding="utf-8")
     after = rendered(before)
@@ -194,7 +210,6 @@ def main(args: Args) -> None:
             sys.exit("README.md is out of date: run python benchmarks/readme.py")
         return
     write_text(path, after)
-    write_text(PICTURE, draw_episodes(comparison_records("shakespeare-tiny")))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import statistics
+from benchmarks import estimates
+from benchmarks.estimates import Estimate, Scores
 from benchmarks.jobs import env_name
 from benchmarks.methods import find_method
-from benchmarks.statistics import Estimate, Scores
 from benchmarks.table_text import csv_text
 from lr_gym.files import write_text
 
@@ -41,7 +41,7 @@ class Row:
         difference: To the reference, seed by seed, pooled over tasks; `None` for it.
         improvement: Probability that a run beats one of the reference; `None` for it.
         p_value: Of the difference, adjusted for all comparisons made.
-        call: ``better``, ``worse``, ``tie``, or ``reference``.
+        call: ``better``, ``worse``, ``open``, or ``reference``.
         diverged: Share of runs.
         final_val_loss: Task to interquartile mean; so are the next two.
         best_val_loss: Of a run, its lowest.
@@ -116,12 +116,12 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     reference = reference_of(runs)
     losses = {label: scores(tasks, "test_loss") for label, tasks in runs.items()}
     paired = {
-        label: statistics.differences(own, losses[reference])
+        label: estimates.differences(own, losses[reference])
         for label, own in losses.items()
         if label != reference
     }
-    adjusted = statistics.holm(
-        {label: statistics.paired_p(pairs) for label, pairs in paired.items()}
+    adjusted = estimates.adjusted(
+        {label: estimates.paired_p(pairs) for label, pairs in paired.items()}
     )
     targets = {
         task: float(np.median(values))
@@ -132,10 +132,10 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         difference = gain = p_value = None
         verdict = "reference"
         if label in paired:
-            difference = statistics.pooled_iqm(paired[label])
-            gain = statistics.improvement(losses[label], losses[reference])
+            difference = estimates.pooled_iqm(paired[label])
+            gain = estimates.improvement(losses[label], losses[reference])
             p_value = adjusted[label]
-            verdict = statistics.call(difference, p_value)
+            verdict = estimates.call(difference, p_value)
         everyone = [run for task in tasks.values() for run in task]
         rows.append(
             Row(
@@ -164,7 +164,7 @@ def _by_task(
     tasks: Mapping[str, Sequence[Mapping[str, Any]]], metric: str
 ) -> dict[str, float]:
     by_task = scores(tasks, metric).items()
-    return {task: float(statistics.iqm(values)) for task, values in by_task}
+    return {task: float(estimates.iqm(values)) for task, values in by_task}
 
 
 def _spending(label: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def steps_to(runs: Sequence[Mapping[str, Any]], target: float) -> int | None:
     for run in runs:
         steps = zip(run["curves"]["iteration"], run["curves"]["val_loss"], strict=True)
         reached.append(next((i for i, loss in steps if loss <= target), np.inf))
-    median = float(np.median(reached))
+    median = sorted(reached)[(len(reached) - 1) // 2]  # a run's own, never between two
     return int(median) if np.isfinite(median) else None
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.statistics import Estimate
+from benchmarks.estimates import Estimate
 
 NOTHING = "n/a"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.statistics import Estimate
+from benchmarks.estimates import Estimate
 from benchmarks.summary import PAPER_BASELINE, Row
 
 TOO_FEW = 5  # runs per task below which no verdict is given
@@ -14,42 +14,38 @@ def verdict(rows: Sequence[Row]) -> str:
     """Return one paragraph: who won, by how much, how sure, at what cost."""
     reference = next(row for row in rows if row.call == "reference")
     tasks = list(reference.test_loss)
+    places = ", ".join(tasks[:-1]) + " and " * (len(tasks) > 1) + tasks[-1]
     text = (
-        f"On {' and '.join(tasks)}, {reference.runs} test runs per method, against "
+        f"On {places}, {reference.runs} test runs per method, against "
         f"{reference.label} tuned with {reference.budget:.0f} trainings"
     )
-    agents = [row for row in rows if row.kind == "agent"]
-    schedules = [row for row in rows if row.kind == "schedule"]
-    others = [row for row in rows if row.kind not in ("control", "placebo")]
     if reference.runs < TOO_FEW * len(tasks):
         return f"{text}: too few runs for a verdict; the table is a first look."
-    sentences = [f"{text}:"]
+    agents = [row for row in rows if row.kind == "agent"]
+    others = [row for row in rows if row.kind not in ("control", "placebo", "agent")]
+    sentences = [f"{text}.", _winners("Of what learns no policy", others, reference)]
     if agents:
-        sentences.append(_agents(agents, reference))
-        sentences += _controls(rows, agents[0])
-    better = [row for row in others if row.call == "better"]
-    if better:
-        named = ", ".join(f"{row.label} ({_gap(row.difference)})" for row in better[:5])
-        sentences.append(f"Better than {reference.label}: {named}.")
-    else:
-        sentences.append(f"Nothing is shown to be better than {reference.label}.")
-    best = min(schedules, key=_value, default=None)
-    if best is not None and best is not reference:
-        sentences.append(f"The best fixed schedule is {best.label}.")
+        sentences.append(_winners("Of the agents", agents, reference))
+        best = agents[0]
+        sentences.append(
+            f"The best of them, {best.label}, has spent {best.budget:.0f} trainings, "
+            f"is off by {gap_text(best.difference)}, and a run of it beats a run of "
+            f"{reference.label} with probability {_chance(best.improvement)}."
+        )
+        sentences += _controls(rows, best)
     return " ".join(sentences)
 
 
-def _agents(agents: Sequence[Row], reference: Row) -> str:
-    """Say how the agents did, the best and the rest."""
-    best = agents[0]
-    counts = {c: sum(row.call == c for row in agents) for c in ("better", "worse")}
-    ties = len(agents) - counts["better"] - counts["worse"]
-    spent = f"{best.budget:.0f} trainings"
+def _winners(who: str, rows: Sequence[Row], reference: Row) -> str:
+    """Say who of `rows` is better than the reference, and how many are not."""
+    compared = [row for row in rows if row is not reference]
+    better = [row for row in compared if row.call == "better"]
+    worse = sum(row.call == "worse" for row in compared)
+    named = "; ".join(f"{row.label} {gap_text(row.difference)}" for row in better[:5])
+    shown = f" are better: {named}" if better else " are shown to be better"
     return (
-        f"Of {len(agents)} agents {counts['better']} are better, {ties} not told "
-        f"apart, {counts['worse']} worse. The best, {best.label}, after {spent}, is "
-        f"{_gap(best.difference)} nats from it, and a run of it beats a run of "
-        f"{reference.label} with probability {_chance(best.improvement)}."
+        f"{who}, {len(better)} of {len(compared)}{shown}, {worse} are worse, "
+        f"{len(compared) - len(better) - worse} are left open."
     )
 
 
@@ -61,7 +57,7 @@ def _controls(rows: Sequence[Row], agent: Row) -> list[str]:
     if replay is not None:
         sentences.append(
             f"The mean learning-rate curve of {agent.label}, replayed without looking "
-            f"at anything, is {_gap(replay.difference)} from {_reference(rows)}."
+            f"at anything, is off by {gap_text(replay.difference)}."
         )
     placebo, cosine = by_label.get("as_published"), by_label.get(PAPER_BASELINE)
     if placebo is not None and cosine is not None:
@@ -73,15 +69,8 @@ def _controls(rows: Sequence[Row], agent: Row) -> list[str]:
     return sentences
 
 
-def _reference(rows: Sequence[Row]) -> str:
-    return next(row.label for row in rows if row.call == "reference")
-
-
-def _value(row: Row) -> float:
-    return row.difference.value if row.difference else 0.0
-
-
-def _gap(estimate: Estimate | None) -> str:
+def gap_text(estimate: Estimate | None) -> str:
+    """Return a difference with its interval."""
     if estimate is None:
         return "0"
     if estimate.low is None or estimate.high is None:

@@ -247,14 +247,15 @@ def test_a_worker_that_dies_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = Processes(1)
-    submit, deaths = pool.submit, []
+    submit = pool.submit
+    deaths: list[int] = []
 
     def kill_first(job: Job) -> Any:
         future = submit(job)
         if not deaths:
-            (worker,) = pool._pool._processes.values()
-            os.kill(worker.pid, signal.SIGKILL)
-            deaths.append(worker.pid)
+            (process,) = pool._pool._processes
+            os.kill(process, signal.SIGKILL)
+            deaths.append(process)
         return future
 
     monkeypatch.setattr(pool, "submit", kill_first)
@@ -272,8 +273,8 @@ def test_a_job_that_kills_its_workers_ends_the_comparison(
 
     def kill_always(job: Job) -> Any:
         future = submit(job)
-        for worker in pool._pool._processes.values():
-            os.kill(worker.pid, signal.SIGKILL)
+        for process in pool._pool._processes:
+            os.kill(process, signal.SIGKILL)
         return future
 
     monkeypatch.setattr(pool, "submit", kill_always)

@@ -14,6 +14,7 @@ import pytest
 
 from agents.replay import Placebo
 from benchmarks import execution
+from benchmarks.estimates import Estimate
 from benchmarks.paper_report import markdown_report
 from benchmarks.paper_results import (
     BASELINES,
@@ -27,7 +28,6 @@ from benchmarks.paper_results import (
 from benchmarks.paper_tables import Args, line_job, main
 from benchmarks.paper_values import LINES, METRICS, PRINTED, printed
 from benchmarks.protocol import Task
-from benchmarks.statistics import Estimate
 from lr_gym import corpora
 from tests.small import SMALL
 

@@ -93,7 +93,7 @@ def test_a_search_spends_its_budget_and_follows_what_it_found(make: Any) -> None
 def test_population_based_training_copies_the_best_over_the_worst() -> None:
     agent = PopulationBased(0)
     population = make_population(env_for(agent), 8)
-    population.reset(range(8), range(8), np.geomspace(1e-6, 3e-2, 8))
+    population.reset(range(8), range(8), np.geomspace(1e-6, 3e-2, 8).astype(float))
     population.step(np.zeros(8))
     losses = population.state.val_loss.copy()
     order = np.argsort(losses)
