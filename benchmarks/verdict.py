@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.estimates import Estimate
 from benchmarks.summary import PAPER_BASELINE, Row
 
-TOO_FEW = 5  # runs per task below which no verdict is given
+TOO_FEW = 8  # runs per task; with fewer a signed-rank test can hardly decide
 
 
 def verdict(rows: Sequence[Row]) -> str:

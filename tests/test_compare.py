@@ -34,7 +34,7 @@ SUMMARIES = ("summary.json", "summary.csv", "runs.csv")
 def small_args(out: Path, **overrides: Any) -> Args:
     given: dict[str, Any] = {
         "agents": AGENTS,
-        "seeds": 5,
+        "seeds": 8,
         "tune_seeds": 1,
         "peaks": (0.5, 1.0, 2.0),
         "learners": 2,
@@ -80,7 +80,7 @@ def test_a_comparison_leaves_records_summaries_and_a_report(folder: Path) -> Non
     assert {row["call"] for row in rows if row["label"] == "linear"} == {"reference"}
     with (folder / "runs.csv").open() as file:
         runs = list(csv.DictReader(file))
-    assert len(runs) == 5 * len(labels)
+    assert len(runs) == 8 * len(labels)
     assert (folder / "report.html").stat().st_size > 1_000
     assert (folder / "timings.csv").exists()
 
@@ -192,7 +192,7 @@ def command(out: Path, *more: str) -> list[str]:
         sys.executable,
         "benchmarks/compare_agents.py",
         *("--agents", *AGENTS),
-        *("--seeds", "5", "--tune-seeds", "1", "--learners", "2"),
+        *("--seeds", "8", "--tune-seeds", "1", "--learners", "2"),
         *("--peaks", "0.5", "1.0", "2.0", "--settings", SETTINGS),
         *("--out", str(out), *more),
     ]
