@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 
 import lr_gym
-from lr_gym import PopulationTrainer, TrainingConfig, preset
+from lr_gym import Corpus, PopulationTrainer, TrainingConfig, preset
 
 SMALL: dict[str, Any] = {
     "n_layer": 1,
@@ -40,3 +42,19 @@ def small_env(**overrides: Any) -> gym.Env[Any, Any]:
     """Return a wrapped environment over the embedded corpus."""
     env_id = overrides.pop("id", "LRTuning-markov-v0")
     return gym.make(env_id, **({"scale": "tiny"} | SMALL | overrides))
+
+
+def trainer_on(val: NDArray[np.integer], **overrides: Any) -> PopulationTrainer:
+    """Return a trainer whose validation split is `val`, not yet reset."""
+    markov = lr_gym.load_corpus("markov")
+    corpus = Corpus(
+        name="cut",
+        vocabulary=markov.vocabulary,
+        train=markov.train,
+        val=val,
+        test=markov.test,
+        complete=True,
+        sha256=markov.sha256,
+        entropy_rate=None,
+    )
+    return PopulationTrainer(small_config(**overrides), corpus)

@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-import lr_gym
-from lr_gym import Corpus, PopulationTrainer, schedule_factor
+from lr_gym import PopulationTrainer, schedule_factor
 from lr_gym.trainer import FloatArray
-from tests.small import small_config, small_trainer
+from tests.small import small_trainer, trainer_on
 
 
 def curve(trainer: PopulationTrainer, chunks: int, rate: float) -> FloatArray:
@@ -38,11 +34,15 @@ def test_an_untrained_model_knows_nothing() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_the_same_seed_gives_the_same_numbers_bit_for_bit(dropout: float) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(
+    size: int, precision: str, dropout: float
+) -> None:
     curves = []
     for _ in range(2):
-        trainer = small_trainer(dropout=dropout)
-        trainer.reset([0], [7])
+        trainer = small_trainer(size, precision=precision, dropout=dropout)
+        trainer.reset(range(size), range(7, 7 + size))
         curves.append(curve(trainer, 4, 3e-3))
     assert np.array_equal(curves[0], curves[1])
 
@@ -264,85 +264,28 @@ def test_a_rate_of_zero_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)]
+)
 def test_a_diverging_member_is_frozen_and_its_neighbours_do_not_notice(
-    size: int,
+    size: int, precision: str, tolerance: float
 ) -> None:
-    alone = small_trainer(2)
+    alone = small_trainer(2, precision=precision)
     alone.reset([0, 1], [1, 3])
     expected = curve(alone, 6, 1e-3)
-    population = small_trainer(size)
+    population = small_trainer(size, precision=precision)
     population.reset(range(size), range(1, 1 + size))
     losses = []
     for _ in range(6):
         train = population.train(5, [1e-3, 1e3, *[1e-3] * (size - 2)])
         losses.append((*train[[0, 2]], *population.evaluate()[[0, 2]]))
     assert np.flatnonzero(population.diverged()).tolist() == [1]
-    np.testing.assert_allclose(np.array(losses), expected, atol=1e-4)
+    np.testing.assert_allclose(np.array(losses), expected, atol=tolerance)
     frozen = weights(population)[1].clone()
     population.train(2, [1e-3] * size)
     assert torch.equal(frozen, weights(population)[1])
     population.reset([1], [2])
     assert not population.diverged().any()
-
-
-# ---------------------------------------------------------------------- evaluation
-
-
-def brute_force(trainer: PopulationTrainer, tokens: NDArray[np.integer]) -> float:
-    """Loss over `tokens` window by window, from the public model alone."""
-    model, block = trainer.model(0), trainer.config.block_size
-    total = 0.0
-    for start in range(0, len(tokens) - 1, block):
-        piece = torch.from_numpy(tokens[start : start + block + 1].astype(np.int64))
-        logits = model(piece[None, :-1])[0].log_softmax(-1)
-        total -= logits.gather(1, piece[1:, None]).sum().item()
-    return total / (len(tokens) - 1)
-
-
-@settings(max_examples=8, deadline=None)
-@given(st.integers(2, 120))
-def test_an_exact_evaluation_predicts_every_character_once(length: int) -> None:
-    tokens = lr_gym.load_corpus("markov").val[:length].copy()
-    trainer = trainer_on(tokens, eval_tokens=None)
-    trainer.reset([0], [0])
-    trainer.train(5, [1e-2])
-    assert trainer.evaluate()[0] == pytest.approx(
-        brute_force(trainer, tokens), rel=1e-5
-    )
-
-
-def test_a_limited_evaluation_is_spread_over_the_split() -> None:
-    tokens = lr_gym.load_corpus("markov").val[: 16 * 100 + 1].copy()
-    trainer = trainer_on(tokens, eval_tokens=160)  # 10 of 100 windows
-    trainer.reset([0], [0])
-    kept = [tokens[16 * w : 16 * w + 17] for w in range(0, 100, 10)]
-    expected = np.mean([brute_force(trainer, window) for window in kept])
-    assert trainer.evaluate()[0] == pytest.approx(expected, rel=1e-5)
-    exact = trainer.evaluate(exact=True)[0]
-    assert exact == pytest.approx(brute_force(trainer, tokens), rel=1e-5)
-
-
-def test_the_papers_estimate_is_near_the_exact_loss() -> None:
-    trainer = small_trainer(evaluation="paper", eval_iters=100, block_size=16)
-    trainer.reset([0], [0])
-    trainer.train(20, [1e-2])
-    exact = trainer.evaluate(exact=True)[0]
-    assert trainer.evaluate()[0] == pytest.approx(exact, abs=0.1)
-
-
-def trainer_on(val: NDArray[np.integer], **overrides: Any) -> PopulationTrainer:
-    markov = lr_gym.load_corpus("markov")
-    corpus = Corpus(
-        name="cut",
-        vocabulary=markov.vocabulary,
-        train=markov.train,
-        val=val,
-        test=markov.test,
-        complete=True,
-        sha256=markov.sha256,
-        entropy_rate=None,
-    )
-    return PopulationTrainer(small_config(**overrides), corpus)
 
 
 # ------------------------------------------------------------------ models and errors
