@@ -84,14 +84,16 @@ class Placebo(Agent):
         self.settings = {**inner.settings, "base_schedule": schedule}
 
     def begin(self, episodes: Episodes) -> None:
-        """Start with the rate that the schedule starts from."""
+        """Forget the last run."""
         super().begin(episodes)
         self.inner.begin(episodes)
         self._config = episodes.config
-        self.claimed = [episodes.training.learning_rate]
+        self.claimed: list[float] = []
 
     def act(self, observation: Observation) -> Action:
         """Let the inner agent choose its own rate; touch nothing."""
+        if not self.claimed:  # it starts from the run's own
+            self.claimed.append(float(observation[1]))
         chosen = self.inner.act(self._believed(observation))
         rate = self.claimed[-1] * self._config.lr_factors[int(chosen)]
         low, high = self._config.min_lr, self._config.max_lr

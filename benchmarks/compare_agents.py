@@ -210,14 +210,13 @@ def main(args: Args) -> Path:
         jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
         (folder / "jobs").mkdir(parents=True, exist_ok=True)
         done = run_all(jobs, folder / "jobs", make_pool(args, device))
-        report = publish(folder, list(done.values()), protocol, args)
+        report, rows = publish(folder, list(done.values()), protocol, args)
         if args.final != "none":
-            rows = write_summary(folder, list(done.values()))
             best = finalists(rows)
             larger, fewer = final_plan(tasks, best, protocol, done, args)
             jobs = partial(plan, larger, best, fewer, samples=args.samples)
             done = run_all(jobs, folder / "jobs", make_pool(args, device))
-            report = publish(folder / "final", list(done.values()), fewer, args)
+            report, _ = publish(folder / "final", list(done.values()), fewer, args)
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
@@ -230,8 +229,8 @@ def main(args: Args) -> Path:
 
 def publish(
     folder: Path, records: list[dict[str, Any]], protocol: Protocol, args: Args
-) -> Path:
-    """Write summary and report of `records`; print the verdict."""
+) -> tuple[Path, list[Row]]:
+    """Write summary and report of `records`; print the verdict; return both."""
     rows = write_summary(folder, records)
     command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
     report = write_report(folder / "report.html", records, rows, protocol, command)
@@ -246,7 +245,7 @@ def publish(
         losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())
         print(f"  {row.label:{width}}  {losses}  {row.call}")
     print(f"\n{verdict(rows)}\n\nreport: {report}")
-    return report
+    return report, rows
 
 
 if __name__ == "__main__":

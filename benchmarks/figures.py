@@ -24,7 +24,7 @@ from benchmarks.drawing import (
 )
 from benchmarks.estimates import Estimate, FloatArray
 from benchmarks.summary import Row, Runs, label_of, scores, task_of, tested_runs
-from benchmarks.verdict import gap_text
+from benchmarks.table_text import estimate_text
 
 CALLS = {
     "better": ("#009E73", "o", "full"),
@@ -69,7 +69,7 @@ def _paint_forest(
     for y, row in enumerate(lines):
         if row is not None:
             _paint_estimate(axes, y, row, limits)
-            gap = gap_text(row.difference) if row.difference else "reference"
+            gap = estimate_text(row.difference) if row.difference else "reference"
             axes.text(1.03, y, gap, transform=beside, va="center", fontsize=8)
     axes.axvline(0.0, color=INK, lw=0.9, zorder=1)
     names = [shortened(row.label) if row else "controls, placebo" for row in lines]

@@ -19,8 +19,7 @@ from agents.replay import ActionReplay, OpenLoop
 from benchmarks.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, field_names, preset
-from lr_gym.corpora import load_corpus
-from lr_gym.episodes import Episodes, build_episodes
+from lr_gym.episodes import Episodes, build_episodes, read_settings
 from lr_gym.files import write_text
 from lr_gym.training import PopulationTrainer
 
@@ -200,15 +199,14 @@ def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def _episodes(
     job: Job, method: Method, size: int, settings: dict[str, Any]
 ) -> Episodes:
+    scale = settings["scale"]
     given = {k: v for k, v in settings.items() if k != "scale"}
     if method.optimizer is None:
-        scale = settings["scale"]
         return build_episodes(size, scale=scale, corpus=job.env, **given)
     # The same decision process over a trainer with another optimizer.
-    plain = build_episodes(size, scale=settings["scale"], corpus=job.env, **given)
-    text = load_corpus(job.env, test_fraction=plain.training.test_fraction)
-    trainer = OptimizerTrainer(plain.training, text, method.optimizer.make)
-    return Episodes(trainer, plain.training, plain.config, text.entropy_rate)
+    training, config, text = read_settings(scale, job.env, given)
+    trainer = OptimizerTrainer(training, text, method.optimizer.make)
+    return Episodes(trainer, training, config, text.entropy_rate)
 
 
 def inference_speed(trainer: PopulationTrainer, samples: int) -> float:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from agents.agent import Agent
@@ -104,6 +104,7 @@ VARIANTS: dict[str, Method] = {
 }
 
 
+@cache
 def find_method(name: str) -> Method:
     """Return the method that `name` means.
 

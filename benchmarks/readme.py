@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.summary import Row, load_rows
-from benchmarks.verdict import gap_text, verdict
+from benchmarks.table_text import estimate_text
+from benchmarks.verdict import verdict
 from lr_gym.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,7 @@ def comparison_table(name: str) -> str:
     for row in rows:
         losses = [f"{row.test_loss[task]:.4f}" for task in tasks]
         budget = f"{row.budget:.0f}" + (f" + {row.run_cost} a run" * (row.run_cost > 1))
-        gap = "–" if row.difference is None else gap_text(row.difference)  # noqa: RUF001
+        gap = "–" if row.difference is None else estimate_text(row.difference)  # noqa: RUF001
         cells = [
             f"`{row.label}`",
             *losses,

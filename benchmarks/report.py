@@ -17,7 +17,8 @@ from benchmarks.estimates import Estimate
 from benchmarks.jobs import Job
 from benchmarks.protocol import Protocol
 from benchmarks.summary import Row, label_of, task_of, tested_runs, timings
-from benchmarks.verdict import gap_text, verdict
+from benchmarks.table_text import estimate_text
+from benchmarks.verdict import verdict
 from lr_gym.files import write_text
 
 MISSING = "–"  # noqa: RUF001 - a dash
@@ -124,8 +125,12 @@ def _cards(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, str
         cards.append(_gap_card(f"Next, {own[1].label}, nats", own[1]))
     agents = [row for row in own if row.kind == "agent"]
     if agents:
-        gap = gap_text(agents[0].difference)
-        note = f"{gap} nats from {reference}: {agents[0].call}"
+        gap = agents[0].difference
+        note = (
+            "the reference"
+            if gap is None
+            else (f"{estimate_text(gap)} nats from {reference}: {agents[0].call}")
+        )
         cards.append({"title": "Best agent", "value": agents[0].label, "note": note})
     spent = sum(int(record["trainings"]) for record in records)
     note = f"in {len(records)} jobs, for {len(own)} methods"

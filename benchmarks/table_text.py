@@ -36,9 +36,9 @@ def columns_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def estimate_text(estimate: Estimate, digits: int = 4) -> str:
-    """Return a signed value with its interval, where it has one."""
-    text = f"{estimate.value:+.{digits}f}"
+def estimate_text(estimate: Estimate, form: str = "+.4f") -> str:
+    """Return a value with its interval, where it has one, each in the format `form`."""
+    text = format(estimate.value, form)
     if estimate.low is None or estimate.high is None:
         return text
-    return f"{text} ({estimate.low:+.{digits}f} to {estimate.high:+.{digits}f})"
+    return f"{text} ({estimate.low:{form}} to {estimate.high:{form}})"

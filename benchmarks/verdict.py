@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.estimates import Estimate
 from benchmarks.summary import PAPER_BASELINE, Row
+from benchmarks.table_text import estimate_text
 
 TOO_FEW = 8  # runs per task; with fewer a signed-rank test can hardly decide
 
@@ -29,8 +30,8 @@ def verdict(rows: Sequence[Row]) -> str:
         best = agents[0]
         sentences.append(
             f"The best of them, {best.label}, has spent {best.budget:.0f} trainings, "
-            f"is off by {gap_text(best.difference)}, and a run of it beats a run of "
-            f"{reference.label} with probability {_chance(best.improvement)}."
+            f"is off by {_estimate(best.difference)}, and a run of it beats a run of "
+            f"{reference.label} with probability {_estimate(best.improvement, '.2f')}."
         )
         sentences += _controls(rows, best)
     return " ".join(sentences)
@@ -41,7 +42,7 @@ def _winners(who: str, rows: Sequence[Row], reference: Row) -> str:
     compared = [row for row in rows if row is not reference]
     better = [row for row in compared if row.call == "better"]
     worse = sum(row.call == "worse" for row in compared)
-    named = "; ".join(f"{row.label} {gap_text(row.difference)}" for row in better[:5])
+    named = "; ".join(f"{row.label} {_estimate(row.difference)}" for row in better[:5])
     shown = f" are better: {named}" if better else " are shown to be better"
     return (
         f"{who}, {len(better)} of {len(compared)}{shown}, {worse} are worse, "
@@ -57,7 +58,7 @@ def _controls(rows: Sequence[Row], agent: Row) -> list[str]:
     if replay is not None:
         sentences.append(
             f"The mean learning-rate curve of {agent.label}, replayed without looking "
-            f"at anything, is off by {gap_text(replay.difference)}."
+            f"at anything, is off by {_estimate(replay.difference)}."
         )
     placebo, cosine = by_label.get("as_published"), by_label.get(PAPER_BASELINE)
     if placebo is not None and cosine is not None:
@@ -69,18 +70,6 @@ def _controls(rows: Sequence[Row], agent: Row) -> list[str]:
     return sentences
 
 
-def gap_text(estimate: Estimate | None) -> str:
-    """Return a difference with its interval."""
-    if estimate is None:
-        return "0"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.4f}"
-    return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
-
-
-def _chance(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "0.5"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+def _estimate(estimate: Estimate | None, form: str = "+.4f") -> str:
+    """Return an estimate as text; the reference has none, of itself."""
+    return "nothing" if estimate is None else estimate_text(estimate, form)

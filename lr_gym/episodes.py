@@ -21,7 +21,7 @@ from lr_gym.config import (
     field_names,
     preset,
 )
-from lr_gym.corpora import load_corpus
+from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import resolve_scale
 from lr_gym.mdp import EpisodeState, MDPConfig
 from lr_gym.schedules import schedule_factor
@@ -273,6 +273,20 @@ def _per_member(name: str, value: object, count: int) -> list[Any]:
     return values
 
 
+def read_settings(
+    scale: str, corpus: str, settings: Mapping[str, Any]
+) -> tuple[TrainingConfig, MDPConfig, Corpus]:
+    """Return what keywords of `gym.make` mean; errors as of `build_episodes`."""
+    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
+    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
+    training = preset(
+        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
+    )
+    config = MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
+    text = load_corpus(corpus, test_fraction=training.test_fraction)
+    return training, config, text
+
+
 def build_episodes(
     size: int,
     *,
@@ -297,14 +311,8 @@ def build_episodes(
         ValueError: A value is out of range.
         FileNotFoundError: The corpus is absent and cannot be downloaded.
     """
-    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
-    training = preset(
-        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
-    )
-    config = MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
-    text = load_corpus(corpus, test_fraction=training.test_fraction)
+    training, config, text = read_settings(scale, corpus, settings)
     check_integer("workers", workers, 1)
     trainer: Trainer = (
         PopulationTrainer(training, text, size)

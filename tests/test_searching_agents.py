@@ -66,6 +66,9 @@ def test_the_placebo_believes_but_trains_as_the_schedule() -> None:
     assert [s["val_loss"] for s in claimed] == [s["val_loss"] for s in real]
     assert [s["optimizer_lr"] for s in claimed] == [s["optimizer_lr"] for s in real]
     assert len(set(placebo.claimed)) > 1
+    options = {"seed": 0, "learning_rate": 4e-3}
+    run_episode(env_for(placebo), placebo, options=options)
+    assert placebo.claimed[0] == pytest.approx(4e-3)  # the run's own, not the preset's
     assert placebo.inner.table  # type: ignore[attr-defined]  # and it learns from that
 
 
