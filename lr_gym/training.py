@@ -254,16 +254,18 @@ class PopulationTrainer:
         steps = rates.shape[1]
         update = self._compiled_update if whole else None
         update = update or self._update
-        schedule = torch.from_numpy(rates).to(self.device)  # (E, n)
-        clock = state["iteration"][:, None] + torch.arange(steps, device=self.device)
-        starts = sample_starts(  # (E, n, B)
+        # Updates first, in a fresh tensor: the strides of what one update takes do not
+        # depend on their number, and one compiled update serves chunks of any length.
+        schedule = torch.from_numpy(rates.T.copy()).to(self.device)  # (n, E)
+        clock = torch.arange(steps, device=self.device)[:, None] + state["iteration"]
+        starts = sample_starts(  # (n, E, B)
             self._splits["train"],
-            fold(state["data_key"][:, None], clock),
+            fold(state["data_key"], clock),
             self.config.batch_size,
             self.config.block_size,
         )
-        dropout_keys = fold(  # (E, n, sites)
-            fold(state["dropout_key"][:, None], clock)[..., None],
+        dropout_keys = fold(  # (n, E, sites)
+            fold(state["dropout_key"], clock)[..., None],
             torch.arange(self.objective.dropout_sites, device=self.device),
         )
         losses, norms = [], []
@@ -271,7 +273,7 @@ class PopulationTrainer:
         for i in range(steps):
             if i == steps - 1:
                 before = state["parameters"].clone()
-            loss, norm = update(state, schedule[:, i], starts[:, i], dropout_keys[:, i])
+            loss, norm = update(state, schedule[i], starts[i], dropout_keys[i])
             losses.append(loss)
             norms.append(norm)
             if on_iteration is not None:

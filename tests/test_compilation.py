@@ -61,13 +61,32 @@ def test_populations_of_many_sizes_compile_in_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More than torch's limit of variants of one function; traced only, for time."""
+    _trace_only(monkeypatch)
+    monkeypatch.setattr("lr_gym.objective.WORTHWHILE", 2)
+    for size in range(1, 11):
+        trainer = small_trainer(size, compile="default")
+        assert np.isfinite(trainer.train(2, np.full(size, 1e-3))).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_one_compilation_serves_chunks_of_any_length(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trace_only(monkeypatch)
+    monkeypatch.setattr("lr_gym.objective.WORTHWHILE", 2)
+    trainer = small_trainer(size, compile="default", dropout=0.2)
+    trainer.train(2, np.full(size, 1e-3))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for iterations in (5, 1, 3):
+            trainer.train(iterations, np.full(size, 1e-3))
+
+
+def _trace_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch.compile trace and guard as ever, but generate no code, for time."""
     compile_for_real = torch.compile
 
     def trace(function: Any, **given: Any) -> Any:
         return compile_for_real(function, backend="eager", **(given | {"mode": None}))
 
     monkeypatch.setattr(torch, "compile", trace)
-    monkeypatch.setattr("lr_gym.objective.WORTHWHILE", 2)
-    for size in range(1, 11):
-        trainer = small_trainer(size, compile="default")
-        assert np.isfinite(trainer.train(2, np.full(size, 1e-3))).all()
