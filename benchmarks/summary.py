@@ -48,6 +48,8 @@ class Row:
         final_train_loss: Mean over the last chunk.
         steps_to_target: Task to the median iteration at which the reference's median
             final validation loss is reached; `None` where half the runs never do.
+        versus_cosine: Difference to the paper's own baseline, cosine, seed by seed;
+            `None` for it, and where it takes no part.
     """
 
     label: str
@@ -66,6 +68,7 @@ class Row:
     best_val_loss: dict[str, float]
     final_train_loss: dict[str, float]
     steps_to_target: dict[str, int | None]
+    versus_cosine: Estimate | None = None
 
 
 def label_of(job: Mapping[str, Any]) -> str:
@@ -127,15 +130,19 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         task: float(np.median(values))
         for task, values in scores(runs[reference], "final_val_loss").items()
     }
+    cosine = losses.get(PAPER_BASELINE)
     rows = []
     for label, tasks in runs.items():
-        difference = gain = p_value = None
+        difference = gain = p_value = versus_cosine = None
         verdict = "reference"
         if label in paired:
             difference = estimates.pooled_iqm(paired[label])
             gain = estimates.improvement(losses[label], losses[reference])
             p_value = adjusted[label]
             verdict = estimates.call(difference, p_value)
+        if cosine is not None and label != PAPER_BASELINE:
+            pairs = estimates.differences(losses[label], cosine)
+            versus_cosine = estimates.pooled_iqm(pairs)
         everyone = [run for task in tasks.values() for run in task]
         rows.append(
             Row(
@@ -155,6 +162,7 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
                 final_val_loss=_by_task(tasks, "final_val_loss"),
                 best_val_loss=_by_task(tasks, "best_val_loss"),
                 final_train_loss=_by_task(tasks, "final_train_loss"),
+                versus_cosine=versus_cosine,
             )
         )
     return sorted(rows, key=lambda row: row.difference.value if row.difference else 0.0)
@@ -256,7 +264,7 @@ def load_rows(path: Path) -> list[Row]:
     """Read the rows of a summary.json."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     for row in rows:
-        for name in ("difference", "improvement"):
+        for name in ("difference", "improvement", "versus_cosine"):
             row[name] = None if row[name] is None else Estimate(**row[name])
     return [Row(**row) for row in rows]
 

@@ -8,6 +8,7 @@ from benchmarks.estimates import Estimate
 from benchmarks.summary import PAPER_BASELINE, Row
 from benchmarks.table_text import estimate_text
 
+PAPER_AGENT = "q_paper"
 TOO_FEW = 8  # runs per task; with fewer a signed-rank test can hardly decide
 
 
@@ -34,6 +35,7 @@ def verdict(rows: Sequence[Row]) -> str:
             f"{reference.label} with probability {_estimate(best.improvement, '.2f')}."
         )
         sentences += _controls(rows, best)
+    sentences += _paper(rows)
     return " ".join(sentences)
 
 
@@ -68,6 +70,23 @@ def _controls(rows: Sequence[Row], agent: Row) -> list[str]:
             + ("cosine, digit for digit." if same else "another run: that is a fault.")
         )
     return sentences
+
+
+def _paper(rows: Sequence[Row]) -> list[str]:
+    """Answer the paper's question: its agent against its own baseline."""
+    agent = next((row for row in rows if row.label == PAPER_AGENT), None)
+    if agent is None or agent.versus_cosine is None:
+        return []
+    found = agent.versus_cosine
+    if found.low is None or found.high is None or found.low <= 0.0 <= found.high:
+        answer = "which leaves the paper's question open"
+    else:
+        answer = f"so its answer is {'no' if found.low > 0.0 else 'yes'}"
+    return [
+        "The paper asks whether its Q-agent trains better than its own baseline, the "
+        "cosine schedule: with real control, and as many trainings to tune the initial "
+        f"rate of either, it ends {_estimate(found)} from it, {answer}."
+    ]
 
 
 def _estimate(estimate: Estimate | None, form: str = "+.4f") -> str:

@@ -1,0 +1,32 @@
+"""Packed jobs are the jobs, and the same jobs give the same archive."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pack_jobs import Args, main, packed
+
+
+def test_an_archive_unpacks_to_the_same_files(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    contents = {f"job-{number}.json": f'{{"seed": {number}}}\n' for number in range(3)}
+    for name, content in contents.items():
+        (jobs / name).write_text(content)
+    path = main(Args(tmp_path))
+    with tarfile.open(path) as tar:
+        tar.extractall(tmp_path / "again", filter="data")
+    again = (tmp_path / "again" / "jobs").iterdir()
+    assert {file.name: file.read_text() for file in again} == contents
+    os.utime(jobs / "job-0.json", (1, 1))
+    assert packed(tmp_path) == path.read_bytes()
+
+
+def test_a_folder_without_jobs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no jobs in"):
+        main(Args(tmp_path))
+    assert list(tmp_path.iterdir()) == []
