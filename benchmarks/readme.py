@@ -8,6 +8,7 @@ Nothing between the markers in README.md is typed by hand.
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import textwrap
@@ -179,6 +180,44 @@ def precision_table() -> str:
     return "\n".join(lines)
 
 
+def paper_table() -> str:
+    """Return the paper's Tables 1 and 2, ours beside what it printed."""
+    path = RESULTS / "paper" / "mini" / "tables.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "| table | corpus | line | peak LR | best val loss, `mini` | the paper's, larger "
+        "model | test loss, `mini` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["best_val_loss"]:
+            printed = row["best_val_loss_paper"]
+            cells = [
+                row["table"],
+                row["dataset"],
+                row["line"],
+                f"{float(row['peak_learning_rate']):g}",
+                _with_error(row, "best_val_loss"),
+                f"{float(printed):.4f}" if printed else "not in it",
+                _with_error(row, "test_loss"),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _with_error(row: dict[str, str], name: str) -> str:
+    error = row[f"{name}_standard_error"]
+    return f"{float(row[name]):.4f}" + (f" ± {float(error):.4f}" if error else "")
+
+
+def scale_out_text() -> str:
+    """Return how much faster several workers are than one."""
+    result = json.loads((RESULTS / "scale_out.json").read_text(encoding="utf-8"))
+    workers = result["settings"]["workers"]
+    return f"{workers} workers finish the same jobs {_ratio(result['speedup'])} times as fast as one."
+
+
 def rendered(readme: str) -> str:
     """Return README with everything between its markers made anew."""
     blocks = {
@@ -187,6 +226,8 @@ def rendered(readme: str) -> str:
         "final-verdict": verdict_text("tiny/final"),
         "final": comparison_table("tiny/final"),
         "quick": comparison_table("quick"),
+        "paper": paper_table(),
+        "scale-out": scale_out_text(),
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),
