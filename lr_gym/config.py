@@ -70,7 +70,8 @@ class TrainingConfig:
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 where the hardware has it.
         compile: ``off``, a mode of `torch.compile` (``default``, ``reduce-overhead``:
-            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back.
+            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back. An
+            ``lstm`` takes ``off`` and ``auto``, which is the same for it.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -110,6 +111,11 @@ class TrainingConfig:
             raise ValueError(
                 f"n_embd must be a multiple of n_head, got n_embd={self.n_embd} and "
                 f"n_head={self.n_head}"
+            )
+        if self.architecture == "lstm" and self.compile not in ("auto", "off"):
+            raise ValueError(
+                "compile must be auto or off with architecture='lstm', whose kernel is "
+                f"compiled already; got {self.compile!r}"
             )
         for name in ("eval_interval", "warmup_iters"):
             if getattr(self, name) > self.max_iters:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
 FORGET_BIAS = 1.0  # Jozefowicz et al. 2015, section 5
+# cuDNN copies weights that do not lie in its own order, and says so: here they are few.
+warnings.filterwarnings("ignore", "RNN module weights are not part", UserWarning)
 
 
 class Layer(nn.Module):
@@ -35,26 +37,24 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor | None, cache: tuple[Tensor, ...] | None
     ) -> Tensor:
-        """Map (B, T, C) to (B, T, C); a `cache` is where to go on, and is updated."""
+        """Map (B, T, C) to (B, T, C); a `cache` says where to go on, and is updated."""
         B, _, C = x.shape  # noqa: N806 - shape letters
         zero = x.new_zeros(1, B, C)
         hidden, cell = (zero, zero) if cache is None else cache
         forget = x.new_zeros(4 * C)
         forget[C : 2 * C] = FORGET_BIAS
         bias = torch.zeros_like(forget) if self.input.bias is None else self.input.bias
-        with warnings.catch_warnings():  # cuDNN copies weights that lie apart; they may
-            warnings.filterwarnings("ignore", "RNN module weights are not part")
-            y, last_hidden, last_cell = torch.lstm(
-                self.norm(x),
-                (hidden, cell),
-                (self.input.weight, self.recurrent.weight, bias, forget),
-                has_biases=True,
-                num_layers=1,
-                dropout=0.0,
-                train=torch.is_grad_enabled(),
-                bidirectional=False,
-                batch_first=True,
-            )
+        y, last_hidden, last_cell = torch.lstm(
+            self.norm(x),
+            (hidden, cell),
+            (self.input.weight, self.recurrent.weight, bias, forget),
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=torch.is_grad_enabled(),
+            bidirectional=False,
+            batch_first=True,
+        )
         if cache is not None:
             hidden.copy_(last_hidden)
             cell.copy_(last_cell)
