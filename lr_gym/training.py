@@ -65,9 +65,7 @@ class PopulationTrainer:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        self.compile = resolve_compile(
-            config.compile, self.device, config.architecture
-        )
+        self.compile = resolve_compile(config.compile, self.device, config.architecture)
         self.corpus_facts = corpus.facts()
         self._splits = {
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def make_model(architecture: str, seed: int = 0, **overrides: Any) -> LanguageModel:
-    settings = {"architecture": architecture, "n_layer": 2, "n_embd": 32} | overrides
-    model = build_model(small_config(**settings), vocab_size=11)
+    settings = {"n_layer": 2, "n_embd": 32} | overrides
+    config = small_config(architecture=architecture, **settings)
+    model = build_model(config, vocab_size=11)
     generator = torch.Generator().manual_seed(seed)
     model.load_state_dict(initial_parameters(model, generator))
     return model

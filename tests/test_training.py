@@ -16,7 +16,6 @@ from lr_gym.config import ARCHITECTURES
 from lr_gym.trainer import FloatArray
 from tests.small import small_trainer, trainer_on
 
-
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
@@ -37,7 +36,7 @@ def test_a_model_knows_nothing_and_then_learns(architecture: str) -> None:
     trainer.reset([0], [0])
     assert trainer.evaluate()[0] == pytest.approx(math.log(32), abs=0.05)
     trainer.train(100, [1e-2])
-    assert trainer.evaluate()[0] < 2.95  # single characters' frequencies give 3.1
+    assert trainer.evaluate()[0] < 3.0  # the characters' frequencies alone give 3.23
 
 
 @every_architecture

@@ -92,12 +92,14 @@ class Conv(LanguageModel):
         self.receptive_field = kernel**n_layer
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.embedding_dropout = Dropout(dropout, 0)
-        self.blocks = nn.ModuleList(
+        blocks = [
             Block(n_embd, kernel, kernel**layer, dropout, 1 + layer, bias)
             for layer in range(n_layer)
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(n_embd, bias=bias)
         self.dropout_sites = 1 + n_layer
+        self.past = [block.past for block in blocks]  # positions each looks back
 
     def forward(
         self,
@@ -118,4 +120,4 @@ class Conv(LanguageModel):
         """Return per layer its normed input at the past positions, (B, past, C)."""
         weight = self.token_embedding.weight
         width = weight.shape[1]
-        return [(weight.new_zeros(batch, block.past, width),) for block in self.blocks]
+        return [(weight.new_zeros(batch, past, width),) for past in self.past]
