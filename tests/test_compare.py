@@ -86,9 +86,8 @@ def test_the_architecture_is_part_of_a_job_where_it_is_not_the_default() -> None
 def test_a_comparison_on_another_architecture_ends_with_a_report(
     architecture: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    agents = ("constant", "linear", "q_paper")
-    few = {"seeds": 2, "peaks": (1.0, 2.0), "learners": 1}
-    args = small_args(tmp_path, agents=agents, architecture=architecture, **few)
+    few = {"agents": ("constant", "linear"), "seeds": 2, "peaks": (1.0, 2.0)}
+    args = small_args(tmp_path, architecture=architecture, **few)
     report = main(args).read_text()
     assert f"On markov tiny {architecture}, 2 test runs" in capsys.readouterr().out
     assert f"1 layers of {architecture}, width\n    16, context" in report
