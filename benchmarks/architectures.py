@@ -43,8 +43,8 @@ class Args:
     """Turns that each takes."""
     threads: int = 1
     """Of torch."""
-    learning_rates: tuple[float, ...] = HALF_DECADES
-    """The grid; the default is 1e-4 to 0.316 by half decades."""
+    learning_rates: tuple[float, ...] = HALF_DECADES[1:6]
+    """The grid; the default is 3.16e-4 to 3.16e-2 by half decades."""
     seeds: int = 2
     """Runs per learning rate."""
     max_iters: int | None = None
