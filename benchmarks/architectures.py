@@ -130,6 +130,7 @@ def table(results: dict[str, Any]) -> str:
                     row[f"characters/s, E = {size} (versus `gpt`)"] = (
                         f"{speed:,.0f} ({ratio:.2f})"
                     )
+            row["iterations"] = f"{config['max_iters']}"
             row["best constant LR"] = f"{found['best_learning_rate']:g}"
             row["final val loss there"] = f"{found['best_mean_val_loss']:.3f}"
             row["LR of the preset"] = f"{config['learning_rate']:g}"
