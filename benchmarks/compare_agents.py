@@ -3,6 +3,7 @@
     python benchmarks/compare_agents.py --env shakespeare text8
     python benchmarks/compare_agents.py --env markov --quick
     python benchmarks/compare_agents.py --agents linear wsd my_agents.py:MyAgent
+    python benchmarks/compare_agents.py --architecture lstm
 
 Every method gets the same budget of trainings, to tune its initial rate or to learn
 (`protocol.py`), and is then tested on fresh seeds and on the test split; `summary.py`
@@ -65,6 +66,8 @@ class Args:
     """Corpora: markov, shakespeare, enwik8, text8, or text files' paths."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """Size of the model and length of a run; auto is paper on CUDA, else mini."""
+    architecture: Literal["gpt", "lstm", "conv"] | None = None
+    """Of the model; default gpt."""
     agents: tuple[str, ...] | None = None
     """Names (default: all), your own as module:Class or file.py:Class, or a saved
     Q-table's .json."""
@@ -91,7 +94,7 @@ class Args:
     tensorboard: bool = False
     """Also write curves for TensorBoard, to OUT/tensorboard."""
     out: Path | None = None
-    """Output folder; default results/compare/ENV-SCALE."""
+    """Output folder; default results/compare/ENV-SCALE, or ENV-SCALE-ARCHITECTURE."""
     quick: bool = False
     """Ten methods, four peaks, eight seeds: minutes."""
 
@@ -137,6 +140,13 @@ def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
         raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
+    if args.architecture not in (None, settings.get("architecture", args.architecture)):
+        raise ValueError(
+            f"--architecture {args.architecture} contradicts --settings, which say "
+            f"{settings['architecture']!r}"
+        )
+    if args.architecture not in (None, "gpt"):  # the default is not part of a job
+        settings["architecture"] = args.architecture
     for values, flag in ((methods, "agents"), (args.env, "env")):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"--{flag} must name each once, got {values}")
@@ -205,7 +215,9 @@ def main(args: Args) -> Path:
         tasks = make_tasks(args, methods)
         scale = tasks[0].settings["scale"]
         names = "-".join(env_name(env) for env in args.env)
-        folder = args.out or Path(f"results/compare/{names}-{scale}")
+        kind = tasks[0].settings.get("architecture", "gpt")
+        suffix = "" if kind == "gpt" else f"-{kind}"
+        folder = args.out or Path(f"results/compare/{names}-{scale}{suffix}")
         device = str(tasks[0].settings.get("device", "auto"))
         jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
         (folder / "jobs").mkdir(parents=True, exist_ok=True)

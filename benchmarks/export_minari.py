@@ -195,7 +195,7 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
             observation_space=observation_space(episodes),
             action_space=action_space(episodes),
             description=(
-                "Training runs of a character-level transformer whose learning rate "
+                "Training runs of a character-level language model whose learning rate "
                 "is controlled. Observation: validation loss (nats per character), "
                 "learning rate. Action: log2 of the factor on the learning rate. "
                 "Reward: reduction of the validation loss. Per episode: label, task, "

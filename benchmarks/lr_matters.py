@@ -10,6 +10,7 @@ higher. A task on which that is little would be no task for an agent.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.provenance import provenance
-from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
+from lr_gym import (
+    PopulationTrainer,
+    TrainingConfig,
+    load_corpus,
+    preset,
+    schedule_factor,
+)
 from lr_gym.files import write_text
 
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 0))
@@ -42,20 +49,20 @@ class Args:
     """Where results are kept; those of other scales and corpora stay in the file."""
 
 
-def sweep(args: Args, scale: str) -> dict[str, Any]:
+def sweep(
+    config: TrainingConfig, learning_rates: Sequence[float], seeds: int
+) -> dict[str, Any]:
     """Return final losses per learning rate and seed, and the margins of the best."""
-    settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
-    config = preset(scale, args.env, **settings)
-    corpus = load_corpus(args.env)
-    rates = np.array(sorted(args.learning_rates))
+    corpus = load_corpus(config.corpus)
+    rates = np.array(sorted(learning_rates))
     factor = schedule_factor(
         "constant", np.arange(config.max_iters), config.max_iters, config.warmup_iters
     )
     losses = []
-    for seed in range(args.seeds):
+    for seed in range(seeds):
         trainer = PopulationTrainer(config, corpus, len(rates))
         trainer.reset(range(len(rates)), [seed] * len(rates))
-        with tqdm(total=config.max_iters, desc=f"{scale}, seed {seed}") as bar:
+        with tqdm(total=config.max_iters, desc=f"{config.scale}, seed {seed}") as bar:
             trainer.train(config.max_iters, rates[:, None] * factor, bar.update)
         final = np.where(trainer.diverged(), np.inf, trainer.evaluate(exact=True))
         losses.append(final)
@@ -82,8 +89,10 @@ def sweep(args: Args, scale: str) -> dict[str, Any]:
 def main(args: Args) -> None:
     """Run the sweeps, print a line per learning rate, keep the results."""
     results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:
-        result = sweep(args, scale)
+        config = preset(scale, args.env, **settings)
+        result = sweep(config, args.learning_rates, args.seeds)
         print(f"{args.env}, {scale}: final validation loss, mean of {args.seeds} seeds")
         columns = zip(*result["final_val_loss"], strict=True)
         for rate, column in zip(result["learning_rates"], columns, strict=True):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import architectures
 from benchmarks.summary import Row, load_rows
 from benchmarks.table_text import estimate_text
 from benchmarks.verdict import verdict
@@ -91,6 +92,13 @@ def lr_table() -> str:
             f"{len(result['final_val_loss'])} |"
         )
     return "\n".join(lines)
+
+
+def architecture_table() -> str:
+    """Return what the architectures cost, and where their learning rates lie."""
+    return architectures.table(
+        json.loads((RESULTS / "architectures.json").read_text(encoding="utf-8"))
+    )
 
 
 def throughput(scale: str) -> dict[str, Any]:

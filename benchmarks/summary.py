@@ -78,8 +78,11 @@ def label_of(job: Mapping[str, Any]) -> str:
 
 
 def task_of(job: Mapping[str, Any]) -> str:
-    """Return the task's name: corpus and scale."""
-    return f"{env_name(job['env'])} {job['settings']['scale']}"
+    """Return the task's name: corpus, scale, and what model if not a GPT."""
+    settings = job["settings"]
+    name = f"{env_name(job['env'])} {settings['scale']}"
+    architecture = settings.get("architecture", "gpt")
+    return name if architecture == "gpt" else f"{name} {architecture}"
 
 
 Runs = dict[str, dict[str, list[dict[str, Any]]]]

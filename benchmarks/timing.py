@@ -23,6 +23,7 @@ import torch
 from benchmarks.provenance import provenance
 from lr_gym import TrainingConfig
 from lr_gym.files import write_text
+from lr_gym.models import build_model
 
 FORMAT = "lr-gym throughput 1"
 
@@ -192,9 +193,14 @@ def summarize(
 
 
 def matmul_parameters(config: TrainingConfig, vocab_size: int) -> int:
-    """Return how many weights a character is multiplied by: 12 C^2 per block, C V."""
-    width = config.n_embd
-    return config.n_layer * 12 * width**2 + width * vocab_size
+    """Return how many weights a character is multiplied by: matrices, tied head."""
+    with torch.device("meta"):
+        model = build_model(config, vocab_size)
+    return sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if weight.ndim == 2 and not name.startswith("position_embedding")
+    )
 
 
 def flops_per_token(config: TrainingConfig, vocab_size: int) -> int:
@@ -203,8 +209,10 @@ def flops_per_token(config: TrainingConfig, vocab_size: int) -> int:
     6 N + 12 L C T, the usual count (Chowdhery et al. 2022, PaLM, appendix B): N are the
     weights in matrix products (embedding look-ups, norms and the optimizer count
     nothing), L blocks of width C; attention over T positions counts in full, although
-    half of it is masked.
+    half of it is masked, and without attention there is no such term.
     """
+    if config.architecture != "gpt":
+        return 6 * matmul_parameters(config, vocab_size)
     attention = 12 * config.n_layer * config.n_embd * config.block_size
     return 6 * matmul_parameters(config, vocab_size) + attention
 

@@ -18,15 +18,18 @@ from lr_gym.files import cache_folder
 Update = Callable[..., tuple[Tensor, Tensor]]
 
 
-def resolve_compile(compile: str, device: torch.device) -> str | None:
+def resolve_compile(
+    compile: str, device: torch.device, architecture: str = "gpt"
+) -> str | None:
     """Return the mode of torch.compile to use, or `None` for eager.
 
     ``auto`` compiles on CUDA where a compiler (triton) is installed. On a CPU a
     compiled update is at most about 1.5 times as fast and takes 10 to 30 seconds, or 4
     from the cache, which the runs of the built-in scales do not pay back one by one;
-    ask for ``default`` where one process trains many.
+    ask for ``default`` where one process trains many. An LSTM is never compiled: its
+    kernel is one already, and the compiler would write out every position instead.
     """
-    if compile == "off":
+    if compile == "off" or architecture == "lstm":
         return None
     if compile != "auto":
         return compile

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SCALES = ("paper", "mini", "tiny")
+ARCHITECTURES = ("gpt", "lstm", "conv")
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATIONS = ("fixed", "paper")
 COMPILES = ("auto", "off", "default", "reduce-overhead")
@@ -33,7 +34,7 @@ _COUNTS = (  # the fields that are integers from 1 up
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """One training run of a character-level transformer, as it is saved with results.
+    """One training run of a character-level model, as it is saved with results.
 
     Defaults are those of `mini`. Every field is checked on construction.
 
@@ -42,8 +43,11 @@ class TrainingConfig:
         test_fraction: Share of the text held out as test split, in [0, 0.5]; `None` is
             the corpus' own default (0.05).
         scale: The preset the settings started from; a label kept in every result.
-        n_layer: Transformer blocks.
-        n_head: Attention heads per block; divides `n_embd`.
+        architecture: ``gpt``, the paper's transformer; ``lstm``, recurrent; or
+            ``conv``, causal convolutions.
+        n_layer: Transformer blocks, layers of LSTM, or blocks of convolution.
+        n_head: Attention heads per block of a ``gpt``; divides `n_embd`. The other
+            architectures have none, and leave it unread.
         n_embd: Width of the residual stream.
         block_size: Context length, in characters.
         dropout: Dropout probability, in [0, 1).
@@ -66,7 +70,8 @@ class TrainingConfig:
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 where the hardware has it.
         compile: ``off``, a mode of `torch.compile` (``default``, ``reduce-overhead``:
-            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back.
+            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back. An
+            ``lstm`` takes ``off`` and ``auto``, which is the same for it.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -76,6 +81,7 @@ class TrainingConfig:
     corpus: str = "markov"
     test_fraction: float | None = None
     scale: str = "mini"
+    architecture: str = "gpt"
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 128
@@ -101,10 +107,15 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check every field, then the rules that join two of them."""
         self._check_fields()
-        if self.n_embd % self.n_head:
+        if self.architecture == "gpt" and self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd must be a multiple of n_head, got n_embd={self.n_embd} and "
                 f"n_head={self.n_head}"
+            )
+        if self.architecture == "lstm" and self.compile not in ("auto", "off"):
+            raise ValueError(
+                "compile must be auto or off with architecture='lstm', whose kernel is "
+                f"compiled already; got {self.compile!r}"
             )
         for name in ("eval_interval", "warmup_iters"):
             if getattr(self, name) > self.max_iters:
@@ -119,6 +130,7 @@ class TrainingConfig:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
         check_choice("scale", self.scale, SCALES)
+        check_choice("architecture", self.architecture, ARCHITECTURES)
         check_choice("evaluation", self.evaluation, EVALUATIONS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("compile", self.compile, COMPILES)

@@ -24,15 +24,16 @@ RenderFrame = str | NDArray[np.uint8]
 
 
 class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
-    r"""One episode is one training run of a character-level transformer.
+    r"""One episode is one training run of a character-level language model.
 
     ## Description
 
-    A GPT is trained on text with AdamW. At every step the agent sets the learning rate
-    (LR), the model trains for `eval_interval` iterations at that rate, and the
-    validation loss is measured. The agent is paid for the loss it takes away. The task
-    is that of the paper "Adaptive Learning Rates for Transformers via Q-Learning"; the
-    LR that the agent chooses is the one the optimizer uses, at every iteration.
+    A GPT is trained on text with AdamW; `architecture` names an LSTM or a convolutional
+    model in its place. At every step the agent sets the learning rate (LR), the model
+    trains for `eval_interval` iterations at that rate, and the validation loss is
+    measured. The agent is paid for the loss it takes away. The task is that of the
+    paper "Adaptive Learning Rates for Transformers via Q-Learning"; the LR that the
+    agent chooses is the one the optimizer uses, at every iteration.
 
     ## Action Space
 
@@ -137,8 +138,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `progress_bar` | **bool** | `False`    | show iterations per second and the time left while a step runs |
     | `render_mode`  | **str**  | `None`     | `ansi` or `rgb_array` (`human` by Gymnasium's wrapper) |
 
-    and every field of `lr_gym.TrainingConfig` (`learning_rate`, the initial one,
-    `max_iters`, `eval_interval`, `n_layer`, `device`, `precision`, ...) and of
+    and every field of `lr_gym.TrainingConfig` (`architecture`, `learning_rate`, the
+    initial one, `max_iters`, `eval_interval`, `n_layer`, `device`, `precision`, ...) and of
     `lr_gym.MDPConfig` (`lr_factors`, `reward`, `features`, `base_schedule`, `min_lr`,
     `max_lr`, ...). Unknown keywords are errors.
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
-from lr_gym.models.gpt import GPT, initial_parameters
+from lr_gym.config import TrainingConfig
+from lr_gym.models import build_model
+from lr_gym.models.language_model import LanguageModel, initial_parameters
 from lr_gym.windows import IGNORE
 
 # Most numbers in one activation of the residual stream, over all members of a pass.
@@ -31,15 +32,17 @@ class Objective:
     """Cross entropy and gradients of members whose weights are rows of a matrix."""
 
     def __init__(
-        self, architecture: dict[str, Any], compute_dtype: torch.dtype
+        self, config: TrainingConfig, vocab_size: int, compute_dtype: torch.dtype
     ) -> None:
         """Describe the model.
 
         Args:
-            architecture: Arguments of `GPT`.
+            config: The model's architecture and size.
+            vocab_size: V.
             compute_dtype: Number format of activations; weights are cast to it.
         """
-        self._architecture = architecture
+        self._config = config
+        self._vocab_size = vocab_size
         self._model = self._skeleton()
         self.compute_dtype = compute_dtype
         # Matrices first: weight decay then acts on one slice of the flat vector.
@@ -55,7 +58,7 @@ class Objective:
         weights = initial_parameters(self._model, generator)
         return torch.cat([weights[name].flatten() for name in self.shapes])
 
-    def module(self, flat: Tensor) -> GPT:
+    def module(self, flat: Tensor) -> LanguageModel:
         """Return an ordinary module that owns the weights `flat`, (P,)."""
         model = self._skeleton()
         model.load_state_dict(self._unflatten(flat), assign=True)
@@ -67,7 +70,11 @@ class Objective:
         """Cut `members` into even groups that may share a pass of `tokens` each."""
         most = self._pass_tokens(device) // tokens
         alone = device.type == "cpu" and self.compute_dtype == torch.float32
-        if most < 1 or (alone and min(most, members) < WORTHWHILE):
+        if (
+            most < 1
+            or (alone and min(most, members) < WORTHWHILE)
+            or not self._model.members_share_passes
+        ):
             most = 1
         count = -(-members // most)
         edges = [members * i // count for i in range(count + 1)]
@@ -75,8 +82,7 @@ class Objective:
 
     def _pass_tokens(self, device: torch.device) -> int:
         numbers = PASS_NUMBERS.get(device.type, PASS_NUMBERS["cuda"])
-        width: int = self._architecture["n_embd"]
-        return numbers // width
+        return numbers // self._config.n_embd
 
     def gradients(
         self, parameters: Tensor, windows: Tensor, keys: Tensor
@@ -144,10 +150,10 @@ class Objective:
             reduction=reduction,
         )
 
-    def _skeleton(self) -> GPT:
+    def _skeleton(self) -> LanguageModel:
         """Return the model without weights: names and shapes, no random numbers."""
         with torch.device("meta"):
-            return GPT(**self._architecture)
+            return build_model(self._config, self._vocab_size)
 
     def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut a flat (P,) vector into named weights; its gradient is one `cat`."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from lr_gym.config import TrainingConfig, check_integer
 from lr_gym.corpora import Corpus
 from lr_gym.devices import resolve_device
-from lr_gym.models.gpt import GPT
+from lr_gym.models.language_model import LanguageModel
 from lr_gym.trainer import FloatArray, check_chunk
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # method, arguments, keywords
@@ -181,10 +181,11 @@ class ShardedTrainer:
         answers = list(self._ask_all("telemetry").values())
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
-    def model(self, member: int = 0) -> GPT:
+    def model(self, member: int = 0) -> LanguageModel:
         """Return a copy of one member as an ordinary module, ready to generate."""
         ((worker, local, _),) = self._route([member])
-        model: GPT = self._ask({worker: ("model", (int(local[0]),), {})})[worker]
+        answers = self._ask({worker: ("model", (int(local[0]),), {})})
+        model: LanguageModel = answers[worker]
         return model
 
     # ------------------------------------------------------------------ the workers

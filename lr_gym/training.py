@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from lr_gym.compilation import compile_update, resolve_compile
 from lr_gym.config import TrainingConfig, check_choice
 from lr_gym.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
-from lr_gym.models.gpt import GPT
+from lr_gym.models.language_model import LanguageModel
 from lr_gym.objective import Objective
 from lr_gym.optim import AdamW, initial_state
 from lr_gym.random_streams import fold, stream_seeds
@@ -26,7 +25,6 @@ from lr_gym.trainer import FloatArray, check_chunk
 from lr_gym.windows import IGNORE, cut_windows, sample_starts, windows_at
 
 SPLITS = ("train", "val", "test")
-ARCHITECTURE = ("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias")
 
 
 class PopulationTrainer:
@@ -67,18 +65,15 @@ class PopulationTrainer:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        self.compile = resolve_compile(config.compile, self.device)
+        self.compile = resolve_compile(config.compile, self.device, config.architecture)
         self.corpus_facts = corpus.facts()
         self._splits = {
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
         self._cut: dict[tuple[str, bool], tuple[Tensor, int]] = {}
-        architecture: dict[str, Any] = {
-            name: getattr(config, name) for name in ARCHITECTURE
-        }
-        architecture["vocab_size"] = corpus.vocab_size
-        self.objective = Objective(architecture, getattr(torch, self.precision))
+        dtype = getattr(torch, self.precision)
+        self.objective = Objective(config, corpus.vocab_size, dtype)
         self.optimizer = AdamW(
             decayed=self.objective.decayed,
             beta1=config.beta1,
@@ -231,7 +226,7 @@ class PopulationTrainer:
         """The learning rate inside the optimizer at each member's last update, (E,)."""
         return np.asarray(self._state["learning_rate"].cpu())
 
-    def model(self, member: int = 0) -> GPT:
+    def model(self, member: int = 0) -> LanguageModel:
         """Return a copy of one member as an ordinary module, ready to generate."""
         return self.objective.module(self._state["parameters"][member].clone())
 

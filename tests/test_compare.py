@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare_agents, execution, jobs
-from benchmarks.compare_agents import Args, main
+from benchmarks.compare_agents import Args, main, make_tasks
 from benchmarks.execution import Here, Processes, run_all
 from benchmarks.jobs import Job, load_record, run_job
 from benchmarks.summary import summarize
@@ -66,6 +66,33 @@ def fixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def records_of(folder: Path) -> list[dict[str, Any]]:
     paths = sorted((folder / "jobs").iterdir())
     return [json.loads(path.read_text()) for path in paths]
+
+
+def test_the_architecture_is_part_of_a_job_where_it_is_not_the_default() -> None:
+    def settings(architecture: Any, text: str = SETTINGS) -> Any:
+        args = small_args(Path(), architecture=architecture, settings=text)
+        (task,) = make_tasks(args, ("linear",))
+        return task.settings
+
+    assert settings(None) == settings("gpt") == {"scale": "tiny", **SMALL}
+    named = json.dumps(SMALL | {"architecture": "lstm"})
+    assert settings("lstm") == settings(None, named) == settings("lstm", named)
+    assert settings("lstm")["architecture"] == "lstm"
+    with pytest.raises(ValueError, match="--architecture conv contradicts --settings"):
+        settings("conv", named)
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "conv"])
+def test_a_comparison_on_another_architecture_ends_with_a_report(
+    architecture: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"agents": ("constant", "linear"), "seeds": 2, "peaks": (1.0, 2.0)}
+    args = small_args(tmp_path, architecture=architecture, **few)
+    report = main(args).read_text()
+    assert f"On markov tiny {architecture}, 2 test runs" in capsys.readouterr().out
+    assert f"1 layers of {architecture}, width\n    16, context" in report
+    records = records_of(tmp_path)
+    assert {record["training"]["architecture"] for record in records} == {architecture}
 
 
 # ------------------------------------------------------------------------ what is left

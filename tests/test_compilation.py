@@ -20,17 +20,22 @@ def test_auto_does_not_compile_on_a_cpu() -> None:
     assert resolve_compile("off", cpu) is None
     assert resolve_compile("default", cpu) == "default"
     assert resolve_compile("auto", cpu) is None
+    assert resolve_compile("auto", torch.device("cuda"), "lstm") is None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["gpt", "conv"])
 def test_a_compiled_population_trains_as_an_eager_one(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    architecture: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two members, dropout, one that diverges, and a chunk that leaves one behind."""
     monkeypatch.setattr("lr_gym.objective.WORTHWHILE", 2)  # both in one pass
     results = []
     for compile_mode in ("default", "off"):
-        trainer = small_trainer(2, compile=compile_mode, dropout=0.2)
+        options = {"compile": compile_mode, "architecture": architecture}
+        trainer = small_trainer(2, dropout=0.2, **options)
         trainer.reset(range(2), [1, 2])
         rates = np.array([1e-3, 1e-2])
         outcome = [trainer.train(6, rates), trainer.evaluate()]

@@ -38,6 +38,12 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"test_fraction": 0.6}, ValueError, r"test_fraction .*\[0, 0.5\], got 0.6"),
     ({"test_fraction": "half"}, TypeError, "test_fraction must be a number"),
     ({"scale": "huge"}, ValueError, "scale must be one of paper, mini, tiny"),
+    ({"architecture": "rnn"}, ValueError, "architecture must be one of gpt, lstm, c"),
+    (
+        {"architecture": "lstm", "compile": "default"},
+        ValueError,
+        "compile must be auto or off with architecture='lstm'",
+    ),
     ({"n_layer": 0}, ValueError, "n_layer must be at least 1, got 0"),
     ({"n_layer": 2.0}, TypeError, "n_layer must be an integer, got 2.0"),
     ({"n_layer": True}, TypeError, "n_layer must be an integer, got True"),
@@ -74,6 +80,11 @@ def test_a_wrong_field_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=message):
         TrainingConfig(**fields)
+
+
+def test_only_a_gpt_has_heads() -> None:
+    for architecture in ("lstm", "conv"):
+        assert TrainingConfig(architecture=architecture, n_embd=130).n_embd == 130
 
 
 def test_an_unknown_field_names_the_nearest() -> None:

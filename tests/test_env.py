@@ -20,6 +20,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import lr_gym
 from lr_gym import LRTuningEnv, PopulationTrainer, schedule_factor
+from lr_gym.config import ARCHITECTURES
 from lr_gym.episodes import INFO_KEYS
 from lr_gym.mdp import FEATURES, REWARDS
 from tests.small import SMALL, small_config, small_env
@@ -33,6 +34,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"decision_spacing": "dense_start", "dense_interval": 1},
     {"base_schedule": "wsd", "evaluation": "paper", "eval_iters": 2},
     *({"reward": reward} for reward in REWARDS),
+    *({"architecture": name} for name in ARCHITECTURES if name != "gpt"),
 ]
 
 
@@ -227,8 +229,10 @@ def test_undo_on_real_training() -> None:
     assert info["learning_rate"] == pytest.approx(1e-3 * 2 / 3)
 
 
-def test_a_huge_rate_ends_as_diverged_with_finite_numbers() -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_huge_rate_ends_as_diverged_with_finite_numbers(architecture: str) -> None:
     env = small_env(
+        architecture=architecture,
         learning_rate=1e3,
         max_lr=1e4,
         max_iters=80,
@@ -241,7 +245,8 @@ def test_a_huge_rate_ends_as_diverged_with_finite_numbers() -> None:
     assert observation in env.observation_space
     assert math.isfinite(reward)
     assert all(math.isfinite(value) for value in info.values())
-    survivor = rollout(small_env(max_iters=80, eval_interval=20), [1] * 4, seed=0)
+    calm = small_env(architecture=architecture, max_iters=80, eval_interval=20)
+    survivor = rollout(calm, [1] * 4, seed=0)
     assert sum(s[1] for s in steps[1:]) < sum(s[1] for s in survivor[1:])
 
 

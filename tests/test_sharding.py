@@ -45,6 +45,20 @@ def test_every_call_gives_what_one_process_gives(
         np.testing.assert_allclose(sharded, alone, rtol=1e-5, atol=1e-5)
 
 
+def test_another_architecture_is_shared_out_too() -> None:
+    config = small_config(architecture="lstm")
+    sharded = ShardedTrainer(config, load_corpus("markov"), 2, workers=2)
+    alone = small_trainer(2, architecture="lstm")
+    losses = []
+    for trainer in (sharded, alone):
+        trainer.reset([0, 1], [5, 6])
+        losses.append([trainer.train(3, RATES[:2]), trainer.evaluate()])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+    tokens = torch.zeros((1, 4), dtype=torch.int64)
+    assert torch.equal(sharded.model(1)(tokens), alone.model(1)(tokens))
+    sharded.close()
+
+
 def test_state_travels_through_a_file_and_between_both(
     pair: tuple[ShardedTrainer, PopulationTrainer],
 ) -> None:

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,12 @@ def test_flops_by_hand() -> None:
     assert matmul_parameters(config, 32) == 768 + 256 + 1024 + 1024 + 512
     # Scores and their sums: 2 x 16 multiply-adds for each of 16 positions, thrice.
     assert flops_per_token(config, 32) == 6 * 3584 + 3 * 2 * (2 * 16 * 16)
+    # Two matrices of 16 x 64, and the head.
+    lstm = replace(config, architecture="lstm")
+    assert flops_per_token(lstm, 32) == 6 * (2 * 1024 + 512)
+    # Eight taps of 16 x 32, proj, and the head.
+    conv = replace(config, architecture="conv")
+    assert flops_per_token(conv, 32) == 6 * (8 * 512 + 256 + 512)
 
 
 def fake(name: str, seconds: list[float], tokens: int = 100) -> Variant:

@@ -12,8 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lr_gym import PopulationTrainer, schedule_factor
+from lr_gym.config import ARCHITECTURES
 from lr_gym.trainer import FloatArray
 from tests.small import small_trainer, trainer_on
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def curve(trainer: PopulationTrainer, chunks: int, rate: float) -> FloatArray:
@@ -27,21 +30,26 @@ def weights(trainer: PopulationTrainer) -> torch.Tensor:
     return trainer.state_dict()["parameters"]
 
 
-def test_an_untrained_model_knows_nothing() -> None:
-    trainer = small_trainer()
+@every_architecture
+def test_a_model_knows_nothing_and_then_learns(architecture: str) -> None:
+    trainer = small_trainer(architecture=architecture)
     trainer.reset([0], [0])
     assert trainer.evaluate()[0] == pytest.approx(math.log(32), abs=0.05)
+    trainer.train(100, [1e-2])
+    assert trainer.evaluate()[0] < 3.0  # the characters' frequencies alone give 3.23
 
 
+@every_architecture
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_same_seed_gives_the_same_numbers_bit_for_bit(
-    size: int, precision: str, dropout: float
+    size: int, precision: str, dropout: float, architecture: str
 ) -> None:
+    options = {"precision": precision, "architecture": architecture}
     curves = []
     for _ in range(2):
-        trainer = small_trainer(size, precision=precision, dropout=dropout)
+        trainer = small_trainer(size, dropout=dropout, **options)
         trainer.reset(range(size), range(7, 7 + size))
         curves.append(curve(trainer, 4, 3e-3))
     assert np.array_equal(curves[0], curves[1])
@@ -57,14 +65,21 @@ def test_a_reset_forgets_everything() -> None:
     assert not np.array_equal(first, curve(trainer, 3, 1e-2))
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("evaluation", ["fixed", "paper"])
+@pytest.mark.parametrize(
+    ("architecture", "dropout", "evaluation"),
+    [
+        *(("gpt", d, e) for d in (0.0, 0.2) for e in ("fixed", "paper")),
+        ("lstm", 0.2, "fixed"),
+        ("conv", 0.2, "fixed"),
+    ],
+)
 @pytest.mark.parametrize(("size", "tolerance"), [(4, 0.0), (9, 1e-4)])
 def test_a_member_trains_the_same_alone_and_in_company(
-    size: int, tolerance: float, dropout: float, evaluation: str
+    size: int, tolerance: float, architecture: str, dropout: float, evaluation: str
 ) -> None:
     """Bit for bit in a small population; to rounding in one that shares its passes."""
     options: dict[str, Any] = {"dropout": dropout, "evaluation": evaluation}
+    options["architecture"] = architecture
     population = small_trainer(size, max_iters=50, eval_iters=5, **options)
     population.reset(range(size), range(3, 3 + size))
     together = curve(population, 10, 1e-3)
@@ -102,8 +117,9 @@ def test_the_global_generators_are_left_alone() -> None:
     assert numpy_state == str(np.random.get_state())  # noqa: NPY002
 
 
-def test_snapshot_restore_and_the_same_three_chunks_again() -> None:
-    trainer = small_trainer(3, dropout=0.1)
+@every_architecture
+def test_snapshot_restore_and_the_same_three_chunks_again(architecture: str) -> None:
+    trainer = small_trainer(3, dropout=0.1, architecture=architecture)
     trainer.reset(range(3), [1, 2, 3])
     trainer.train(5, [1e-3] * 3)
     saved = trainer.snapshot(range(3))
@@ -263,17 +279,21 @@ def test_a_rate_of_zero_moves_nothing() -> None:
 # ---------------------------------------------------------------------- divergence
 
 
-@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    [("gpt", 3), ("gpt", 8), ("lstm", 3), ("conv", 3), ("conv", 8)],
+)
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)]
 )
 def test_a_diverging_member_is_frozen_and_its_neighbours_do_not_notice(
-    size: int, precision: str, tolerance: float
+    size: int, precision: str, tolerance: float, architecture: str
 ) -> None:
-    alone = small_trainer(2, precision=precision)
+    options = {"precision": precision, "architecture": architecture}
+    alone = small_trainer(2, **options)
     alone.reset([0, 1], [1, 3])
     expected = curve(alone, 6, 1e-3)
-    population = small_trainer(size, precision=precision)
+    population = small_trainer(size, **options)
     population.reset(range(size), range(1, 1 + size))
     losses = []
     for _ in range(6):
@@ -291,8 +311,9 @@ def test_a_diverging_member_is_frozen_and_its_neighbours_do_not_notice(
 # ------------------------------------------------------------------ models and errors
 
 
-def test_the_trained_model_can_be_taken_out() -> None:
-    trainer = small_trainer(2)
+@every_architecture
+def test_the_trained_model_can_be_taken_out(architecture: str) -> None:
+    trainer = small_trainer(2, architecture=architecture)
     trainer.reset([0, 1], [0, 1])
     trainer.train(3, [1e-2, 1e-2])
     model = trainer.model(1)
@@ -307,10 +328,11 @@ def test_the_trained_model_can_be_taken_out() -> None:
     assert np.isfinite(trainer.train(1, [1e-3, 1e-3])).all()
 
 
-def test_bfloat16_stays_close_to_float32() -> None:
+@every_architecture
+def test_bfloat16_stays_close_to_float32(architecture: str) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
-        trainer = small_trainer(precision=precision)
+        trainer = small_trainer(precision=precision, architecture=architecture)
         trainer.reset([0], [0])
         trainer.train(20, [3e-3])
         assert weights(trainer).dtype == torch.float32

@@ -16,29 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-from lr_gym.random_streams import keep_mask
-
-INIT_STD = 0.02  # GPT-2
-
-
-class Dropout(nn.Module):
-    """Dropout whose mask is a function of a key, so that every run owns its masks.
-
-    A model takes one key per layer of this kind; `site` is this layer's place there.
-    """
-
-    def __init__(self, probability: float, site: int) -> None:
-        """Drop with `probability`, by the key number `site`."""
-        super().__init__()
-        self.probability = probability
-        self.site = site
-
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Apply the mask of the key; without keys (evaluation), return `x` itself."""
-        if keys is None or self.probability == 0.0:
-            return x
-        keep = keep_mask(keys[self.site], x.shape, self.probability)
-        return x * keep / (1.0 - self.probability)
+from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
 
 class CausalSelfAttention(nn.Module):
@@ -60,7 +38,7 @@ class CausalSelfAttention(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         keys: Tensor | None,
-        cache: tuple[Tensor, Tensor] | None = None,
+        cache: tuple[Tensor, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
         """Attend by plain matrix products, or without a `mask` by torch's fused kernel.
@@ -123,7 +101,7 @@ class Block(nn.Module):
         x: Tensor,
         mask: Tensor | None,
         keys: Tensor | None,
-        cache: tuple[Tensor, Tensor] | None = None,
+        cache: tuple[Tensor, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
@@ -132,7 +110,7 @@ class Block(nn.Module):
         return x
 
 
-class GPT(nn.Module):
+class GPT(LanguageModel):
     """A GPT over `vocab_size` characters and contexts of up to `block_size`."""
 
     def __init__(
@@ -148,7 +126,7 @@ class GPT(nn.Module):
     ) -> None:
         """Build the layers; `initial_parameters` draws a run's first weights."""
         super().__init__()
-        self.block_size = block_size
+        self.context = block_size
         self.n_head = n_head
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = nn.Embedding(block_size, n_embd)
@@ -164,26 +142,12 @@ class GPT(nn.Module):
         self,
         tokens: Tensor,
         dropout_keys: Tensor | None = None,
-        caches: list[tuple[Tensor, Tensor]] | None = None,
+        caches: Caches | None = None,
         start: int = 0,
         *,
         vmapped: bool = False,
     ) -> Tensor:
-        """Return the logits of the next character at every position.
-
-        Args:
-            tokens: Token ids, int64, (B, T), start + T <= `block_size`.
-            dropout_keys: int64, (`dropout_sites`,), which determine every dropout
-                mask; `None` evaluates without dropout.
-            caches: Per layer, keys and values (B, H, block_size, D) of the positions
-                before `start`; filled in place.
-            start: Position of the first token.
-            vmapped: Whether this call runs under `torch.func.vmap`, which does not know
-                the fused attention of CPUs.
-
-        Returns:
-            Logits, (B, T, V).
-        """
+        """Return the logits, (B, T, V); see `LanguageModel.forward`."""
         T = tokens.shape[1]  # noqa: N806 - shape letter
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
@@ -191,6 +155,7 @@ class GPT(nn.Module):
         # Fused attention knows neither our dropout masks nor caches. Elsewhere it is
         # faster, but for its backward pass in bfloat16 on a CPU, which takes as long
         # again as the whole update by plain products (benchmarks/throughput.py).
+        # `vmap` does not know the fused attention of CPUs.
         training = dropout_keys is not None
         dropping = training and self.embedding_dropout.probability > 0
         slow = training and x.dtype == torch.bfloat16
@@ -207,90 +172,9 @@ class GPT(nn.Module):
             x = block(x, mask, dropout_keys, cache, start)
         return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
 
-    @torch.no_grad()
-    def generate(
-        self,
-        tokens: Tensor,
-        max_new_tokens: int,
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Continue `tokens` one character at a time, keeping keys and values cached.
-
-        Positions are absolute, so a full context cannot slide: it is cut to its last
-        half and read again, once per `block_size` / 2 characters.
-
-        Args:
-            tokens: The prompt, int64, (B, T) with T >= 1.
-            max_new_tokens: Characters to add, at least 0.
-            temperature: Divides the logits, above 0.
-            top_k: Sample among the `top_k` likeliest characters only.
-            generator: The random stream; `None` is torch's global one.
-
-        Returns:
-            int64, (B, T + `max_new_tokens`).
-
-        Raises:
-            ValueError: An argument is out of range.
-        """
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ValueError(f"tokens must be (B, T >= 1), got {tuple(tokens.shape)}")
-        if max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens must be >= 0, got {max_new_tokens}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}")
-        caches = self._empty_caches(tokens.shape[0])
-        pending = tokens[:, -self.block_size :]  # not yet in the caches
-        start = 0
-        for _ in range(max_new_tokens):
-            if start + pending.shape[1] > self.block_size:
-                pending = tokens[:, -max(1, self.block_size // 2) :]
-                start = 0
-            logits = self(pending, None, caches, start)[:, -1].float() / temperature
-            start += pending.shape[1]
-            if top_k is not None and top_k < logits.shape[1]:
-                least = logits.topk(top_k).values[:, -1:]
-                logits = logits.masked_fill(logits < least, -math.inf)
-            pending = torch.multinomial(
-                F.softmax(logits, dim=-1), 1, generator=generator
-            )
-            tokens = torch.cat((tokens, pending), dim=1)
-        return tokens
-
-    def _empty_caches(self, batch: int) -> list[tuple[Tensor, Tensor]]:
+    def empty_caches(self, batch: int) -> Caches:
+        """Return per layer room for keys and values, (B, H, context, D)."""
         weight = self.token_embedding.weight
-        heads = self.n_head
-        shape = (batch, heads, self.block_size, weight.shape[1] // heads)
+        heads, positions = self.n_head, self.position_embedding.weight.shape[0]
+        shape = (batch, heads, positions, weight.shape[1] // heads)
         return [(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
-
-
-def initial_parameters(
-    model: nn.Module, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Draw the weights a run starts from, as GPT-2 does.
-
-    Matrices are normal with standard deviation 0.02, those that write to the residual
-    stream (``*.proj.weight``) scaled by 1 / sqrt(their number); norms are 1, biases 0.
-
-    Args:
-        model: Gives names and shapes only; may live on the meta device.
-        generator: A CPU generator; the global one is not touched.
-
-    Returns:
-        Name to float32 CPU tensor, in the order of ``model.named_parameters()``.
-    """
-    shapes = {name: weight.shape for name, weight in model.named_parameters()}
-    residual = sum(name.endswith("proj.weight") for name in shapes)
-    drawn = {}
-    for name, shape in shapes.items():
-        if len(shape) >= 2:
-            scaled = name.endswith("proj.weight")
-            std = INIT_STD / math.sqrt(residual) if scaled else INIT_STD
-            drawn[name] = torch.empty(shape).normal_(0.0, std, generator=generator)
-        else:
-            drawn[name] = torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
-    return drawn
