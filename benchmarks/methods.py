@@ -16,6 +16,7 @@ from agents.optimizers import OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
 from agents.search import Lookahead, PopulationBased, RandomSearch
 from agents.tabular_q import TabularQ
+from lr_gym.schedules import SCHEDULES
 
 LOOKAHEAD_COST = 4  # three actions tried, and the one taken
 
@@ -67,8 +68,7 @@ def _as_published(seed: int, *, epsilon_decay: bool = False) -> Agent:
 
 
 def _kind(name: str) -> str:
-    rules = ("random", "plateau", "reactive", "greedy_lr")
-    return "rule" if name in rules else "schedule"
+    return "schedule" if name in SCHEDULES else "rule"
 
 
 METHODS: dict[str, Method] = {

@@ -268,11 +268,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dense_fraction": 1.0}, ValueError, r"dense_fraction must be .*\(0, 1\)"),
     ({"loss_floor": -1.0}, ValueError, "loss_floor must be"),
     ({"allow_undo": 1}, TypeError, "allow_undo must be True or False"),
-    (
-        {"allow_undo": True, "action_type": "continuous"},
-        ValueError,
-        "allow_undo=True needs action_type='discrete'",
-    ),
+    ({"max_log2_factor": 0.0}, ValueError, "max_log2_factor must be"),
 ]
 
 
