@@ -23,7 +23,7 @@ from lr_gym.config import (
 )
 from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import resolve_scale
-from lr_gym.instances import Instance, InstanceFamily, overridden
+from lr_gym.instances import Instance, InstanceFamily
 from lr_gym.mdp import EpisodeState, MDPConfig
 from lr_gym.mixed import MixedTrainer
 from lr_gym.schedules import schedule_factor
@@ -249,13 +249,8 @@ class Episodes:
         if given is None:
             return drawn
         fields = _per_member("instance", given, len(drawn))
-        found = [overridden(*pair) for pair in zip(drawn, fields, strict=True)]
-        for instance in found:
-            if instance.corpus not in family.corpora:
-                raise ValueError(
-                    f"instance: corpus must be one of the family's, "
-                    f"{', '.join(family.corpora)}; got {instance.corpus!r}"
-                )
+        found = [family.replaced(*pair) for pair in zip(drawn, fields, strict=True)]
+        for instance in found:  # before anything of the episodes has changed
             instance.shape(self.training)
             mdp.stretched(self._own_points, instance.max_iters)
         return found

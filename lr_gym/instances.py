@@ -179,8 +179,10 @@ class InstanceFamily:
         """Return the instance of `chosen` fields; of others the first choice."""
         fields: dict[str, Any] = {"corpus": self.corpora[0], "lr_factor": lr_factor}
         fields |= {name: getattr(self, name)[0] for name in _COUNTS} | chosen
-        good = self.good_lr * self.good_lr_width / fields["n_embd"]
-        return Instance(**{"good_lr": good, **fields})
+        if "good_lr" not in fields:
+            check_integer("n_embd", fields["n_embd"], 1)
+            fields["good_lr"] = self.good_lr * self.good_lr_width / fields["n_embd"]
+        return Instance(**fields)
 
     def sample(self, generator: np.random.Generator) -> Instance:
         """Draw an instance."""
@@ -189,6 +191,27 @@ class InstanceFamily:
             chosen[name] = _choice(generator, getattr(self, name))
         low, high = map(math.log, self.lr_factor)
         return self.instance(math.exp(generator.uniform(low, high)), **chosen)
+
+    def replaced(self, drawn: Instance, given: object) -> Instance:
+        """Return `drawn` with `given` fields; another width has its own good rate.
+
+        Raises:
+            TypeError: `given` is no mapping, a name no field, or a type is wrong.
+            ValueError: A value is out of range, or no corpus of the family.
+        """
+        if isinstance(given, Instance):
+            given = asdict(given)
+        if not isinstance(given, Mapping):
+            raise TypeError(f"instance must be a mapping of fields, got {given!r}")
+        check_keywords("instance", given, field_names(Instance))
+        kept = {k: v for k, v in asdict(drawn).items() if k != "good_lr"}
+        found = self.instance(**(kept | dict(given)))
+        if found.corpus not in self.corpora:
+            raise ValueError(
+                "instance: corpus must be one of the family's, "
+                f"{', '.join(self.corpora)}; got {found.corpus!r}"
+            )
+        return found
 
     def shapes(self, training: TrainingConfig) -> list[TrainingConfig]:
         """Return what `Instance.shape` of every possible instance is."""
@@ -205,21 +228,6 @@ class InstanceFamily:
         """Return the lowest and the highest initial rate that can be drawn."""
         good = [self.instance(n_embd=width).good_lr for width in self.n_embd]
         return min(good) * self.lr_factor[0], max(good) * self.lr_factor[1]
-
-
-def overridden(drawn: Instance, given: Mapping[str, Any]) -> Instance:
-    """Return `drawn` with the `given` fields replaced.
-
-    Raises:
-        TypeError: A name is no field, or a value has the wrong type.
-        ValueError: A value is out of range.
-    """
-    if isinstance(given, Instance):
-        return given
-    if not isinstance(given, Mapping):
-        raise TypeError(f"instance must be a mapping of fields, got {given!r}")
-    check_keywords("instance", given, field_names(Instance))
-    return Instance(**(asdict(drawn) | dict(given)))
 
 
 def _choice(generator: np.random.Generator, values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - of any of the tuples above

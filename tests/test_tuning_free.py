@@ -25,7 +25,12 @@ CONTROLLER = "ramp_and_undo"
 
 def small_instances(count: int = 3) -> list[Instance]:
     """Two that differ in their rate alone, and one of another size and horizon."""
-    same = {"corpus": "markov", "n_layer": 1, "batch_size": 4, "good_lr": 8e-3}
+    same: dict[str, Any] = {
+        "corpus": "markov",
+        "n_layer": 1,
+        "batch_size": 4,
+        "good_lr": 8e-3,
+    }
     sizes = [(16, 8, 0.1), (16, 8, 10.0), (24, 16, 1.0)]
     return [
         Instance(**same, n_embd=width, max_iters=length, lr_factor=factor)
@@ -202,12 +207,12 @@ def test_judging_by_hand() -> None:
     }
 
 
-def test_the_worst_tenth() -> None:
-    scores = {"a": np.arange(15.0), "b": np.full(5, 100.0)}
-    assert worst_tenth(scores).value == 100.0
-    scores = {"a": np.arange(10.0), "b": np.arange(10.0)}
-    assert worst_tenth(scores).value == 9.0
-    assert worst_tenth({"a": np.arange(11.0)}).value == 9.5  # two of eleven
+@pytest.mark.parametrize(
+    ("runs", "expected"), [((15, 5), 13.5), ((10, 10), 9.0), ((11,), 9.5)], ids=str
+)
+def test_the_worst_tenth(runs: tuple[int, ...], expected: float) -> None:
+    scores = {str(i): np.array(range(count), float) for i, count in enumerate(runs)}
+    assert worst_tenth(scores).value == expected  # of 20, 20, 11: the worst 2
 
 
 def test_the_held_out_cells_keep_their_decisions_at_the_same_shares() -> None:
