@@ -201,8 +201,6 @@ BASELINES: dict[str, Callable[[int], Agent]] = {
     "reactive": Reactive,
     "greedy_lr": GreedyLR,
     "ramp_and_undo": RampAndUndoAgent,
-    # The same from nearer, and slower: not as far from too high a rate.
-    "ramp_and_undo_near": lambda seed: RampAndUndoAgent(seed, start=1 / 30, growth=1.6),
 }
 
 

@@ -25,7 +25,7 @@ from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import resolve_scale
 from lr_gym.instances import Instance, InstanceFamily
 from lr_gym.mdp import EpisodeState, MDPConfig
-from lr_gym.mixed import MixedTrainer
+from lr_gym.mixed import MixedTrainer, family_population
 from lr_gym.schedules import schedule_factor
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import FloatArray, Trainer
@@ -389,36 +389,14 @@ def build_episodes(
     training, config, text = read_settings(scale, corpus, settings)
     check_integer("workers", workers, 1)
     if family is not None:
-        return _family_episodes(size, training, config, family, workers)
+        if workers > 1:
+            raise ValueError(f"workers must be 1 with a family, got {workers}")
+        drawn = InstanceFamily.around(training, family)
+        mixed, floors = family_population(drawn, training, size)
+        return Episodes(mixed, training, config, floors, drawn)
     trainer: Trainer = (
         PopulationTrainer(training, text, size)
         if workers == 1
         else ShardedTrainer(training, text, size, workers)
     )
     return Episodes(trainer, training, config, text.entropy_rate)
-
-
-def _family_episodes(
-    size: int,
-    training: TrainingConfig,
-    config: MDPConfig,
-    given: Mapping[str, Any],
-    workers: int,
-) -> Episodes:
-    """Return `size` episodes that each reset draws anew; see `build_episodes`."""
-    family = InstanceFamily.around(training, given)
-    if workers > 1:
-        raise ValueError(f"workers must be 1 with a family, got {workers}")
-    family.shapes(training)  # a width that cannot be is refused now
-    texts = {
-        name: load_corpus(name, test_fraction=training.test_fraction)
-        for name in family.corpora
-    }
-
-    def make(shape: TrainingConfig) -> Trainer:
-        return PopulationTrainer(shape, texts[shape.corpus], size)
-
-    first = family.instance().shape(training)
-    trainer = MixedTrainer(first, make, size)
-    floors = {name: text.entropy_rate for name, text in texts.items()}
-    return Episodes(trainer, training, config, floors, family)

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.config import TrainingConfig
+from lr_gym.corpora import load_corpus
+from lr_gym.instances import InstanceFamily
 from lr_gym.trainer import FloatArray, Trainer, check_chunk
+from lr_gym.training import PopulationTrainer
 
 SPARE = 4  # trainers kept although no member is of their shape now
 
@@ -143,3 +146,25 @@ class MixedTrainer:
             own.append(int(member))
             places.append(place)
         return list(parts.values())
+
+
+def family_population(
+    family: InstanceFamily, training: TrainingConfig, size: int
+) -> tuple[MixedTrainer, dict[str, float | None]]:
+    """Return a population of real runs of `family`, and its corpora's entropy rates.
+
+    Raises:
+        ValueError: A width holds no whole heads, or a corpus is unknown or damaged.
+        FileNotFoundError: A corpus is absent and cannot be downloaded.
+    """
+    family.shapes(training)  # a width that cannot be is refused now
+    texts = {
+        name: load_corpus(name, test_fraction=training.test_fraction)
+        for name in family.corpora
+    }
+
+    def make(shape: TrainingConfig) -> Trainer:
+        return PopulationTrainer(shape, texts[shape.corpus], size)
+
+    trainer = MixedTrainer(family.instance().shape(training), make, size)
+    return trainer, {name: text.entropy_rate for name, text in texts.items()}

@@ -10,6 +10,7 @@ import pytest
 
 from agents.agent import make_env, make_population, run_episode, run_population
 from agents.baselines import BASELINES, RampAndUndoAgent
+from benchmarks.methods import find_method
 from lr_gym.ramp_and_undo import Decision, RampAndUndo
 from tests.small import SMALL
 
@@ -91,7 +92,7 @@ def test_a_wrong_parameter_is_refused_by_name(name: str, value: float) -> None:
 
 def test_the_agent_starts_far_below_before_any_training() -> None:
     for name, start in (("ramp_and_undo", 300), ("ramp_and_undo_near", 30)):
-        agent = BASELINES[name](0)
+        agent = find_method(name).make(0)
         env = make_env("markov", **{**agent.settings, **SETTINGS})
         trajectory = run_episode(env, agent, seed=0)
         rates = [row["learning_rate"] for row in trajectory]
