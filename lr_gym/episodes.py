@@ -80,7 +80,7 @@ class Episodes:
         self.decisions = len(own)  # in an episode that does not diverge
         self.family = family
         for length in () if family is None else family.max_iters:
-            mdp.stretched(own, length)  # one that is too short is refused now
+            self._points_of(length)  # one that is too short is refused now
         rates = (training.learning_rate,) if family is None else family.learning_rates()
         for rate in rates:
             self.check_learning_rate(rate)
@@ -252,7 +252,7 @@ class Episodes:
         found = [family.replaced(*pair) for pair in zip(drawn, fields, strict=True)]
         for instance in found:  # before anything of the episodes has changed
             instance.shape(self.training)
-            mdp.stretched(self._own_points, instance.max_iters)
+            self._points_of(instance.max_iters)
         return found
 
     def _become(self, members: Sequence[int], instances: Sequence[Instance]) -> None:
@@ -263,9 +263,18 @@ class Episodes:
         self.trainer.choose(members, shapes)
         for member, instance in zip(members, instances, strict=True):
             self.instances[member] = instance
-            self.points[member] = mdp.stretched(self._own_points, instance.max_iters)
+            self.points[member] = self._points_of(instance.max_iters)
             self.max_iters[member] = instance.max_iters
             self.loss_floor[member] = self._floor(instance.corpus)
+
+    def _points_of(self, max_iters: int) -> NDArray[np.int64]:
+        """Return the decision points of a run of a horizon; it holds the warm-up."""
+        if max_iters < self.training.warmup_iters:
+            raise ValueError(
+                f"max_iters must not be below warmup_iters={self.training.warmup_iters}"
+                f", got {max_iters}; pass a smaller warmup_iters as well"
+            )
+        return mdp.stretched(self._own_points, max_iters)
 
     def _floor(self, corpus: str) -> float:
         """Return what the loss on `corpus` cannot fall below, 0 where not known."""

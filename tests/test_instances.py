@@ -112,6 +112,7 @@ WRONG_FAMILIES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"widths": [1]}, TypeError, "family got an unknown keyword 'widths'"),
     ({"n_embd": [20]}, ValueError, "n_embd must be a multiple of the head size 8"),
     ({"max_iters": [2]}, ValueError, "max_iters=2 is too short for 4 decisions"),
+    ({"max_iters": [4]}, ValueError, "must not be below warmup_iters=5, got 4"),
     ({"lr_factor": [1, 1e4]}, ValueError, r"learning_rate must be in \[min_lr"),
     ({"corpora": ["markvo"]}, ValueError, "did you mean 'markov'"),
 ]
@@ -122,7 +123,7 @@ def test_a_wrong_family_is_refused_by_name(
     given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        small_env(family=given)
+        small_env(family=given, warmup_iters=0 if given != {"max_iters": [4]} else 5)
 
 
 def test_a_family_is_a_mapping_of_one_process() -> None:
