@@ -2,7 +2,8 @@
 
 A regret is a run's final validation loss minus that of the schedule tuned for its
 instance, on the same seed; nats per character, lower is better. Where a label does not
-start from an instance's own rate, all instances of a cell share its runs.
+start from an instance's own rate, all instances of a cell share its runs; intervals
+resample every instance on its own, and so are a little narrower than they should be.
 """
 
 from __future__ import annotations
