@@ -146,8 +146,8 @@ class Suite:
     def _replay(self, entry: Entry, done: Records) -> list[Entry]:
         """Return the replay of `entry`'s mean curves, one per instance, once it is run.
 
-        A run's rate follows the geometric mean over all runs of its instance that did
-        not diverge; where all did, that of the one that lasted longest.
+        A run's rate follows the geometric mean over those runs of its instance that
+        lasted longest: all of them, unless some diverged.
         """
         record = done.get(entry.job.file_name)
         if record is None:

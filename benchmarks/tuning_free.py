@@ -111,7 +111,10 @@ def make_suite(args: Args) -> Suite:
         raise ValueError(
             f"--tune-seeds must be at most {len(TUNE_SEEDS)}, got {args.tune_seeds}"
         )
-    settings = json.loads(args.settings)
+    try:
+        settings = json.loads(args.settings)
+    except ValueError as error:
+        raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
     if not args.controllers:

@@ -235,6 +235,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"controllers": ("nobody",)}, "agent 'nobody' is unknown"),
     ({"controllers": ("ppo",)}, "ppo has still to learn"),
     ({"settings": "[]"}, "--settings must be a JSON object"),
+    ({"settings": "n_layer=1"}, "--settings must be JSON"),
     ({"settings": '{"n_layers": 3}'}, "did you mean 'n_layer'"),
 ]
 
