@@ -198,12 +198,12 @@ def run_population(
     observations = episodes.observe()
     while not episodes.state.terminated.all():
         acting = [int(m) for m in np.flatnonzero(~episodes.state.terminated)]
-        actions: list[Any] = [0] * len(agents)
-        for member in acting:
-            actions[member] = agents[member].act(observations[member])
+        chosen = {m: agents[m].act(observations[m]) for m in acting}
+        # Those whose run has ended have to hand in something, too.
+        actions = [chosen.get(member, chosen[acting[0]]) for member in members]
         plain = [np.asarray(action).tolist() for action in actions]
-        flat = np.array([np.asarray(action).reshape(-1)[0] for action in actions])
-        rewards = episodes.step(flat, acting)
+        table = np.stack([np.asarray(action).reshape(-1) for action in actions])
+        rewards = episodes.step(table, acting)
         before, observations = observations, episodes.observe()
         rows = _rows(episodes)
         for member in acting:

@@ -7,14 +7,16 @@ Run one on one corpus, and see its curve as a line of text per decision:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.agent import (
+    Action,
     Agent,
     Observation,
     episode_return,
@@ -22,6 +24,7 @@ from agents.agent import (
     script_env,
 )
 from lr_gym.episodes import Episodes
+from lr_gym.ramp_and_undo import RampAndUndo
 from lr_gym.schedules import SCHEDULES
 
 
@@ -150,6 +153,38 @@ class GreedyLR(Agent):
         return self.keep_action
 
 
+class RampAndUndoAgent(Agent):
+    """Follows `lr_gym.ramp_and_undo`: no rate to tune, but one step back.
+
+    It decides every 10 iterations over the first quarter of the run, and owns the
+    start: its first action, before any training, goes far below the rate it is given.
+    """
+
+    settings: Mapping[str, Any] = {
+        "features": ("val_loss", "progress"),
+        "action_type": "continuous",
+        "max_log2_factor": 10.0,  # the start, and the end of the cooldown, in one step
+        "allow_undo": True,
+        "decision_spacing": "dense_start",
+        "min_lr": 1e-9,
+    }
+
+    def __init__(self, seed: int = 0, **parameters: float) -> None:
+        """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
+        self.rule = RampAndUndo(**parameters)
+
+    def begin(self, episodes: Episodes) -> None:
+        """Forget the last run."""
+        self._span = episodes.config.max_log2_factor
+        self.rule.reset()
+
+    def act(self, observation: Observation) -> Action:
+        """Return the rule's decision as an action."""
+        decision = self.rule.decide(float(observation[0]), float(observation[1]))
+        exponent = float(np.clip(math.log2(decision.factor) / self._span, -1.0, 1.0))
+        return np.array([exponent, 1.0 if decision.undo else -1.0], dtype=np.float32)
+
+
 def _factors(episodes: Episodes) -> NDArray[np.float64]:
     """Return the factor of every action that changes the learning rate."""
     return np.array(episodes.config.lr_factors)
@@ -165,6 +200,7 @@ BASELINES: dict[str, Callable[[int], Agent]] = {
     "plateau": ReduceOnPlateau,
     "reactive": Reactive,
     "greedy_lr": GreedyLR,
+    "ramp_and_undo": RampAndUndoAgent,
 }
 
 
@@ -173,7 +209,7 @@ class Args:
     """Run one baseline for one episode."""
 
     agent: str = "constant"
-    """A schedule, random, plateau, reactive or greedy_lr."""
+    """A schedule, random, plateau, reactive, greedy_lr or ramp_and_undo."""
     env: str = "markov"
     """markov, shakespeare, enwik8, text8, or a text file's path."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "auto"

@@ -15,14 +15,34 @@ import numpy as np
 from agents.agent import Action, Agent, Observation, Transition
 from lr_gym.episodes import Episodes
 
+# Settings that say when a curve's rates apply, and how far an action reaches.
+OF_A_CURVE = (
+    "base_schedule",
+    "decision_spacing",
+    "dense_interval",
+    "dense_fraction",
+    "max_log2_factor",
+    "min_lr",
+    "max_lr",
+)
+
 
 class OpenLoop(Agent):
     """Follows a curve of learning rates, one per decision, whatever happens."""
 
-    settings = {"action_type": "continuous"}  # noqa: RUF012 - read only
+    settings: Mapping[str, Any] = {"action_type": "continuous"}
 
-    def __init__(self, curve: Sequence[float]) -> None:
-        """Follow `curve`; a step of more than a factor of 2 takes several decisions."""
+    def __init__(
+        self, curve: Sequence[float], own: Mapping[str, Any] | None = None
+    ) -> None:
+        """Follow `curve`, as far as one action reaches: a factor of 2 by default.
+
+        Args:
+            curve: Learning rates, one per decision.
+            own: Settings of the agent whose curve it is.
+        """
+        kept = {k: v for k, v in (own or {}).items() if k in OF_A_CURVE}
+        self.settings = {**kept, "action_type": "continuous"}
         self.follow(curve)
 
     def follow(self, curve: Sequence[float]) -> None:
@@ -38,6 +58,7 @@ class OpenLoop(Agent):
 
     def begin(self, episodes: Episodes) -> None:
         """Go back to the start of the curve."""
+        self._span = episodes.config.max_log2_factor
         self._now = self.curve[0]
         self._decision = 0
 
@@ -45,8 +66,8 @@ class OpenLoop(Agent):
         """Go to the curve's next rate, as far as one action reaches."""
         wanted = self.curve[min(self._decision, len(self.curve) - 1)]
         self._decision += 1
-        step = np.clip(math.log2(wanted / self._now), -1.0, 1.0)
-        self._now *= 2.0 ** float(step)
+        step = np.clip(math.log2(wanted / self._now) / self._span, -1.0, 1.0)
+        self._now *= 2.0 ** float(step * self._span)
         return np.array([step], dtype=np.float32)
 
 

@@ -12,11 +12,12 @@ one format for all methods. The dataset goes where Minari keeps its own,
 - terminations: true at the last step, when the budget is spent or the run diverged
 - truncations: false
 - infos: optimizer_lr, (T + 1,), the rate of the last update, 0 before any
-- metadata of an episode: label, task, phase, base_schedule, diverged, seed
+- metadata of an episode: label, task, phase, base_schedule, allow_undo, diverged, seed
 
 The learning rate is the agent's. Where `base_schedule` is not ``constant``, or another
-optimizer trains, what the weights felt is `optimizer_lr`: leave such episodes out to
-learn the environment's own dynamics.
+optimizer trains, what the weights felt is `optimizer_lr`; where `allow_undo` is true,
+weights may have gone back, which no action says. Leave such episodes out to learn the
+environment's own dynamics.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def metadata(record: Record, run: Mapping[str, Any]) -> dict[str, Any]:
         "task": task_of(record["job"]),
         "phase": record["job"]["phase"],
         "base_schedule": record["settings"].get("base_schedule", "constant"),
+        "allow_undo": bool(record["settings"].get("allow_undo", False)),
         "diverged": bool(run["metrics"]["diverged"]),
     }
 

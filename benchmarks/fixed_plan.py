@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from benchmarks import compare_agents
-from benchmarks.execution import run_all
+from benchmarks.execution import Pool, run_all
 from benchmarks.jobs import Job
 from benchmarks.protocol import Task
 
@@ -40,9 +40,13 @@ def run_plan(
 ) -> dict[str, dict[str, Any]]:
     """Run what is not finished in `folder`; return all records by `Job.file_name`."""
     device = str(jobs[0].settings.get("device", "auto"))
-    pool = compare_agents.make_pool(_shared(options), device)
     folder.mkdir(parents=True, exist_ok=True)
-    return run_all(lambda _: list(jobs), folder, pool)
+    return run_all(lambda _: list(jobs), folder, make_pool(options, device))
+
+
+def make_pool(options: Options, device: str) -> Pool:
+    """Return who runs the jobs that the options ask for."""
+    return compare_agents.make_pool(_shared(options), device)
 
 
 @contextmanager

@@ -118,7 +118,8 @@ def run_job(job: Job) -> dict[str, Any]:
 def _agents(job: Job, method: Method) -> tuple[list[Agent], Agent | None, int]:
     """Return an agent per run, the one that learned, and the trainings it spent."""
     if job.phase == "open_loop":
-        return [OpenLoop(curve) for curve in job.script], None, 0
+        own = method.make(0).settings
+        return [OpenLoop(curve, own) for curve in job.script], None, 0
     if job.phase == "shuffled":
         own = method.make(0).settings
         replays = [[int(action) for action in actions] for actions in job.script]

@@ -10,12 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 
 from agents.agent import Agent
-from agents.baselines import BASELINES, ScheduleAgent
+from agents.baselines import BASELINES, RampAndUndoAgent, ScheduleAgent
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.optimizers import OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
 from agents.search import Lookahead, PopulationBased, RandomSearch
 from agents.tabular_q import TabularQ
+from lr_gym.schedules import SCHEDULES
 
 LOOKAHEAD_COST = 4  # three actions tried, and the one taken
 
@@ -67,8 +68,7 @@ def _as_published(seed: int, *, epsilon_decay: bool = False) -> Agent:
 
 
 def _kind(name: str) -> str:
-    rules = ("random", "plateau", "reactive", "greedy_lr")
-    return "rule" if name in rules else "schedule"
+    return "schedule" if name in SCHEDULES else "rule"
 
 
 METHODS: dict[str, Method] = {
@@ -86,6 +86,10 @@ METHODS: dict[str, Method] = {
 # For the paper's tables and the ablations; a comparison takes them when asked to. What
 # the environment's keywords can vary (reward, factors, intervals) needs no name here.
 VARIANTS: dict[str, Method] = {
+    # From nearer, and slower: closer to a good rate given one, and to a bad one.
+    "ramp_and_undo_near": Method(
+        partial(RampAndUndoAgent, start=1 / 30, growth=1.6), "rule"
+    ),
     "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
     "as_published_epsilon_decay": Method(
         partial(_as_published, epsilon_decay=True), "placebo"

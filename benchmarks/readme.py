@@ -194,8 +194,8 @@ def paper_table() -> str:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [
-        "| table | corpus | line | peak LR | best val loss, `mini` | the paper's, larger "
-        "model | test loss, `mini` |",
+        "| table | corpus | line | peak LR | best val loss, `mini` "
+        "| the paper's, larger model | test loss, `mini` |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -222,8 +222,8 @@ def _with_error(row: dict[str, str], name: str) -> str:
 def scale_out_text() -> str:
     """Return how much faster several workers are than one."""
     result = json.loads((RESULTS / "scale_out.json").read_text(encoding="utf-8"))
-    workers = result["settings"]["workers"]
-    return f"{workers} workers finish the same jobs {_ratio(result['speedup'])} times as fast as one."
+    speedup = f"{_ratio(result['speedup'])} times as fast as one"
+    return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
 
 
 def rendered(readme: str) -> str:
@@ -236,6 +236,7 @@ def rendered(readme: str) -> str:
         "quick": comparison_table("quick"),
         "paper": paper_table(),
         "scale-out": scale_out_text(),
+        "architectures": architecture_table(),
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),

@@ -14,8 +14,12 @@ from lr_gym.corpora import CORPUS_NAMES as CORPUS_NAMES
 from lr_gym.corpora import Corpus as Corpus
 from lr_gym.corpora import load_corpus as load_corpus
 from lr_gym.env import LRTuningEnv as LRTuningEnv
+from lr_gym.instances import HELD_OUT as HELD_OUT
+from lr_gym.instances import Instance as Instance
+from lr_gym.instances import InstanceFamily as InstanceFamily
 from lr_gym.mdp import PAPER_FACTORS as PAPER_FACTORS
 from lr_gym.mdp import MDPConfig as MDPConfig
+from lr_gym.mixed import MixedTrainer as MixedTrainer
 from lr_gym.schedules import SCHEDULES as SCHEDULES
 from lr_gym.schedules import schedule_factor as schedule_factor
 from lr_gym.sharding import ShardedTrainer as ShardedTrainer

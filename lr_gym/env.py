@@ -48,8 +48,12 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
     With `allow_undo=True` action n restores the weights and the optimizer from before
     the last chunk and divides the LR by `undo_factor`; the iterations stay spent and
-    the data stream moves on. With `action_type="continuous"` the space is `Box(1)`: the
-    log2 of the factor, in [-1, 1].
+    the data stream moves on.
+
+    With `action_type="continuous"` the space is `Box(1)` in [-1, 1]: the log2 of the
+    factor, in units of `max_log2_factor` (1). With `allow_undo=True` it is `Box(2)`: a
+    second entry above 0 restores as above, and the LR is multiplied by the first
+    entry's factor, whatever it is.
 
     ## Observation Space
 
@@ -98,6 +102,13 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     initialization, data order and dropout. `reset(options=...)` may name the run's own
     `"seed"` and its initial `"learning_rate"`.
 
+    With `family={...}`, fields of `lr_gym.InstanceFamily`, every reset also draws which
+    run it is: corpus, depth, width, batch size, horizon, and an initial LR that is
+    wrong by a factor; `learning_rate` is then the good one of the environment's own
+    width. Decisions lie at the same shares of a run of any horizon, so that there are
+    always as many. `reset(options={"instance": {...}})` replaces fields of what was
+    drawn, `env.unwrapped.episodes.instances[0]` is the outcome.
+
     ## Episode End
 
     1. Termination: `max_iters` iterations are spent. The budget is part of the task, so
@@ -135,6 +146,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     |----------------|----------|------------|----------------------------------------------------|
     | `scale`        | **str**  | `"auto"`   | preset: `paper`, `mini` or `tiny`; `auto` is `paper` on CUDA, else `mini`, and warns which |
     | `corpus`       | **str**  | by id      | `markov`, `shakespeare`, `enwik8`, `text8`, or the path of a text file |
+    | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`: what each reset draws |
     | `progress_bar` | **bool** | `False`    | show iterations per second and the time left while a step runs |
     | `render_mode`  | **str**  | `None`     | `ansi` or `rgb_array` (`human` by Gymnasium's wrapper) |
 
@@ -164,6 +176,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         *,
         scale: str = "auto",
         corpus: str = "markov",
+        family: dict[str, Any] | None = None,
         progress_bar: bool = False,
         render_mode: str | None = None,
         **settings: Any,
@@ -179,6 +192,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             self,
             scale=scale,
             corpus=corpus,
+            family=family,
             progress_bar=progress_bar,
             render_mode=render_mode,
             **settings,
@@ -187,7 +201,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         check_render_mode(render_mode)
         self.render_mode = render_mode
         self.episodes = build_episodes(
-            1, scale=scale, corpus=corpus, stacklevel=2, **settings
+            1, scale=scale, corpus=corpus, family=family, stacklevel=2, **settings
         )
         self.observation_space = build_observation_space(self.episodes.config)
         self.action_space = build_action_space(self.episodes.config)
@@ -212,8 +226,9 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
         Args:
             seed: Seeds the environment, which draws the run's seed from it.
-            options: ``seed``, the run's own (an integer >= 0), and ``learning_rate``,
-                the initial one of this run.
+            options: ``seed``, the run's own (an integer >= 0), ``learning_rate``, the
+                initial one of this run, and with a family ``instance``, fields of
+                `lr_gym.Instance` that replace those drawn.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -244,7 +259,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
                 f"action must be in {self.action_space}, got {action!r}"
             )
         reward = self.episodes.step(
-            np.asarray(action).reshape(1), on_iteration=self._on_iteration()
+            np.asarray(action).reshape(1, -1), on_iteration=self._on_iteration()
         )[0]
         terminated = bool(state.terminated[0])
         if terminated:
@@ -272,11 +287,12 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             return None
         if not self._history:
             raise ResetNeeded("nothing to render yet: call reset() first")
-        training = self.episodes.training
+        max_iters = int(self.episodes.max_iters[0])
         if self.render_mode == "ansi":
-            return render_ansi(self._history, training.max_iters)
-        title = f"{training.corpus}, {training.scale}, seed {self._history[0]['seed']}"
-        return render_rgb(self._history, training.max_iters, title)
+            return render_ansi(self._history, max_iters)
+        scale, seed = self.episodes.training.scale, self._history[0]["seed"]
+        title = f"{self.episodes.corpus(0)}, {scale}, seed {seed}"
+        return render_rgb(self._history, max_iters, title)
 
     def close(self) -> None:
         """Close the progress bar, if one is shown."""
@@ -291,11 +307,10 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         if self._bar is None:
             from tqdm import tqdm
 
-            training = self.episodes.training
             self._bar = tqdm(
-                total=training.max_iters,
+                total=int(self.episodes.max_iters[0]),
                 initial=int(self.episodes.state.iteration[0]),
-                desc=f"{training.corpus} {training.scale}",
+                desc=f"{self.episodes.corpus(0)} {self.episodes.training.scale}",
                 unit="it",
             )
         update: Callable[[], object] = self._bar.update
@@ -325,5 +340,5 @@ def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:
 def build_action_space(config: MDPConfig) -> spaces.Space[Any]:
     """Return the space of one action."""
     if config.action_type == "continuous":
-        return spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)
+        return spaces.Box(-1.0, 1.0, (config.action_size,), dtype=np.float32)
     return spaces.Discrete(len(config.lr_factors) + int(config.allow_undo))

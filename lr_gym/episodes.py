@@ -23,7 +23,9 @@ from lr_gym.config import (
 )
 from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import resolve_scale
+from lr_gym.instances import Instance, InstanceFamily
 from lr_gym.mdp import EpisodeState, MDPConfig
+from lr_gym.mixed import MixedTrainer, family_population
 from lr_gym.schedules import schedule_factor
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import FloatArray, Trainer
@@ -51,7 +53,8 @@ class Episodes:
         trainer: Trainer,
         training: TrainingConfig,
         config: MDPConfig,
-        entropy_rate: float | None = None,
+        entropy_rate: float | Mapping[str, float | None] | None = None,
+        family: InstanceFamily | None = None,
     ) -> None:
         """Join a trainer to a decision process; every episode still has to be reset.
 
@@ -59,29 +62,48 @@ class Episodes:
             trainer: The population.
             training: Budget, interval, warm-up and initial learning rate.
             config: The decision process.
-            entropy_rate: The corpus' known floor of the loss, nats per character.
+            entropy_rate: The corpus' known floor of the loss, nats per character; of a
+                family, every corpus' by name.
+            family: What each reset draws, of a `MixedTrainer`; `None` repeats the run
+                that `training` describes.
 
         Raises:
-            ValueError: The initial learning rate is outside [`min_lr`, `max_lr`].
+            TypeError: There is a family, but its members cannot change their shapes.
+            ValueError: An initial learning rate is outside [`min_lr`, `max_lr`], or a
+                horizon is too short for the decisions.
         """
         self.trainer = trainer
         self.training = training
         self.config = config
-        self.points = mdp.decision_points(
-            config, training.max_iters, training.eval_interval
-        )
-        self.check_learning_rate(training.learning_rate)
-        floor = entropy_rate if config.loss_floor is None else config.loss_floor
-        self.loss_floor = 0.0 if floor is None else floor
-        self.state = EpisodeState.empty(trainer.size)
+        own = mdp.decision_points(config, training.max_iters, training.eval_interval)
+        self._own_points = own
+        self.decisions = len(own)  # in an episode that does not diverge
+        self.family = family
+        for length in () if family is None else family.max_iters:
+            self._points_of(length)  # one that is too short is refused now
+        rates = (training.learning_rate,) if family is None else family.learning_rates()
+        for rate in rates:
+            self.check_learning_rate(rate)
+        self._entropy_rate = entropy_rate
+        size = trainer.size
+        self.points = np.tile(own, (size, 1))  # (E, decisions)
+        self.max_iters = self.points[:, -1].copy()  # (E,)
+        self.loss_floor: FloatArray = np.zeros(size)
+        self.instances: list[Instance] = []  # each member's, of a family
+        if family is None:
+            self.loss_floor[:] = self._floor(training.corpus)
+        else:
+            self.instances = [family.instance()] * size
+            self._become(range(size), self.instances)
+        self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(trainer.size, dtype=np.int64)
         self.optimizer_lr: FloatArray = np.zeros(trainer.size)
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
 
-    @property
-    def decisions(self) -> int:
-        """Decisions in an episode that does not diverge."""
-        return len(self.points)
+    def corpus(self, member: int) -> str:
+        """Return the name of the corpus that a member trains on."""
+        own = self.instances[member] if self.family else self.training
+        return own.corpus
 
     def check_learning_rate(self, value: object) -> None:
         """Raise unless `value` is an initial rate that the agent could reach."""
@@ -105,29 +127,41 @@ class Episodes:
             members: Who starts.
             generators: One per member; a run's seed is drawn from it, also where an
                 option overrides it, so that the next run is the same either way.
-            options: ``seed``, the runs' own, and ``learning_rate``, the initial ones:
-                a value, or one per member.
+            options: ``seed``, the runs' own, ``learning_rate``, the initial ones, and
+                of a family ``instance``, fields that replace those drawn: a value, or
+                one per member.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        check_keywords("reset(options=...)", options, ("seed", "learning_rate"))
+        known = ("seed", "learning_rate", *(("instance",) if self.family else ()))
+        check_keywords("reset(options=...)", options, known)
         seeds = [int(generator.integers(2**31)) for generator in generators]
         if "seed" in options:
             seeds = _per_member("seed", options["seed"], len(members))
             for seed in seeds:
                 check_integer("seed", seed, 0, 2**63 - 1)
-        rate = options.get("learning_rate", self.training.learning_rate)
+        default: Any = self.training.learning_rate
+        instances = None
+        if self.family is not None:
+            instances = self._drawn(self.family, generators, options.get("instance"))
+            default = [instance.learning_rate for instance in instances]
+        rate = options.get("learning_rate", default)
         rates = _per_member("learning_rate", rate, len(members))
         for value in rates:
             self.check_learning_rate(value)
+        if instances is not None:
+            self._become(members, instances)
         self.reset(members, [int(s) for s in seeds], np.array(rates, dtype=float))
 
     def reset(
         self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
     ) -> None:
-        """Start new episodes of `members`, one seed and initial rate each."""
+        """Start new episodes of `members`, one seed and initial rate each.
+
+        Of a family each member stays the instance it is.
+        """
         rows = list(members)
         self.trainer.reset(rows, seeds)
         loss = self.trainer.evaluate(members=rows)
@@ -157,7 +191,8 @@ class Episodes:
         """Take one decision for each of `members`, train, evaluate; return rewards.
 
         Args:
-            actions: (E,) valid actions; those of other members are ignored.
+            actions: (E,) or (E, `action_size`) valid actions; those of members that
+                do not decide are ignored.
             members: Who decides, none of them terminated; `None` is everybody.
             on_iteration: Called after every update.
 
@@ -169,13 +204,14 @@ class Episodes:
         rows = np.arange(size) if members is None else np.asarray(members)
         acting = np.isin(np.arange(size), rows)
 
-        rates = mdp.next_learning_rate(config, state.learning_rate, actions)
+        factors, undo = mdp.factors_and_undos(config, actions)
+        rates = mdp.next_learning_rate(config, state.learning_rate, factors)
         state.learning_rate = np.where(acting, rates, state.learning_rate)
         if config.allow_undo:
-            self._undo_and_keep(rows, actions)
+            self._undo_and_keep(rows, undo)
 
-        chunk = np.where(acting, self.points[state.decision % self.decisions], 0)
-        counts = np.where(acting, chunk - state.iteration, 0)
+        ends = self.points[np.arange(size), state.decision % self.decisions]
+        counts = np.where(acting, ends - state.iteration, 0)
         train_loss = self.trainer.train(counts, self._plan(counts), on_iteration)
         val_loss = np.zeros(size)
         val_loss[rows] = self.trainer.evaluate(members=rows.tolist())
@@ -186,9 +222,7 @@ class Episodes:
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observations, (E, features) float32."""
-        return mdp.observe(
-            self.state, self.config, self.training.max_iters, self.loss_floor
-        )
+        return mdp.observe(self.state, self.config, self.max_iters, self.loss_floor)
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
@@ -196,7 +230,7 @@ class Episodes:
         known = {
             "tokens": self.trainer.telemetry()["tokens"].astype(np.int64),
             "optimizer_lr": self.optimizer_lr,
-            "progress": state.iteration / self.training.max_iters,
+            "progress": state.iteration / self.max_iters,
             "seed": self.seeds,
         }
         return {
@@ -204,10 +238,56 @@ class Episodes:
             for key in INFO_KEYS
         }
 
-    def _undo_and_keep(self, rows: NDArray[np.int64], actions: NDArray[Any]) -> None:
+    def _drawn(
+        self,
+        family: InstanceFamily,
+        generators: Sequence[np.random.Generator],
+        given: object,
+    ) -> list[Instance]:
+        """Draw an instance from each generator; return them with `given` fields."""
+        drawn = [family.sample(generator) for generator in generators]
+        if given is None:
+            return drawn
+        fields = _per_member("instance", given, len(drawn))
+        found = [family.replaced(*pair) for pair in zip(drawn, fields, strict=True)]
+        for instance in found:  # before anything of the episodes has changed
+            instance.shape(self.training)
+            self._points_of(instance.max_iters)
+        return found
+
+    def _become(self, members: Sequence[int], instances: Sequence[Instance]) -> None:
+        """Give `members` the shape, horizon and floor of their instances."""
+        if not isinstance(self.trainer, MixedTrainer):
+            raise TypeError(f"a family needs a MixedTrainer, got {self.trainer}")
+        shapes = [instance.shape(self.training) for instance in instances]
+        self.trainer.choose(members, shapes)
+        for member, instance in zip(members, instances, strict=True):
+            self.instances[member] = instance
+            self.points[member] = self._points_of(instance.max_iters)
+            self.max_iters[member] = instance.max_iters
+            self.loss_floor[member] = self._floor(instance.corpus)
+
+    def _points_of(self, max_iters: int) -> NDArray[np.int64]:
+        """Return the decision points of a run of a horizon; it holds the warm-up."""
+        if max_iters < self.training.warmup_iters:
+            raise ValueError(
+                f"max_iters must not be below warmup_iters={self.training.warmup_iters}"
+                f", got {max_iters}; pass a smaller warmup_iters as well"
+            )
+        return mdp.stretched(self._own_points, max_iters)
+
+    def _floor(self, corpus: str) -> float:
+        """Return what the loss on `corpus` cannot fall below, 0 where not known."""
+        if self.config.loss_floor is not None:
+            return self.config.loss_floor
+        known = self._entropy_rate
+        floor = known[corpus] if isinstance(known, Mapping) else known
+        return 0.0 if floor is None else floor
+
+    def _undo_and_keep(self, rows: NDArray[np.int64], undo: NDArray[np.bool_]) -> None:
         """Put back those that undo; then remember everybody for the next undo."""
         for member in rows:
-            if actions[member] == self.config.undo_action:
+            if undo[member]:
                 self.trainer.restore([member], self._before_chunk[member], rewind=False)
             self._before_chunk[member] = self.trainer.snapshot([member])
 
@@ -217,7 +297,7 @@ class Episodes:
         factors = schedule_factor(
             self.config.base_schedule,
             self.state.iteration[:, None] + steps,
-            self.training.max_iters,
+            self.max_iters[:, None],
             self.training.warmup_iters,
         )
         plan = self.state.learning_rate[:, None] * factors
@@ -292,6 +372,7 @@ def build_episodes(
     *,
     scale: str,
     corpus: str,
+    family: Mapping[str, Any] | None = None,
     workers: int = 1,
     stacklevel: int = 2,
     **settings: Any,
@@ -302,6 +383,8 @@ def build_episodes(
         size: E, the number of members.
         scale: ``auto`` or a preset.
         corpus: A built-in corpus or a text file's path.
+        family: Fields of `InstanceFamily`, for runs that differ; what is not given
+            stays as it is here.
         workers: Processes to share the members out to; 1 trains in this one.
         stacklevel: Whom warnings point at.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -314,6 +397,12 @@ def build_episodes(
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus, settings)
     check_integer("workers", workers, 1)
+    if family is not None:
+        if workers > 1:
+            raise ValueError(f"workers must be 1 with a family, got {workers}")
+        drawn = InstanceFamily.around(training, family)
+        mixed, floors = family_population(drawn, training, size)
+        return Episodes(mixed, training, config, floors, drawn)
     trainer: Trainer = (
         PopulationTrainer(training, text, size)
         if workers == 1

@@ -39,15 +39,19 @@ class MDPConfig:
 
     Attributes:
         action_type: ``discrete`` chooses from `lr_factors`; ``continuous`` is the log2
-            of the factor, in [-1, 1].
+            of the factor in units of `max_log2_factor`, in [-1, 1].
         lr_factors: What a discrete action multiplies the learning rate by.
+        max_log2_factor: The largest log2 of a ``continuous`` action's factor, either
+            way, above 0; the default is twice or half.
         min_lr: The agent's learning rate never falls below this.
         max_lr: The agent's learning rate never rises above this.
         reward: One of `REWARDS`; see `lr_gym.LRTuningEnv`.
         features: The observation's entries, in order; see `FEATURES`.
         base_schedule: Multiplies the agent's rate per iteration; see `schedules.py`.
-        allow_undo: Add one action, which takes back the last chunk of training.
-        undo_factor: What an undo divides the learning rate by, above 1.
+        allow_undo: Let the agent take back the last chunk of training: by one more
+            ``discrete`` action, or by a second entry above 0 of a ``continuous`` one.
+        undo_factor: What the ``discrete`` undo divides the learning rate by, above 1;
+            a ``continuous`` action says so itself, in its first entry.
         decision_spacing: ``uniform`` decides every `eval_interval` iterations;
             ``dense_start`` every `dense_interval` over the first `dense_fraction`.
         dense_interval: Iterations between the early decisions of ``dense_start``.
@@ -66,6 +70,7 @@ class MDPConfig:
 
     action_type: str = "discrete"
     lr_factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+    max_log2_factor: float = 1.0
     min_lr: float = 1e-6
     max_lr: float = 1.0
     reward: str = "loss_reduction"
@@ -100,17 +105,13 @@ class MDPConfig:
                 f"min_lr must not exceed max_lr, got min_lr={self.min_lr} and "
                 f"max_lr={self.max_lr}"
             )
-        if self.allow_undo and self.action_type == "continuous":
-            raise ValueError(
-                "allow_undo=True needs action_type='discrete': undo is one more action"
-            )
 
     def _check_scalars(self) -> None:
         check_choice("action_type", self.action_type, ACTION_TYPES)
         check_choice("reward", self.reward, REWARDS)
         check_choice("base_schedule", self.base_schedule, SCHEDULES)
         check_choice("decision_spacing", self.decision_spacing, DECISION_SPACINGS)
-        for name in ("min_lr", "max_lr", "divergence_penalty"):
+        for name in ("min_lr", "max_lr", "max_log2_factor", "divergence_penalty"):
             check_real(name, getattr(self, name), 0.0, low_open=True)
         for name in ("undo_factor", "divergence_factor"):
             check_real(name, getattr(self, name), 1.0, low_open=True)
@@ -142,8 +143,14 @@ class MDPConfig:
 
     @property
     def undo_action(self) -> int | None:
-        """The action that takes back the last chunk, or `None` without `allow_undo`."""
-        return len(self.lr_factors) if self.allow_undo else None
+        """The discrete action that takes back the last chunk, or `None`."""
+        discrete = self.action_type == "discrete"
+        return len(self.lr_factors) if self.allow_undo and discrete else None
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in one action: 2 where a continuous one may undo, else 1."""
+        return 2 if self.allow_undo and self.action_type == "continuous" else 1
 
 
 @dataclass(kw_only=True)
@@ -198,21 +205,53 @@ def decision_points(
     return np.array(sorted({*early, *late, max_iters}), dtype=np.int64)
 
 
-def next_learning_rate(
-    config: MDPConfig, learning_rate: FloatArray, actions: NDArray[Any]
-) -> FloatArray:
-    """Return the agent's learning rate after `actions`, within its bounds.
+def stretched(points: NDArray[np.int64], max_iters: int) -> NDArray[np.int64]:
+    """Return the decision points of a run of another length, at the same shares of it.
 
     Args:
-        config: Factors and bounds.
-        learning_rate: (E,).
-        actions: (E,) integers, or (E,) log2 factors of ``continuous``.
+        points: As of `decision_points`; the last is that run's length.
+        max_iters: Updates of the other run.
+
+    Raises:
+        ValueError: It is too short for as many decisions.
+
+    >>> stretched(np.array([10, 20, 50, 100]), 200).tolist()
+    [20, 40, 100, 200]
     """
+    share = max_iters / int(points[-1])
+    moved: NDArray[np.int64] = np.rint(points * share).astype(np.int64)
+    if (np.diff(moved, prepend=0) < 1).any():
+        raise ValueError(
+            f"max_iters={max_iters} is too short for {len(points)} decisions at the "
+            f"shares of a run of {points[-1]}; pass larger intervals, or a larger "
+            "max_iters"
+        )
+    return moved
+
+
+def factors_and_undos(
+    config: MDPConfig, actions: NDArray[Any]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return what actions multiply the learning rate by, and who undoes, (E,) each.
+
+    Args:
+        config: What an action means.
+        actions: (E,) or (E, `action_size`), valid ones.
+    """
+    table = np.asarray(actions).reshape(len(actions), -1)
     if config.action_type == "continuous":
-        factors = np.exp2(np.asarray(actions, dtype=np.float64))
-    else:
-        undo = (1.0 / config.undo_factor,) if config.allow_undo else ()
-        factors = np.array([*config.lr_factors, *undo])[actions]
+        exponents = np.asarray(table[:, 0], dtype=np.float64) * config.max_log2_factor
+        undo = table[:, 1] > 0 if config.allow_undo else np.zeros(len(table), bool)
+        return np.exp2(exponents), undo
+    taken_back = (1.0 / config.undo_factor,) if config.allow_undo else ()
+    factors = np.array([*config.lr_factors, *taken_back])
+    return factors[table[:, 0]], table[:, 0] == len(config.lr_factors)
+
+
+def next_learning_rate(
+    config: MDPConfig, learning_rate: FloatArray, factors: FloatArray
+) -> FloatArray:
+    """Return the agent's learning rate times `factors`, within its bounds, (E,)."""
     return np.asarray(np.clip(learning_rate * factors, config.min_lr, config.max_lr))
 
 
@@ -225,13 +264,13 @@ class Feature:
 
     low: Callable[[MDPConfig], float]
     high: Callable[[MDPConfig], float]
-    value: Callable[[EpisodeState, FloatArray, float], FloatArray]
+    value: Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
 
 
 def _between(
     low: float,
     high: float,
-    value: Callable[[EpisodeState, FloatArray, float], FloatArray],
+    value: Callable[[EpisodeState, FloatArray, FloatArray], FloatArray],
 ) -> Feature:
     return Feature(lambda _: low, lambda _: high, value)
 
@@ -240,7 +279,7 @@ def _log10(value: FloatArray) -> FloatArray:
     return np.asarray(np.log10(np.maximum(value, 1e-8)))
 
 
-# Arguments of `value`: the state, progress (E,), and the loss floor in nats.
+# Arguments of `value`: the state, progress (E,), and the loss floor (E,) in nats.
 FEATURES: dict[str, Feature] = {
     "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
     "learning_rate": Feature(
@@ -282,9 +321,19 @@ def observation_bounds(config: MDPConfig) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def observe(
-    state: EpisodeState, config: MDPConfig, max_iters: int, loss_floor: float
+    state: EpisodeState,
+    config: MDPConfig,
+    max_iters: NDArray[np.int64],
+    loss_floor: FloatArray,
 ) -> NDArray[np.float32]:
-    """Return the observations, (E, features) float32, clipped into their bounds."""
+    """Return the observations, (E, features) float32, clipped into their bounds.
+
+    Args:
+        state: Where the episodes stand.
+        config: Which features.
+        max_iters: Updates in each member's run, (E,).
+        loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
+    """
     progress = state.iteration / max_iters
     columns = [
         FEATURES[name].value(state, progress, loss_floor) for name in config.features

@@ -52,7 +52,7 @@ SCHEDULES = (*_SHAPES, "inverse_sqrt")
 
 
 def schedule_factor(
-    schedule: str, iteration: ArrayLike, max_iters: int, warmup_iters: int
+    schedule: str, iteration: ArrayLike, max_iters: ArrayLike, warmup_iters: int
 ) -> FloatArray:
     """Return the factor on the peak learning rate at `iteration`.
 
@@ -73,7 +73,7 @@ def schedule_factor(
     Args:
         schedule: One of `SCHEDULES`.
         iteration: Update number from 0, any shape.
-        max_iters: Updates in the whole run.
+        max_iters: Updates in the whole run; its shape joins that of `iteration`.
         warmup_iters: Updates of warm-up, at most `max_iters`.
 
     Returns:
@@ -92,5 +92,6 @@ def schedule_factor(
     if schedule == "inverse_sqrt":
         scale = max(1, warmup_iters)
         return np.asarray(warmup * np.sqrt(scale / (scale + after)))
-    progress = np.clip(after / max(1, max_iters - warmup_iters), 0.0, 1.0)
+    length = np.maximum(1, np.asarray(max_iters) - warmup_iters)
+    progress = np.clip(after / length, 0.0, 1.0)
     return np.asarray(warmup * _SHAPES[schedule](progress))

@@ -63,6 +63,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         *,
         scale: str = "auto",
         corpus: str = "markov",
+        family: dict[str, Any] | None = None,
         workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
@@ -74,6 +75,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs: E, at least 1.
             scale: The preset, or ``auto``.
             corpus: A built-in corpus or a text file's path.
+            family: Fields of `lr_gym.InstanceFamily`: what each reset draws, for every
+                member on its own.
             workers: Processes of one thread to share the members out to, at most
                 `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
@@ -90,6 +93,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs,
             scale=scale,
             corpus=corpus,
+            family=family,
             workers=workers,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
@@ -105,6 +109,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs,
             scale=scale,
             corpus=corpus,
+            family=family,
             workers=workers,
             stacklevel=2,
             **settings,
@@ -140,8 +145,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
 
         Args:
             seed: One integer s gives member e the seed s + e; or one per member.
-            options: ``reset_mask``, bool of shape (E,); ``seed``, the runs' own, and
-                ``learning_rate``, the initial ones: a value, or one per reset member.
+            options: ``reset_mask``, bool of shape (E,); ``seed``, the runs' own,
+                ``learning_rate``, the initial ones, and with a family ``instance``,
+                fields that replace those drawn: a value, or one per reset member.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -189,9 +195,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         acting = np.flatnonzero(~self._ended)  # all, unless NextStep resets some now
         rewards: NDArray[np.float64] = np.zeros(self.num_envs)
         if len(acting):
-            rewards = self.episodes.step(
-                actions.reshape(self.num_envs), acting.tolist()
-            )
+            rewards = self.episodes.step(actions, acting.tolist())
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
         infos = self._infos(acting)
@@ -214,12 +218,13 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             return None
         if not self._started:
             raise ResetNeeded("nothing to render yet: call reset() first")
-        training = self.episodes.training
+        lengths = self.episodes.max_iters.tolist()
+        histories = list(zip(self._history, lengths, strict=True))
         if self.render_mode == "ansi":
-            return tuple(render_ansi(h, training.max_iters) for h in self._history)
+            return tuple(render_ansi(h, length) for h, length in histories)
         return tuple(
-            render_rgb(h, training.max_iters, f"{training.corpus}, seed {h[0]['seed']}")
-            for h in self._history
+            render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
+            for e, (h, length) in enumerate(histories)
         )
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"allow_undo": True},
     {"action_type": "continuous"},
+    {"action_type": "continuous", "allow_undo": True, "max_log2_factor": 10.0},
     {"features": tuple(FEATURES)},
     {"decision_spacing": "dense_start", "dense_interval": 1},
     {"base_schedule": "wsd", "evaluation": "paper", "eval_iters": 2},
@@ -227,6 +228,42 @@ def test_undo_on_real_training() -> None:
     assert trained[0]["iteration"].item() == 2
     assert info["iteration"] == 4
     assert info["learning_rate"] == pytest.approx(1e-3 * 2 / 3)
+
+
+def test_a_continuous_undo_comes_with_any_factor_at_dense_decisions() -> None:
+    env = small_env(
+        action_type="continuous",
+        allow_undo=True,
+        max_log2_factor=8.0,
+        decision_spacing="dense_start",
+        dense_interval=1,
+        dense_fraction=0.5,
+        dropout=0.2,
+    )
+    env.reset(seed=0)
+    trainer = env.unwrapped.trainer  # type: ignore[attr-defined]
+    before = trainer.state_dict()
+    actions = [(-0.5, -1.0), (0.25, -1.0), (-0.125, 1.0), (0.0, 0.0), (0.0, 0.5)]
+    expected = 1e-3 * np.cumprod([2.0**-4, 4.0, 0.5, 1.0, 1.0])
+    starts, infos = [], []
+    train = trainer.train
+
+    def spy(*arguments: Any) -> Any:
+        starts.append(trainer.state_dict())
+        return train(*arguments)
+
+    trainer.train = spy
+    for action in actions:
+        infos.append(env.step(np.array(action, dtype=np.float32))[-1])
+    rates = [info["learning_rate"] for info in infos]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    assert [info["iteration"] for info in infos] == [1, 2, 3, 4, 6]
+    # Before the third chunk the second, before the fifth the fourth was taken back.
+    assert np.array_equal(starts[0]["parameters"], before["parameters"])
+    for undone, back_to in ((2, 1), (4, 3)):
+        for name in ("parameters", "updates"):
+            assert np.array_equal(starts[undone][name], starts[back_to][name])
+        assert starts[undone]["iteration"] == starts[back_to]["iteration"] + 1
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

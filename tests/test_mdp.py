@@ -164,6 +164,21 @@ def test_the_continuous_action_is_the_log2_of_the_factor() -> None:
         assert episodes.state.learning_rate[0] == pytest.approx(expected)
 
 
+def test_a_wider_continuous_action_may_undo() -> None:
+    episodes = start(
+        [[1.0] * 4] * 2, action_type="continuous", allow_undo=True, max_log2_factor=5.0
+    )
+    assert episodes.config.undo_action is None
+    assert episodes.config.action_size == 2
+    episodes.step(np.array([[-1.0, -1.0], [0.2, 0.0]]))
+    assert episodes.state.learning_rate == pytest.approx([1e-2 / 32, 2e-2])
+    episodes.step(np.array([[0.4, 0.1], [0.4, -0.1]]))
+    assert episodes.state.learning_rate == pytest.approx([1e-2 / 8, 8e-2])
+    trainer = episodes.trainer
+    assert isinstance(trainer, ScriptedTrainer)
+    assert trainer.restored == [(0, 0, False)]
+
+
 def test_the_trainer_gets_the_agents_rate_times_the_schedule() -> None:
     episodes = start([[1.0] * 5], base_schedule="linear")
     trainer = episodes.trainer
@@ -268,11 +283,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dense_fraction": 1.0}, ValueError, r"dense_fraction must be .*\(0, 1\)"),
     ({"loss_floor": -1.0}, ValueError, "loss_floor must be"),
     ({"allow_undo": 1}, TypeError, "allow_undo must be True or False"),
-    (
-        {"allow_undo": True, "action_type": "continuous"},
-        ValueError,
-        "allow_undo=True needs action_type='discrete'",
-    ),
+    ({"max_log2_factor": 0.0}, ValueError, "max_log2_factor must be"),
 ]
 
 

@@ -42,7 +42,17 @@ WIDE = {"max_lr": 1e4, "max_iters": 36, "eval_interval": 12}
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-@pytest.mark.parametrize("extra", [{}, {"allow_undo": True}, {"dropout": 0.2}], ids=str)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"allow_undo": True},
+        {"dropout": 0.2},
+        {"allow_undo": True, "decision_spacing": "dense_start", "dense_interval": 3},
+        {"allow_undo": True, "action_type": "continuous", "max_log2_factor": 3.0},
+    ],
+    ids=str,
+)
 def test_it_does_what_gymnasium_does_with_single_environments(
     mode: AutoresetMode, extra: dict[str, Any]
 ) -> None:
@@ -57,10 +67,10 @@ def test_it_does_what_gymnasium_does_with_single_environments(
     # From here on member 1 runs at a rate that diverges, in both.
     ours.episodes.state.learning_rate[1] = 900.0
     theirs.envs[1].unwrapped.episodes.state.learning_rate[0] = 900.0  # type: ignore[attr-defined]
-    random = np.random.default_rng(0)
+    ours.action_space.seed(0)
     ends = set()
     for step in range(8):
-        actions = random.integers(0, 3 + bool(extra.get("allow_undo")), 3)
+        actions = ours.action_space.sample()
         mine, their = ours.step(actions), theirs.step(actions)
         a: Any
         b: Any
