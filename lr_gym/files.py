@@ -8,11 +8,16 @@ from pathlib import Path
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to a temporary name beside `path`, then rename it.
+    """Write `text` as UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write `content` to a temporary name beside `path`, then rename it.
 
     Args:
         path: The file; missing folders are made, an existing file is replaced.
-        text: Its content, stored as UTF-8.
+        content: What it holds then.
 
     Raises:
         OSError: The folder cannot be made or written; `path` is then as it was.
@@ -21,8 +26,8 @@ def write_text(path: str | Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

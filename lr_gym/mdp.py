@@ -198,6 +198,19 @@ def decision_points(
     return np.array(sorted({*early, *late, max_iters}), dtype=np.int64)
 
 
+def action_factors(config: MDPConfig, actions: NDArray[Any]) -> FloatArray:
+    """Return what `actions` multiply the learning rate by, before its bounds.
+
+    Args:
+        config: Factors.
+        actions: (E,) integers, or (E,) log2 factors of ``continuous``.
+    """
+    if config.action_type == "continuous":
+        return np.asarray(np.exp2(np.asarray(actions, dtype=np.float64)))
+    undo = (1.0 / config.undo_factor,) if config.allow_undo else ()
+    return np.asarray(np.array([*config.lr_factors, *undo])[actions])
+
+
 def next_learning_rate(
     config: MDPConfig, learning_rate: FloatArray, actions: NDArray[Any]
 ) -> FloatArray:
@@ -206,13 +219,9 @@ def next_learning_rate(
     Args:
         config: Factors and bounds.
         learning_rate: (E,).
-        actions: (E,) integers, or (E,) log2 factors of ``continuous``.
+        actions: As of `action_factors`.
     """
-    if config.action_type == "continuous":
-        factors = np.exp2(np.asarray(actions, dtype=np.float64))
-    else:
-        undo = (1.0 / config.undo_factor,) if config.allow_undo else ()
-        factors = np.array([*config.lr_factors, *undo])[actions]
+    factors = action_factors(config, actions)
     return np.asarray(np.clip(learning_rate * factors, config.min_lr, config.max_lr))
 
 
