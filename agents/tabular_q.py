@@ -246,20 +246,22 @@ class TabularQ(Agent):
             raise ValueError(f"{path} is not a table: format must be {FORMAT!r}")
         try:
             settings = content["settings"]
+            factors = settings["lr_factors"]
+            protocol = content["protocol"]
+            features = content.get("features")  # absent in older files:
+            if features is None:  # then the protocol's own
+                features = DEFAULT_FEATURES.get(protocol, ())
+            table = read_table(content["table"], len(features), len(factors))
             agent = cls(
                 seed,
-                protocol=content["protocol"],
+                protocol=protocol,
                 reward=settings["reward"],
-                discount=content.get("discount"),  # absent in older files:
-                factors=settings["lr_factors"],
-                features=content.get("features"),  # then the protocol's own
+                discount=content.get("discount"),  # likewise
+                factors=factors,
+                features=features,
                 ties=content.get("ties", "keep"),
             )
-            agent.table = read_table(
-                content["table"],
-                len(agent.features),
-                len(agent.settings["lr_factors"]),
-            )
+            agent.table = table
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole table: {error!r}") from error
         return agent

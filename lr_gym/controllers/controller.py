@@ -101,11 +101,7 @@ class ControllerLR(LRScheduler):
         check_integer("warmup_iters", warmup_iters, 0, max_iters)
         check_boolean("dry_run", dry_run)
         self.optimizer = optimizer
-        self.policy: Policy = (
-            load_controller(policy)
-            if isinstance(policy, str | os.PathLike)
-            else copy.deepcopy(policy)
-        )
+        self.policy = _own(policy)
         own = self.policy.config
         self.config = dataclasses.replace(
             own,
@@ -404,3 +400,12 @@ class ControllerLR(LRScheduler):
                 "no undo, such as policy='default_without_undo'"
             )
         return None
+
+
+def _own(policy: str | os.PathLike[str] | Policy) -> Policy:
+    """Return the named policy, or a copy: a policy remembers the run it is in."""
+    if isinstance(policy, str | os.PathLike):
+        return load_controller(policy)
+    if not hasattr(policy, "act"):
+        raise TypeError(f"policy must be a policy, a name or a path, got {policy!r}")
+    return copy.deepcopy(policy)
