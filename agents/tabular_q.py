@@ -248,7 +248,7 @@ class TabularQ(Agent):
             settings = content["settings"]
             factors = settings["lr_factors"]
             protocol = content["protocol"]
-            features = content.get("features")  # absent in older files:
+            features: Any = content.get("features")  # absent in older files:
             if features is None:  # then the protocol's own
                 features = DEFAULT_FEATURES.get(protocol, ())
             table = read_table(content["table"], len(features), len(factors))

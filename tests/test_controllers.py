@@ -66,7 +66,8 @@ class Loop:
 
     def loss(self, generator: torch.Generator, size: int) -> Tensor:
         x = torch.randn(size, 4, generator=generator)
-        return ((self.model(x) - x[:, :1] * x[:, 1:2]) ** 2).mean()
+        error: Tensor = self.model(x) - x[:, :1] * x[:, 1:2]
+        return error.square().mean()
 
     def evaluate(self) -> float:
         self.model.eval()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ from lr_gym.controllers.snapshots import Snapshot, Stateful
 from lr_gym.schedules import schedule_factor
 
 FORMAT = "lr-gym controller 1"
+ROUNDING = 1e-12  # who repeats a rate as base * factor changes its last bits
 _log = logging.getLogger("lr_gym.controllers")
 
 
@@ -113,7 +115,9 @@ class ControllerLR(LRScheduler):
         self.warmup_iters = warmup_iters
         self.dry_run = dry_run
         self._initial_lrs = self._read()
-        self._learning_rate = self._check_learning_rate(self._initial_lrs[0])
+        self._learning_rate = self._initial_lrs[0]
+        if not dry_run:
+            self._check_learning_rate()
         self.snapshot = self._prepare_snapshot(undo, snapshot_device)
         self._points = mdp.decision_points(self.config, max_iters, interval)
         self.policy.reset(len(self._points))
@@ -219,8 +223,10 @@ class ControllerLR(LRScheduler):
                 Updates beyond those replayed keep the last rate.
 
         Raises:
-            RuntimeError: There is nothing to replay yet.
+            RuntimeError: There is nothing to replay.
         """
+        if self.dry_run:
+            raise RuntimeError("nothing to replay: a dry run sets no learning rates")
         ratios = (self.used_learning_rates() / self._initial_lrs[0]).tolist()
         if not ratios:
             raise RuntimeError("nothing to replay: no update was made")
@@ -317,6 +323,7 @@ class ControllerLR(LRScheduler):
         """Hook: decide if nobody has yet; see that the rate is the one decided."""
         self._verify()
         if self.history:
+            self._write()  # to the last bit, whatever rounding was let through
             return
         decision = self.policy.start()
         if decision is None:
@@ -370,14 +377,15 @@ class ControllerLR(LRScheduler):
                 f"{len(found)}: make the controller after adding groups"
             )
         for i, (rate, written) in enumerate(zip(found, self._written, strict=True)):
-            if rate != written:
+            if not math.isclose(rate, written, rel_tol=ROUNDING):
                 raise RuntimeError(
                     f"something else changed the learning rate of parameter group {i} "
                     f"from {written:g} to {rate:g} at iteration {self.iteration}: "
                     "remove the other scheduler, or stop the controller by detach()"
                 )
 
-    def _check_learning_rate(self, value: float) -> float:
+    def _check_learning_rate(self) -> None:
+        value = self._learning_rate
         low, high = self.config.min_lr, self.config.max_lr
         check_real("the first group's learning rate", value, 0.0, low_open=True)
         if not low <= value <= high:
@@ -385,7 +393,6 @@ class ControllerLR(LRScheduler):
                 "the first group's learning rate must be in [min_lr, max_lr] = "
                 f"[{low:g}, {high:g}], got {value!r}; pass a wider min_lr or max_lr"
             )
-        return value
 
     def _prepare_snapshot(
         self, undo: Stateful | Sequence[Stateful], device: str
