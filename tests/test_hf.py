@@ -67,7 +67,7 @@ def make_trainer(
         bos_token_id=0,
         eos_token_id=0,
     )
-    defaults = {
+    defaults: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": 40,
         "per_device_train_batch_size": 4,

@@ -127,10 +127,18 @@ class Kill(pl.Callback):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("form", ["callback", "entry"])
-@pytest.mark.parametrize("every", [22, 26])
+@pytest.mark.parametrize(
+    ("form", "every"),
+    [
+        ("callback", 22),
+        ("callback", 26),
+        ("callback", None),  # at every validation
+        ("entry", 22),
+        ("entry", 26),
+    ],
+)
 def test_a_resumed_run_uses_the_same_rates(
-    form: str, every: int, tmp_path: Path
+    form: str, every: int | None, tmp_path: Path
 ) -> None:
     whole, controller = run(form, tmp_path)
     undone = [record.iteration for record in controller.history if record.undone]
@@ -140,14 +148,19 @@ def test_a_resumed_run_uses_the_same_rates(
 
     def saves() -> ModelCheckpoint:
         return ModelCheckpoint(
-            folder, filename="{step}", every_n_train_steps=every, save_top_k=-1
+            folder,
+            filename="{step}",
+            every_n_train_steps=every,
+            save_on_train_epoch_end=None if every else False,
+            save_top_k=-1,
         )
 
     with pytest.raises(RuntimeError, match="killed"):
         run(form, folder, saves(), Kill())
-    checkpoint = folder / f"step={every}.ckpt"
+    cut = every or 24
+    checkpoint = folder / f"step={cut}.ckpt"
     resumed, rest = run(form, folder, saves(), path=checkpoint)
-    assert resumed.used == whole.used[every:]
+    assert resumed.used == whole.used[cut:]
     assert rest.history == controller.history
 
 

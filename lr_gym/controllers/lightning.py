@@ -35,7 +35,9 @@ def scheduler_entry(
     """Return what `configure_optimizers` has to return.
 
     Lightning then calls `controller.step(monitor)` after validation, as it does with
-    ReduceLROnPlateau; its checkpoints hold the controller's state.
+    ReduceLROnPlateau; its checkpoints hold the controller's state. Write them between
+    validations: Lightning calls schedulers after a checkpoint that is written at one,
+    and does not make up for that when it resumes.
 
     Args:
         controller: Made with ``undo=self`` where the policy undoes.
@@ -61,6 +63,11 @@ class LRController(Callback):
 
     Where the Trainer checks the whole validation set before it trains
     (``num_sanity_val_steps=-1``), the policy sees that loss first.
+
+    Its state is in Lightning's checkpoints. Write them when a validation ends (a
+    `ModelCheckpoint` with ``save_on_train_epoch_end=False``) or between validations:
+    one of ``every_n_train_steps`` that falls on a validation is written before it, and
+    Lightning does not make up for the validation when it resumes.
 
     Attributes:
         controller: The `ControllerLR`, from the start of training on.
