@@ -587,7 +587,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"min_lr": 1.0, "max_lr": 0.5}, ValueError, "min_lr must not exceed max_lr"),
         ({"dry_run": 1}, TypeError, "dry_run must be True or False"),
         ({"snapshot_device": "disk"}, ValueError, "snapshot_device must be one of"),
-        ({"policy": "defualt"}, ValueError, "policy must be one of default"),
+        ({"policy": "no_such_policy"}, ValueError, "policy must be one of default"),
         ({"policy": 3}, TypeError, "policy must be a policy"),
     ],
 )

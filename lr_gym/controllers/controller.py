@@ -141,10 +141,10 @@ class ControllerLR(LRScheduler):
         """
         if self.iteration >= self.max_iters:
             return False
-        judged = [record for record in self.history if record.val_loss is not None]
-        if not judged:
-            return not self.history or self.iteration >= self._points[0]
-        later = self._points[self._points > judged[-1].iteration]
+        judged = self._last_judged()
+        if judged is None:
+            return not self.history or self.iteration >= int(self._points[0])
+        later = self._points[self._points > judged.iteration]
         return self.iteration >= int(later[0])
 
     def step(  # type: ignore[override]  # as ReduceLROnPlateau's, it needs a loss
@@ -186,6 +186,9 @@ class ControllerLR(LRScheduler):
             "grad_norm": grad_norm,
             "update_ratio": update_ratio,
         }
+        judged = self._last_judged()
+        if judged is not None and judged.iteration == self.iteration:
+            return self._carry_out(Decision(1.0), float(val_loss))
         diverged = self._run.note(
             {name: float(v) for name, v in measured.items() if v is not None},
             self.iteration,
@@ -193,7 +196,7 @@ class ControllerLR(LRScheduler):
         )
         if diverged:
             decision = self.policy.diverged()
-        elif self.iteration >= self.max_iters or self._is_idle():
+        elif self.iteration >= self.max_iters:
             decision = Decision(1.0)
         else:
             decision = self.policy.act(self._run.observe())
@@ -286,11 +289,10 @@ class ControllerLR(LRScheduler):
 
     # ---------------------------------------------------------------------- deciding
 
-    def _is_idle(self) -> bool:
-        """Whether no update was made since the last evaluation."""
-        last = self.history[-1] if self.history else None
-        judged = last is not None and last.val_loss is not None
-        return judged and last is not None and last.iteration == self.iteration
+    def _last_judged(self) -> Record | None:
+        """Return the last decision that was taken on an evaluation."""
+        judged = (r for r in reversed(self.history) if r.val_loss is not None)
+        return next(judged, None)
 
     def _carry_out(
         self, decision: Decision, val_loss: float | None, diverged: bool = False
@@ -300,7 +302,7 @@ class ControllerLR(LRScheduler):
         if self.snapshot is not None and not self.dry_run:
             if undone:
                 self.snapshot.restore()
-            else:
+            elif self.iteration < self.max_iters:
                 self.snapshot.take()
         low, high = self.config.min_lr, self.config.max_lr
         rate = float(np.clip(self._learning_rate * decision.factor, low, high))
