@@ -23,8 +23,8 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from lr_gym.controllers.ramp_and_undo import RampAndUndo
 from lr_gym.episodes import Episodes
-from lr_gym.ramp_and_undo import RampAndUndo
 from lr_gym.schedules import SCHEDULES
 
 
@@ -154,7 +154,7 @@ class GreedyLR(Agent):
 
 
 class RampAndUndoAgent(Agent):
-    """Follows `lr_gym.ramp_and_undo`: no rate to tune, but one step back.
+    """Follows `lr_gym.controllers.ramp_and_undo`: no rate to tune, but one step back.
 
     It decides every 10 iterations over the first quarter of the run, and owns the
     start: its first action, before any training, goes far below the rate it is given.
@@ -169,7 +169,7 @@ class RampAndUndoAgent(Agent):
         "min_lr": 1e-9,
     }
 
-    def __init__(self, seed: int = 0, **parameters: float) -> None:
+    def __init__(self, seed: int = 0, **parameters: Any) -> None:
         """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
         self.rule = RampAndUndo(**parameters)
 

@@ -20,7 +20,6 @@ outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,14 @@ from agents.agent import (
 )
 from lr_gym import PAPER_FACTORS
 from lr_gym.config import check_choice, check_real
+from lr_gym.controllers.q_table import (
+    DEFAULT_FEATURES,
+    FEATURES,
+    FORMAT,
+    best_action,
+    read_table,
+    rounded,
+)
 from lr_gym.episodes import Episodes
 from lr_gym.files import write_text
 
@@ -53,8 +60,6 @@ Reward = Literal[
     "negative_loss",
 ]
 EPSILON_DECAY = 0.99  # the paper's third ablation: after every exploring action
-FEATURES = ("val_loss", "learning_rate", "progress")  # what a state can be made of
-FORMAT = "lr-gym tabular Q 1"
 
 
 class TabularQ(Agent):
@@ -105,7 +110,7 @@ class TabularQ(Agent):
         if factors is None:
             factors = PAPER_FACTORS if paper else (0.5, 1.0, 2.0)
         if features is None:
-            features = FEATURES[:2] if paper else ("progress", "learning_rate")
+            features = DEFAULT_FEATURES[protocol]
         _check(discount, factors, features)
         if ties not in ("keep", "first"):
             raise ValueError(f"ties must be keep or first, got {ties!r}")
@@ -124,6 +129,7 @@ class TabularQ(Agent):
         self.ties = ties
         self.table: dict[tuple[float, ...], list[float]] = {}
         self._actions = len(factors)
+        self._decisions = 1  # until an episode begins
         self._random = np.random.default_rng(seed)
         self._episode: list[Transition] = []
         self._finished = 0
@@ -153,15 +159,10 @@ class TabularQ(Agent):
     def state(self, observation: Observation) -> tuple[float, ...]:
         """Return the table's row for an observation."""
         seen = dict(zip(FEATURES, map(float, observation), strict=True))
-        return tuple(self._rounded(name, seen[name]) for name in self.features)
-
-    def _rounded(self, feature: str, value: float) -> float:
-        paper = self.protocol == "paper"
-        if feature == "val_loss":
-            return round(value, 2 if paper else 1)
-        if feature == "learning_rate":
-            return round(value, 5) if paper else round(2.0 * math.log2(value))
-        return round(value * self._decisions)
+        return tuple(
+            rounded(self.protocol, name, seen[name], self._decisions)
+            for name in self.features
+        )
 
     def values(self, state: tuple[float, ...]) -> list[float]:
         """Return the action values of `state`."""
@@ -174,10 +175,7 @@ class TabularQ(Agent):
             if self.protocol == "paper" and self.epsilon_decay:
                 self.epsilon *= EPSILON_DECAY
             return int(self._random.integers(len(values)))
-        best = max(values)
-        if self.ties == "keep" and values[self.keep_action] == best:
-            return self.keep_action
-        return values.index(best)
+        return best_action(values, self.keep_action, self.ties)
 
     def learn(self, transition: Transition) -> None:
         """``paper``: update at once. ``improved``: replay the episode backwards."""
@@ -247,28 +245,22 @@ class TabularQ(Agent):
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path} is not a table: format must be {FORMAT!r}")
         try:
-            table = {
-                tuple(state): [float(value) for value in values]
-                for *state, values in content["table"]
-            }
-            for state, row in table.items():
-                if not all(map(math.isfinite, (*state, *row))):
-                    raise ValueError("a number is not finite")
             settings = content["settings"]
+            factors = settings["lr_factors"]
+            protocol = content["protocol"]
+            features: Any = content.get("features")  # absent in older files:
+            if features is None:  # then the protocol's own
+                features = DEFAULT_FEATURES.get(protocol, ())
+            table = read_table(content["table"], len(features), len(factors))
             agent = cls(
                 seed,
-                protocol=content["protocol"],
+                protocol=protocol,
                 reward=settings["reward"],
-                discount=content.get("discount"),  # absent in older files:
-                factors=settings["lr_factors"],
-                features=content.get("features"),  # then the protocol's own
+                discount=content.get("discount"),  # likewise
+                factors=factors,
+                features=features,
                 ties=content.get("ties", "keep"),
             )
-            for state, row in table.items():
-                if len(row) != len(agent.settings["lr_factors"]):
-                    raise ValueError(f"a row has {len(row)} actions")
-                if len(state) != len(agent.features):
-                    raise ValueError(f"a state has {len(state)} entries")
             agent.table = table
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole table: {error!r}") from error

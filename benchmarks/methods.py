@@ -88,7 +88,7 @@ METHODS: dict[str, Method] = {
 VARIANTS: dict[str, Method] = {
     # From nearer, and slower: closer to a good rate given one, and to a bad one.
     "ramp_and_undo_near": Method(
-        partial(RampAndUndoAgent, start=1 / 30, growth=1.6), "rule"
+        partial(RampAndUndoAgent, start_factor=1 / 30, growth=1.6), "rule"
     ),
     "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
     "as_published_epsilon_decay": Method(

@@ -10,6 +10,8 @@ import gymnasium as _gym
 
 from lr_gym.config import TrainingConfig as TrainingConfig
 from lr_gym.config import preset as preset
+from lr_gym.controllers import export_policy as export_policy
+from lr_gym.controllers import load_controller as load_controller
 from lr_gym.corpora import CORPUS_NAMES as CORPUS_NAMES
 from lr_gym.corpora import Corpus as Corpus
 from lr_gym.corpora import load_corpus as load_corpus

@@ -1,8 +1,10 @@
-"""The ramp-and-undo rule: its decisions by hand, and its runs from wrong rates."""
+"""The ramp-and-undo agent: it owns the start, and comes through wrong rates.
+
+The rule itself: tests/test_controller_rule.py.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,83 +13,9 @@ import pytest
 from agents.agent import make_env, make_population, run_episode, run_population
 from agents.baselines import BASELINES, RampAndUndoAgent
 from benchmarks.methods import find_method
-from lr_gym.ramp_and_undo import Decision, RampAndUndo
 from tests.small import SMALL
 
 SETTINGS: dict[str, Any] = {"scale": "tiny"} | SMALL
-
-
-def decisions(rule: RampAndUndo, losses: list[float]) -> list[Decision]:
-    """What the rule says to losses long before the cooldown."""
-    return [rule.decide(loss, 0.01 * i) for i, loss in enumerate(losses)]
-
-
-def test_it_ramps_until_the_first_rise_and_then_holds() -> None:
-    rule = RampAndUndo(start=0.1, growth=2.0, undo_factor=4.0)
-    found = decisions(rule, [4.0, 3.9, 3.92, 3.96, 3.8, 3.7, 3.8, 3.7])
-    up, hold, back = Decision(2.0, False), Decision(1.0, False), Decision(0.25, True)
-    # Each is compared with the one before: 3.92 is within the tolerance, 3.96 not.
-    assert found == [Decision(0.1, False), up, up, back, hold, hold, back, hold]
-
-
-def test_what_is_compared_with_is_the_loss_that_an_undo_restores() -> None:
-    rule = RampAndUndo()
-    found = decisions(rule, [4.0, 3.0, 3.5, 3.2, 3.02])
-    # 3.5 is taken back, and so is 3.2: the weights are those of 3.0 again.
-    assert [decision.undo for decision in found] == [False, False, True, True, False]
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_a_rise(loss: float) -> None:
-    rule = RampAndUndo()
-    assert decisions(rule, [4.0, loss])[1].undo
-
-
-def test_the_cooldown_falls_by_one_minus_the_root_whatever_its_steps() -> None:
-    rule = RampAndUndo(start=1.0, cooldown=0.4, growth=3.0)
-    rule.decide(4.0, 0.0)
-    rate = 1.0
-    for progress in (0.6, 0.61, 0.7, 0.85, 0.99):
-        decision = rule.decide(3.0, progress)
-        rate *= decision.factor
-        assert not decision.undo
-        assert rate == pytest.approx(1.0 - math.sqrt((progress - 0.6) / 0.4))
-    risen = rule.decide(9.0, 0.995)
-    assert risen.undo
-    rate *= risen.factor
-    assert rate == pytest.approx((1.0 - math.sqrt(0.395 / 0.4)) / 3.0)
-    assert rule.decide(3.0, 1.0).factor == 0.0
-    assert rule.decide(3.0, 1.0).factor == 0.0
-
-
-def test_reset_forgets_the_last_run() -> None:
-    rule = RampAndUndo()
-    losses = [4.0, 3.0, 3.5, 3.2]
-    first = decisions(rule, losses)
-    rule.decide(3.0, 0.9)
-    rule.reset()
-    assert decisions(rule, losses) == first
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("start", 0.0),
-        ("start", 1.1),
-        ("growth", 1.0),
-        ("tolerance", -0.1),
-        ("undo_factor", 1.0),
-        ("cooldown", 1.0),
-    ],
-)
-def test_a_wrong_parameter_is_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be"):
-        RampAndUndo(**{name: value})
-    with pytest.raises(TypeError, match=f"{name} must be a number"):
-        RampAndUndo(**{name: "a"})  # type: ignore[arg-type]  # that is refused
-
-
-# ------------------------------------------------------------------------- the agent
 
 
 def test_the_agent_starts_far_below_before_any_training() -> None:

@@ -1,0 +1,1 @@
+"""The controller in training loops that know nothing of lr-gym."""

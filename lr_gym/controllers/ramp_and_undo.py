@@ -1,0 +1,176 @@
+"""The ramp-and-undo rule: raise the rate until the loss rises, step back, hold, anneal.
+
+Needs no learning and no tuning: it starts far below the given learning rate, so that
+one that is too high by a factor of tens does no lasting damage in the first iterations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym.config import check_boolean, check_real
+from lr_gym.controllers.policy import Decision
+from lr_gym.mdp import MDPConfig
+
+ANNEALED = 1e-3  # the cooldown ends here and not at 0, from where no factor leads back
+
+
+class RampAndUndo:
+    """A state machine over (validation loss, progress); one run at a time.
+
+    The first decision multiplies the learning rate by `start_factor`. Each later one
+    multiplies it by `growth` for as long as the loss does not rise by more than
+    `tolerance`. At the first rise the last chunk is taken back, the rate divided by
+    `undo_factor` and held from then on; any later rise is answered in the same way.
+    Over the last part of the run the rate falls as 1 - sqrt(x) (Haegele et al. 2024,
+    arXiv 2405.18392), x being how far into the `cooldown` the run is.
+
+    It wants to decide often: about 60 times in a run, each time after some 10
+    iterations, is what its defaults were chosen on.
+
+    >>> rule = RampAndUndo(start_factor=0.01, growth=2.0)
+    >>> rule.decide(4.0, 0.0)
+    Decision(factor=0.01, undo=False)
+    >>> rule.decide(3.5, 0.1)
+    Decision(factor=2.0, undo=False)
+    >>> rule.decide(3.6, 0.2).undo
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        start_factor: float = 1.0 / 300.0,
+        growth: float = 2.0,
+        tolerance: float = 0.03,
+        undo_factor: float = 3.0,
+        cooldown: float = 0.3,
+        undo: bool = True,
+        min_lr: float = 1e-9,
+        max_lr: float = 10.0,
+    ) -> None:
+        """Set the rule.
+
+        Args:
+            start_factor: Of the given learning rate, what to start from, in (0, 1].
+                With a `growth` of 2, 1/300 stands given rates up to 30 times too high;
+                1/30 with 1.6 wastes less of a run whose given rate is about right.
+            growth: Factor per decision while ramping, at least 1.
+            tolerance: The largest rise of the loss that is not answered, nats.
+            undo_factor: What a rise divides the rate by, above 1.
+            cooldown: Share of the run over which the rate falls, in [0, 1).
+            undo: Whether a rise takes the last chunk back. Without, the rate is lowered
+                and held all the same, but the damage stays.
+            min_lr: The rate never falls below this.
+            max_lr: The rate never rises above this.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument is out of range.
+        """
+        check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
+        check_real("growth", growth, 1.0)
+        check_real("tolerance", tolerance, 0.0)
+        check_real("cooldown", cooldown, 0.0, 1.0, high_open=True)
+        check_boolean("undo", undo)
+        self.start_factor = float(start_factor)
+        self.growth = float(growth)
+        self.tolerance = float(tolerance)
+        self.cooldown = float(cooldown)
+        self.config = MDPConfig(
+            features=("val_loss", "progress"),
+            allow_undo=undo,
+            undo_factor=undo_factor,
+            min_lr=min_lr,
+            max_lr=max_lr,
+        )
+        self.reset()
+
+    @property
+    def parameters(self) -> dict[str, float | bool]:
+        """The arguments that make an equal rule."""
+        config = self.config
+        return {
+            "start_factor": self.start_factor,
+            "growth": self.growth,
+            "tolerance": self.tolerance,
+            "undo_factor": config.undo_factor,
+            "cooldown": self.cooldown,
+            "undo": config.allow_undo,
+            "min_lr": config.min_lr,
+            "max_lr": config.max_lr,
+        }
+
+    def reset(self, decisions: int = 0) -> None:
+        """Begin a run; the number of `decisions` plays no part."""
+        self._started = False
+        self._ramping = True
+        self._loss: float | None = None  # of the weights that training goes on from
+        self._annealed = 1.0
+
+    def start(self) -> Decision:
+        """Start far below the given rate, whatever the loss."""
+        self._started = True
+        return Decision(self.start_factor)
+
+    def decide(self, val_loss: float, progress: float) -> Decision:
+        """Return the next factor on the learning rate, and whether to undo.
+
+        Args:
+            val_loss: Of the weights as they are now; anything but a number is a rise.
+            progress: Share of the run's iterations spent, in [0, 1].
+        """
+        if not self._started:
+            self._loss = val_loss if math.isfinite(val_loss) else None
+            return self.start()
+        before, self._annealed = self._annealed, self._cooldown_factor(progress)
+        factor = self._annealed / before
+        if self._loss is not None and not val_loss <= self._loss + self.tolerance:
+            return self._step_back(val_loss, factor)
+        self._loss = val_loss if math.isfinite(val_loss) else None
+        if self._ramping and progress < 1.0 - self.cooldown:
+            factor *= self.growth
+        return Decision(factor)
+
+    def act(self, observation: NDArray[np.float32]) -> Decision:
+        """Decide on (val_loss, progress)."""
+        return self.decide(float(observation[0]), float(observation[1]))
+
+    def diverged(self) -> Decision:
+        """Answer as to a rise."""
+        self._started = True
+        return self._step_back(math.inf, 1.0)
+
+    def _step_back(self, val_loss: float, factor: float) -> Decision:
+        self._ramping = False
+        undo = self.config.allow_undo
+        if not undo and math.isfinite(val_loss):
+            self._loss = val_loss  # the weights are not put back: go on from here
+        return Decision(factor / self.config.undo_factor, undo=undo)
+
+    def _cooldown_factor(self, progress: float) -> float:
+        if self.cooldown == 0.0:
+            return 1.0
+        elapsed = (progress - (1.0 - self.cooldown)) / self.cooldown
+        return max(ANNEALED, 1.0 - math.sqrt(min(1.0, max(0.0, elapsed))))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the rule stands."""
+        return {
+            "started": self._started,
+            "ramping": self._ramping,
+            "loss": self._loss,
+            "annealed": self._annealed,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._started = state["started"]
+        self._ramping = state["ramping"]
+        self._loss = state["loss"]
+        self._annealed = state["annealed"]
