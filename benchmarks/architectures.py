@@ -1,15 +1,17 @@
 """What the architectures cost, and where their learning rates lie.
 
     python benchmarks/architectures.py
-    python benchmarks/architectures.py --scale mini --seeds 1 --learning-rates 3e-3 1e-2
+    python benchmarks/architectures.py --scale mini --learning-rates    # speeds alone
 
 Training at several population sizes takes turns (`timing.py`); then each architecture
-trains at a grid of constant learning rates, as in `lr_matters.py`.
+trains at a grid of constant learning rates, as in `lr_matters.py`. Results are kept
+after every part.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +46,7 @@ class Args:
     threads: int = 1
     """Of torch."""
     learning_rates: tuple[float, ...] = HALF_DECADES[1:6]
-    """The grid; the default is 3.16e-4 to 3.16e-2 by half decades."""
+    """The grid, or none; the default is 3.16e-4 to 3.16e-2 by half decades."""
     seeds: int = 2
     """Runs per learning rate."""
     max_iters: int | None = None
@@ -84,59 +86,59 @@ def speeds(
     return summarize(made, peaks)
 
 
-def measure(args: Args, scale: str) -> dict[str, Any]:
-    """Return everything about one scale."""
+def measure(args: Args, scale: str) -> Iterator[dict[str, Any]]:
+    """Yield everything about one scale, again after every part."""
     configs = {
         name: preset(scale, args.env, architecture=name) for name in ARCHITECTURES
     }
     say(f"{scale}: {len(configs)} architectures, population sizes {args.sizes}")
     vocab_size = load_corpus(args.env).vocab_size
     shorter = {} if args.max_iters is None else {"max_iters": args.max_iters}
-    return {
+    result: dict[str, Any] = {
         "parameters": {
             name: parameter_count(config, vocab_size)
             for name, config in configs.items()
         },
         "training": speeds(configs, args, scale),
-        "learning_rates": {
-            name: sweep(
-                preset(scale, args.env, architecture=name, **shorter),
-                args.learning_rates,
-                args.seeds,
-            )
-            for name in configs
-        },
+        "learning_rates": {},
         "provenance": provenance(),
     }
+    yield result
+    for name in configs if args.learning_rates else ():
+        config = preset(scale, args.env, architecture=name, **shorter)
+        found = sweep(config, args.learning_rates, args.seeds)
+        result["learning_rates"][name] = found
+        yield result
 
 
 def table(results: dict[str, Any]) -> str:
     """Return the results of all scales and corpora as one Markdown table."""
     rows = []
-    for result in results.values():
-        for name, found in result["learning_rates"].items():
-            config = found["config"]
-            row = {
-                "corpus": config["corpus"],
-                "scale": config["scale"],
-                "model": f"`{name}`",
-                "parameters": f"{result['parameters'][name]:,}",
-            }
+    for key, result in results.items():
+        for name, count in result["parameters"].items():
+            row = {"task": key.replace("-", " "), "model": f"`{name}`"}
+            row["parameters"] = f"{count:,}"
             for label, timed in result["training"].items():
                 architecture, size = label.split()
                 if architecture == name:
                     speed = timed["tokens_per_second"]["median"]
                     ratio = timed["ratio"]["median"]
-                    row[f"characters/s, E = {size} (versus `gpt`)"] = (
-                        f"{speed:,.0f} ({ratio:.2f})"
-                    )
-            row["iterations"] = f"{config['max_iters']}"
-            row["best constant LR"] = f"{found['best_learning_rate']:g}"
-            row["final val loss there"] = f"{found['best_mean_val_loss']:.3f}"
-            row["LR of the preset"] = f"{config['learning_rate']:g}"
-            row["seeds"] = str(len(found["final_val_loss"]))
+                    column = f"characters/s, E = {size} (versus `gpt`)"
+                    row[column] = f"{speed:,.0f} ({ratio:.2f})"
+            if name in result["learning_rates"]:
+                row |= _sweep_cells(result["learning_rates"][name])
             rows.append(row)
     return markdown(rows)
+
+
+def _sweep_cells(found: dict[str, Any]) -> dict[str, str]:
+    config, seeds = found["config"], len(found["final_val_loss"])
+    return {
+        "LR of the preset": f"{config['learning_rate']:g}",
+        "best constant LR": f"{found['best_learning_rate']:g}",
+        "val loss there": f"{found['best_mean_val_loss']:.3f}",
+        "runs per rate": f"{seeds} of {config['max_iters']} iterations",
+    }
 
 
 def main(args: Args) -> None:
@@ -144,8 +146,9 @@ def main(args: Args) -> None:
     torch.set_num_threads(args.threads)
     results = json.loads(args.out.read_text()) if args.out.exists() else {}
     for scale in args.scale:
-        results[f"{args.env}-{scale}"] = measure(args, scale)
-        write_text(args.out, json.dumps(results, indent=1) + "\n")
+        for result in measure(args, scale):
+            results[f"{args.env}-{scale}"] = result
+            write_text(args.out, json.dumps(results, indent=1) + "\n")
     print(table(results))
 
 

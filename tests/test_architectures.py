@@ -42,4 +42,4 @@ def test_speeds_sizes_and_rates_of_every_architecture(
         assert found["best_learning_rate"] == [1e-3, 1e-2][best]
     printed = capsys.readouterr().out
     assert printed.strip() == table({"markov-tiny": result})
-    assert "| markov | tiny | `lstm` | 67,776 |" in printed
+    assert "| markov tiny | `lstm` | 67,776 |" in printed
