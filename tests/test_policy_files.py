@@ -72,9 +72,13 @@ def assert_same_actions(
     expected, _ = model.predict(given, deterministic=True)
     if policy.config.action_type == "continuous":
         actions = np.array([policy.action(row) for row in seen])
-        np.testing.assert_allclose(actions, expected[:, 0], atol=1e-6)
-        factors = [policy.act(row).factor for row in seen]
-        np.testing.assert_allclose(factors, np.exp2(expected[:, 0]), rtol=1e-6)
+        np.testing.assert_allclose(actions, expected, atol=1e-6)
+        decisions = [policy.act(row) for row in seen]
+        span = policy.config.max_log2_factor
+        factors = np.exp2(span * expected[:, 0].astype(float))
+        np.testing.assert_allclose([d.factor for d in decisions], factors, rtol=1e-5)
+        undos = actions[:, 1] > 0 if policy.config.allow_undo else [False] * len(seen)
+        assert [decision.undo for decision in decisions] == list(undos)
         return
     assert len(set(expected.tolist())) > 1, "else it shows nothing"
     assert [policy.action(row) for row in seen] == expected.tolist()
@@ -106,7 +110,12 @@ def test_so_do_undo_continuous_actions_and_standardized_observations(
 ) -> None:
     path = tmp_path / "policy.safetensors"
     relu = {"activation_fn": torch.nn.ReLU, "net_arch": [16], "ortho_init": False}
-    for extra in ({"allow_undo": True}, {"action_type": "continuous"}):
+    continuous: dict[str, Any] = {"action_type": "continuous"}
+    for extra in (
+        {"allow_undo": True},
+        continuous,
+        {"allow_undo": True, "max_log2_factor": 3.0} | continuous,
+    ):
         make = partial(small_env, **SETTINGS, **extra)
         env: Any = VecNormalize(DummyVecEnv([make]))
         model = PPO("MlpPolicy", env, n_steps=8, batch_size=8, policy_kwargs=relu)

@@ -73,11 +73,21 @@ def export_policy(
         "warmup_iters": training.warmup_iters,
         "learning_rate": training.learning_rate,
     }
-    # The floor that the observations were made with, also where the corpus gave it.
-    config = dataclasses.replace(config, loss_floor=float(episodes.loss_floor))
+    if config.loss_floor is None:  # what the observations were made with, by the corpus
+        config = dataclasses.replace(config, loss_floor=_corpus_floor(episodes))
     policy = ActionPolicy(config, mlp)
     save_policy(policy, path, facts | dict(provenance or {}))
     return policy
+
+
+def _corpus_floor(episodes: Any) -> float:  # noqa: ANN401 - `Episodes`
+    """Return the known floor of the one corpus; ValueError where it matters which."""
+    if episodes.family is not None and "log_excess_loss" in episodes.config.features:
+        raise ValueError(
+            "log_excess_loss was made with each corpus' own floor: train with one "
+            "loss_floor=... for all to export what was learned"
+        )
+    return float(episodes.loss_floor[0])
 
 
 def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - any of three libraries' faces

@@ -55,7 +55,7 @@ class MLP:
         weights: Per layer, (out, in) float32.
         biases: Per layer, (out,) float32.
         activation: Between layers; one of `ACTIVATIONS`.
-        continuous: Whether the one output is the action itself, not a score.
+        continuous: Whether the outputs are the action itself, and not scores.
         normaliser: Applied to the observation first.
     """
 
@@ -73,7 +73,7 @@ class MLP:
         if self.continuous != (config.action_type == "continuous"):
             raise ValueError("the output does not fit the action type")
         discrete = len(config.lr_factors) + config.allow_undo
-        actions = 1 if self.continuous else discrete
+        actions = config.action_size if self.continuous else discrete
         width = len(config.features)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if weight.ndim != 2 or bias.shape != weight.shape[:1]:
@@ -98,7 +98,7 @@ class MLP:
             ):
                 raise ValueError(f"the normaliser's mean and variance must be {shape}")
 
-    def action(self, observation: Array, decisions: int) -> int | float:
+    def action(self, observation: Array, decisions: int) -> int | Array:
         """Return the best-scored action, or the continuous one; see `Head.action`."""
         hidden = (
             observation if self.normaliser is None else self.normaliser(observation)
@@ -113,5 +113,5 @@ class MLP:
                 hidden = weight @ hidden + bias
                 hidden = hidden if i == last else activate(hidden)
         if self.continuous:
-            return float(np.clip(np.nan_to_num(hidden[0]), -1.0, 1.0))
+            return np.asarray(np.clip(np.nan_to_num(hidden), -1.0, 1.0))
         return int(hidden.argmax())

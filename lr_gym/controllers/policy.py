@@ -68,8 +68,10 @@ class Policy(Protocol):
 class Head(Protocol):
     """What chooses an action of the environment; a pure function."""
 
-    def action(self, observation: NDArray[np.float32], decisions: int) -> int | float:
-        """Return the action: an index, or of ``continuous`` the log2 of the factor.
+    def action(
+        self, observation: NDArray[np.float32], decisions: int
+    ) -> int | NDArray[np.float32]:
+        """Return the action as the environment takes it: an index, or an array.
 
         Args:
             observation: (F,) float32.
@@ -94,7 +96,7 @@ class ActionPolicy:
         """In the environment every run is evaluated first."""
         return None
 
-    def action(self, observation: NDArray[np.float32]) -> int | float:
+    def action(self, observation: NDArray[np.float32]) -> int | NDArray[np.float32]:
         """Return the environment's action for an observation, (F,) float32."""
         return self.head.action(observation, self._decisions)
 
