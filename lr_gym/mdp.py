@@ -213,7 +213,8 @@ def next_learning_rate(
     else:
         undo = (1.0 / config.undo_factor,) if config.allow_undo else ()
         factors = np.array([*config.lr_factors, *undo])[actions]
-    return np.asarray(np.clip(learning_rate * factors, config.min_lr, config.max_lr))
+    rates = np.minimum(learning_rate * factors, config.max_lr)
+    return np.asarray(np.maximum(rates, config.min_lr))
 
 
 # ----------------------------------------------------------------------- observations
@@ -282,15 +283,23 @@ def observation_bounds(config: MDPConfig) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def observe(
-    state: EpisodeState, config: MDPConfig, max_iters: int, loss_floor: float
+    state: EpisodeState,
+    config: MDPConfig,
+    max_iters: int,
+    loss_floor: float,
+    bounds: tuple[NDArray[Any], NDArray[Any]],
 ) -> NDArray[np.float32]:
-    """Return the observations, (E, features) float32, clipped into their bounds."""
+    """Return the observations, (E, features) float32, within their `bounds`.
+
+    `bounds` is what `observation_bounds` returns: it costs more than an observation.
+    """
     progress = state.iteration / max_iters
-    columns = [
-        FEATURES[name].value(state, progress, loss_floor) for name in config.features
-    ]
-    low, high = observation_bounds(config)
-    return np.clip(np.stack(columns, axis=1).astype(np.float32), low, high)
+    shape = (len(progress), len(config.features))
+    observation = np.empty(shape, dtype=np.float32)
+    for column, name in enumerate(config.features):
+        observation[:, column] = FEATURES[name].value(state, progress, loss_floor)
+    low, high = bounds
+    return np.minimum(np.maximum(observation, low), high)
 
 
 # ---------------------------------------------------------------------------- rewards

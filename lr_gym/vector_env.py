@@ -24,6 +24,7 @@ from lr_gym.episodes import build_episodes
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import Trainer
+from lr_gym.trainer_choice import REAL, TrainerChoice
 
 Step = tuple[
     NDArray[np.float32],
@@ -62,7 +63,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         num_envs: int = 1,
         *,
         scale: str = "auto",
-        corpus: str = "markov",
+        corpus: str | None = None,
+        trainer: TrainerChoice = REAL,
         workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
@@ -73,7 +75,10 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Args:
             num_envs: E, at least 1.
             scale: The preset, or ``auto``.
-            corpus: A built-in corpus or a text file's path.
+            corpus: A built-in corpus or a text file's path; `None` is ``markov``, or
+                the corpus of the law.
+            trainer: ``real``, ``surrogate``, a law's file, a `LossLaw`, or a `Trainer`
+                of `num_envs` members.
             workers: Processes of one thread to share the members out to, at most
                 `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
@@ -83,13 +88,14 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Raises:
             TypeError: A keyword is unknown, or a value has the wrong type.
             ValueError: A value is out of range.
-            FileNotFoundError: The corpus is absent and cannot be downloaded.
+            FileNotFoundError: The corpus or the law's file is absent.
         """
         EzPickle.__init__(
             self,
             num_envs,
             scale=scale,
             corpus=corpus,
+            trainer=trainer,
             workers=workers,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
@@ -105,6 +111,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs,
             scale=scale,
             corpus=corpus,
+            trainer=trainer,
             workers=workers,
             stacklevel=2,
             **settings,
