@@ -44,7 +44,7 @@ def scheduled(config: TrainingConfig, schedule: str, peak: float) -> FloatArray:
     factors = schedule_factor(
         schedule, np.arange(config.max_iters), config.max_iters, config.warmup_iters
     )
-    return peak * factors
+    return np.asarray(peak * factors)
 
 
 def random_walk(

@@ -1,8 +1,8 @@
 """`fit_surrogate`: from recorded runs to a `LossLaw`, by nonlinear least squares.
 
-Every run has an efficiency and a tolerance of its own, since seeds differ; they are
-fitted along with the constants under a normal prior whose width is fitted too
-(expectation-maximization), and the width becomes the law's spread over seeds.
+Every run has an efficiency and a tolerance of its own, since seeds differ. They are
+fitted along with the constants, under a normal prior, and their size becomes the law's
+spread over seeds.
 Needs SciPy: ``pip install 'lr-gym[surrogate]'``.
 """
 
@@ -34,22 +34,20 @@ FloatArray = NDArray[np.float64]
 TOLERATED = 0.03  # nats: residuals above count in proportion, not squared
 EARLY = ((0.1, 0.15), (0.25, 0.4))  # share of the run, weight: the end matters most
 FINAL_WEIGHT = 4.0
-HOT_WEIGHT = 0.3  # of runs above HOT times their collection's median peak rate
-HOT = 8.0
 UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
 FEWEST = 8  # runs
-FIRST_SPREADS = (0.03, 0.5)  # of efficiency and tolerance
+FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
 EVALUATIONS = 120  # of the residuals, in each round
 
 # Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
 # in units of the initial one.
 _FITTED: dict[str, tuple[float, float, float, bool]] = {
     "floor": (0.1, 0.0, 0.8, False),
-    "amplitude": (0.55, 0.05, 1.5, False),
-    "plateau": (0.73, 0.3, 0.8, False),
+    "amplitude": (0.5, 0.05, 1.0, False),
+    "plateau": (0.78, 0.3, 0.9, False),
     "exponent": (0.25, 0.03, 2.0, False),
     "progress_scale": (0.3, 1e-5, 10.0, True),
-    "unigram_scale": (0.025, 1e-3, 1.0, True),
+    "early_scale": (0.025, 1e-3, 1.0, True),
     "saturation_rate": (0.0022, 1e-4, 1.0, True),
     "noise_loss": (0.02, 1e-5, 1.0, True),
     "noise_rate": (0.0002, 1e-4, 1.0, True),
@@ -58,11 +56,11 @@ _FITTED: dict[str, tuple[float, float, float, bool]] = {
     "noise_clock_exponent": (0.2, 0.0, 1.0, False),
     "overshoot": (1.0, 0.0, 5.0, False),
     "overshoot_pace": (0.008, 2e-3, 0.5, True),
-    "tolerance": (0.0005, 1e-4, 1.0, True),
-    "tolerance_pace": (0.02, 1e-2, 0.04, True),
-    "jump_limit": (2.0, 0.2, 6.0, False),
+    "tolerance": (0.0006, 1e-4, 1.0, True),
+    "tolerance_pace": (0.02, 0.015, 0.04, True),
+    "jump_limit": (1.8, 0.2, 6.0, False),
     "jump_damage": (0.06, 1e-4, 10.0, True),
-    "forgetting": (1.0, 0.0, 2.0, False),
+    "forgetting": (1.0, 0.0, 5.0, False),
 }
 _LOSSES = ("floor", "amplitude", "plateau", "noise_loss")
 _DAMAGE = (
@@ -158,15 +156,13 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     First everything on all runs, roughly; then how runs learn, on those that the rough
     fit finds unharmed; then damage alone, on all runs again.
     """
-    start = {name: start for name, (start, *_) in _FITTED.items()}
+    start: dict[str, Any] = {name: start for name, (start, *_) in _FITTED.items()}
     first_loss = float(np.mean([run.val_loss[0] for run in runs]))
     for name in _LOSSES:
         start[name] *= first_loss
     law = LawConstants(
         initial_loss=first_loss,
         divergence_rate=np.inf,
-        efficiency_spread=FIRST_SPREADS[0],
-        tolerance_spread=FIRST_SPREADS[1],
         **start,
     )
     everything = tuple(_FITTED)
@@ -176,18 +172,16 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     survived = np.array([bool(np.isfinite(run.val_loss[-1])) for run in runs])
     unharmed = np.flatnonzero((last["damage"] < UNHARMED) & survived)
     chosen = [runs[row] for row in unharmed]
-    if len(chosen) >= FEWEST:
-        for _ in range(2):
-            law, members = _Problem(chosen, law, everything).search()
-            law = _measure_gap(chosen, law, members)
-        if law.gap_scale > 0.0:
-            fitted = (*everything, *_SHARE)
-            law, _ = _Problem(chosen, law, fitted).search()
     spread = law.efficiency_spread
-    for _ in range(2):
-        law, members = _Problem(runs, law, _DAMAGE).search()
-        law = dataclasses.replace(law, efficiency_spread=spread)
-    return law, members
+    if len(chosen) >= FEWEST:
+        law, members = _Problem(chosen, law, everything).search()
+        spread = law.efficiency_spread
+        law = _measure_gap(chosen, law, members)
+        if law.gap_scale > 0.0:
+            law, _ = _Problem(chosen, law, (*everything, *_SHARE)).search()
+    law = dataclasses.replace(law, **{name: start[name] for name in _DAMAGE})
+    law, members = _Problem(runs, law, _DAMAGE).search()
+    return dataclasses.replace(law, efficiency_spread=spread), members
 
 
 class _Problem:
@@ -212,17 +206,15 @@ class _Problem:
             weights[progress < share] = weight
         weights[0] = 0.0
         weights[-1] = FINAL_WEIGHT
-        peaks = self.rates.max(axis=1)
-        hot = peaks > HOT * np.median(peaks)
-        self.weights = weights * np.where(hot, HOT_WEIGHT, 1.0)[:, None] / TOLERATED
-        self.spreads = np.array([law.efficiency_spread, law.tolerance_spread])
+        self.weights = weights / TOLERATED
+        self.spreads = np.array(FIRST_SPREADS)
         self.fitted = {name: (_FITTED | _SHARE)[name] for name in fitted}
 
     def search(self) -> tuple[LawConstants, Members]:
         """Return the best constants near the first ones, and the runs' own.
 
-        The spreads are updated too: to the root mean square of what the runs are
-        expected to have of their own.
+        The law's spreads are the root mean square of what the runs are expected to have
+        of their own; the prior keeps its width, or it would explain whole runs away.
         """
         solution, variance = self._search(self._start())
         count = len(self.fitted)
@@ -231,7 +223,7 @@ class _Problem:
         certain = variance[count:].reshape(2, -1)
         spreads = self.spreads * np.sqrt((own**2 + certain).mean(axis=1))
         found = self._constants(solution[None])
-        numbers = {
+        numbers: dict[str, Any] = {
             name: float(np.ravel(getattr(found, name))[0]) for name in self.fitted
         }
         law = dataclasses.replace(

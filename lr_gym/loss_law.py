@@ -4,8 +4,9 @@ r"""A law of the loss curve: what a learning-rate curve does to a training run.
 one model on one corpus; `initial_state`, `advance` and `validation_loss` are pure
 functions of arrays over E members. With rate eta, in nats per character:
 
-    loss     = min(plateau, floor + amplitude (1 + P / progress_scale)^-exponent)
-               + (initial_loss - plateau) exp(-U / unigram_scale)
+    loss     = floor + amplitude (1 + P / progress_scale)^-exponent
+               + (plateau - floor - amplitude) exp(-P / early_scale)
+               + (initial_loss - plateau) exp(-U / early_scale)
                + temperature + gap_share * gap
     temperature = noise_loss ln(1 + q / noise_rate) (1 + overshoot [v]+)
                   U / (U + noise_onset)
@@ -13,8 +14,8 @@ functions of arrays over E members. With rate eta, in nats per character:
     dP / dn  = health * dU / dn - forgetting * P dD / dn,     health = exp(-D)
     dq / dn  = noise_clock eta^noise_clock_exponent (eta - q)
     v, w     = ln eta - two averages of ln eta, with paces overshoot_pace and
-               tolerance_pace, that start at ln(tolerance)
-    dD / dn  = jump_damage [w - jump_limit]+
+               tolerance_pace, that start at ln(tolerance); the second never falls below
+    dD / dn  = jump_damage [w - jump_limit]+^2
 
 P is what the run has learned, U what it would have without damage. The plateau is where
 only the frequencies of symbols are known, and where a destroyed run stays. D is
@@ -76,7 +77,7 @@ class LawConstants:
         plateau: Loss of a model that knows the frequencies of symbols alone.
         exponent: Of the power law in progress.
         progress_scale: Progress at which the power law sets in.
-        unigram_scale: Progress within which symbol frequencies are learned.
+        early_scale: Progress within which a run learns what is easy.
         saturation_rate: Above this rate, progress per iteration hardly grows.
         noise_loss: Loss per e-fold of the noise that the rate keeps up.
         noise_rate: Rate from which that noise counts.
@@ -88,7 +89,7 @@ class LawConstants:
         tolerance: Rate that an untrained model is used to.
         tolerance_pace: Share of the way to the present rate it moves per iteration.
         jump_limit: Largest harmless ln(rate / what the model is used to).
-        jump_damage: Damage per iteration and e-fold above it.
+        jump_damage: Damage per iteration, of e-folds above it squared.
         forgetting: How much of the progress a unit of damage takes away, as ln.
         divergence_rate: Rate at which the loss becomes non-finite.
         efficiency_spread: Standard deviation over seeds of ln(efficiency).
@@ -113,7 +114,7 @@ class LawConstants:
     plateau: float
     exponent: float
     progress_scale: float
-    unigram_scale: float
+    early_scale: float
     saturation_rate: float
     noise_loss: float
     noise_rate: float
@@ -253,7 +254,7 @@ def _read(content: object) -> LossLaw:
     _exact_keys("the file", content, {"format", *field_names(LossLaw)})
     constants = _mapping("constants", content["constants"])
     _exact_keys("constants", constants, set(field_names(LawConstants)))
-    given = {
+    given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in constants.items()
     }
@@ -297,7 +298,7 @@ class Members:
     efficiency: FloatArray
     log_tolerance: FloatArray
 
-    def take(self, rows: NDArray[np.int64]) -> Members:
+    def take(self, rows: slice | NDArray[np.int64]) -> Members:
         """Return the chosen members'."""
         return Members(self.efficiency[rows], self.log_tolerance[rows])
 
@@ -314,7 +315,7 @@ def advance(
     members: Members,
     state: State,
     rate: FloatArray,
-    iterations: FloatArray | float,
+    iterations: FloatArray | NDArray[np.int64] | float,
 ) -> State:
     """Return the state after iterations at a constant rate.
 
@@ -329,9 +330,9 @@ def advance(
         iterations: At least 1, one number or (E,).
     """
     log_rate = np.log(np.maximum(rate, LOWEST_RATE))
-    jump = log_rate - state["tolerance"]
     kept = np.exp(-law.tolerance_pace * iterations)
-    damage = _damage(law, jump, iterations)
+    damage = _damage(law, log_rate - state["tolerance"], iterations)
+    borne = np.maximum(log_rate, np.log(law.tolerance) + members.log_tolerance)
     total, known = state["damage"], state["progress"]
     if damage is not None:
         total = total + damage
@@ -345,14 +346,16 @@ def advance(
         "progress": known + learned * np.exp(-total),
         "undamaged": state["undamaged"] + learned,
         "noise": rate + (state["noise"] - rate) * np.exp(-pace * iterations),
-        "tolerance": log_rate - jump * kept,
+        "tolerance": borne - (borne - state["tolerance"]) * kept,
         "overshoot": log_rate - (log_rate - state["overshoot"]) * fading,
         "damage": total,
     }
 
 
 def _damage(
-    law: LawConstants, jump: FloatArray, iterations: FloatArray | float
+    law: LawConstants,
+    jump: FloatArray,
+    iterations: FloatArray | NDArray[np.int64] | float,
 ) -> FloatArray | None:
     """Return the damage of some iterations at a constant rate; `None` for no damage.
 
@@ -363,7 +366,9 @@ def _damage(
         return None
     ratio = law.jump_limit / np.where(above, jump, law.jump_limit)
     left = np.maximum(np.exp(-law.tolerance_pace * iterations), ratio)
-    area = jump * (1.0 - left) + law.jump_limit * np.log(left)
+    limit = law.jump_limit
+    area = 0.5 * jump**2 * (1.0 - left**2) - 2.0 * limit * jump * (1.0 - left)
+    area = area - limit**2 * np.log(left)
     return np.asarray(law.jump_damage / law.tolerance_pace * np.where(above, area, 0.0))
 
 
@@ -386,11 +391,12 @@ def validation_loss(
         * undamaged
         / (undamaged + law.noise_onset)
     )
-    body = law.amplitude * (1.0 + progress / law.progress_scale) ** -law.exponent
-    unknown = np.exp(undamaged / -law.unigram_scale)
+    top = law.floor + law.amplitude
     loss = (
-        np.minimum(law.plateau, law.floor + body)
-        + (law.initial_loss - law.plateau) * unknown
+        law.floor
+        + law.amplitude * (1.0 + progress / law.progress_scale) ** -law.exponent
+        + (law.plateau - top) * np.exp(progress / -law.early_scale)
+        + (law.initial_loss - law.plateau) * np.exp(undamaged / -law.early_scale)
         + temperature
     )
     if np.any(law.gap_scale):

@@ -299,7 +299,7 @@ def observe(
     for column, name in enumerate(config.features):
         observation[:, column] = FEATURES[name].value(state, progress, loss_floor)
     low, high = bounds
-    return np.minimum(np.maximum(observation, low), high)
+    return np.asarray(np.minimum(np.maximum(observation, low), high))
 
 
 # ---------------------------------------------------------------------------- rewards

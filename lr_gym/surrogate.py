@@ -202,7 +202,7 @@ class SurrogateTrainer:
         """
         training = self.law.training
         per_iteration = training.batch_size * training.block_size
-        tokens = self._iteration * float(per_iteration)
+        tokens = np.asarray(self._iteration * float(per_iteration))
         return {**{k: v.copy() for k, v in self._telemetry.items()}, "tokens": tokens}
 
     # ------------------------------------------------------------------------ the runs
@@ -331,4 +331,4 @@ def _draw(
 ) -> FloatArray:
     """Return a standard normal number for each key, iteration and use."""
     counter = np.asarray(iteration).astype(np.uint64) * np.uint64(4) + use
-    return _NORMAL[_mix(key + counter * _GOLDEN) >> _SHIFT]
+    return np.asarray(_NORMAL[_mix(key + counter * _GOLDEN) >> _SHIFT])

@@ -43,7 +43,7 @@ def make_constants(**overrides: Any) -> LawConstants:
         "plateau": 3.3,
         "exponent": 0.25,
         "progress_scale": 0.05,
-        "unigram_scale": 0.02,
+        "early_scale": 0.02,
         "saturation_rate": 3e-3,
         "noise_loss": 0.06,
         "noise_rate": 5e-4,
@@ -73,7 +73,7 @@ def make_law(**overrides: Any) -> LossLaw:
 
 def curve(rates: FloatArray, **overrides: Any) -> FloatArray:
     """The loss at `POINTS` of one run at `rates`, (300,)."""
-    return predict(make_constants(**overrides), rates[None], POINTS)[0][0]
+    return np.asarray(predict(make_constants(**overrides), rates[None], POINTS)[0][0])
 
 
 # ------------------------------------------------------------------------ the dynamics
@@ -121,7 +121,7 @@ def test_what_the_law_says_of_rates() -> None:
     cooled[240:] *= np.linspace(1.0, 0.0, 60)
     assert curve(cooled)[-1] < curve(constant[3e-3])[-1] - 0.02
     # Reached slowly, a high rate does no harm; at once, it destroys the run.
-    slow = np.geomspace(1e-3, 0.05, 300)
+    slow: FloatArray = np.geomspace(1e-3, 0.05, 300, dtype=np.float64)
     sudden = np.full(300, 0.05)
     for rates in (slow, sudden):
         rates[250:] = 1e-4
@@ -290,7 +290,8 @@ def test_a_planted_law_is_found_again(seed: int) -> None:
     assert found.constants.efficiency_spread == pytest.approx(0.03, abs=0.02)
     assert found.constants.tolerance_spread == pytest.approx(0.3, abs=0.2)
     assert 1.0 < found.constants.divergence_rate < 10.0
-    assert (found.runs, found.lowest_rate) == (37, pytest.approx(3e-4))
+    assert found.runs == 37
+    assert found.lowest_rate == pytest.approx(3e-4)
 
 
 def test_runs_survive_their_file(tmp_path: Path) -> None:
