@@ -46,7 +46,7 @@ def draw_curves(title: str, runs: Sequence[RecordedRun], predicted: FloatArray) 
         panels: list[Axes] = list(
             figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         )
-        late = np.asarray(runs[0].iterations)[1:] > runs[0].iterations[-1] / 20
+        late = np.asarray(runs[0].iterations)[1:] > runs[0].iterations[-1] / 12
         for run, guess in zip(runs, predicted, strict=True):
             kind, rate = run.name.split()[0], run.name.split()[-1]
             axes = panels[kinds.index(kind)]
@@ -59,6 +59,9 @@ def draw_curves(title: str, runs: Sequence[RecordedRun], predicted: FloatArray) 
         for kind, axes in zip(kinds, panels, strict=True):
             axes.set_title(kind.replace("_", " "))
             axes.set_xlabel("iteration")
+        real = np.stack([run.val_loss[1:][late] for run in runs])
+        low, high = np.nanmin(real), np.nanquantile(real, 0.97)
+        panels[0].set_ylim(low - 0.05 * (high - low), high)
         panels[0].set_ylabel("validation loss, nats per character")
         panels[-1].legend(title="peak rate", frameon=False, fontsize=8)
         figure.suptitle(f"{title} (lines: law, dots: training)", fontsize=10)

@@ -15,7 +15,7 @@ from lr_gym.recorded_runs import RecordedRun
 from lr_gym.trainer import FloatArray
 
 FADING = 0.999  # lambda of Tissue et al. 2024, who fix it
-BLOCK = 5  # iterations of one averaged rate, in the sum over decays of the rate
+BLOCK = 10  # iterations of one averaged rate, in the sum over decays of the rate
 
 
 def tissue(parameters: FloatArray, rates: FloatArray) -> FloatArray:
@@ -103,7 +103,7 @@ class PublishedLaw:
             bounds=(self.low, self.high),
             loss="soft_l1",
             f_scale=0.03,
-            max_nfev=200,
+            max_nfev=80,
         )
         return np.asarray(found.x)
 
