@@ -87,6 +87,8 @@ class Episodes:
         self.seeds = np.zeros(trainer.size, dtype=np.int64)
         self.optimizer_lr: FloatArray = np.zeros(trainer.size)
         self._all = np.arange(trainer.size)
+        watched = ("grad_norm", "update_ratio")
+        self._watched = [name for name in watched if name in config.features]
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
 
     @property
@@ -271,11 +273,11 @@ class Episodes:
             # Reported as the ceiling: finite, and above any survivor's loss.
             val_loss = np.where(diverged, ceiling, val_loss)
             train_loss = np.where(diverged, np.fmin(train_loss, ceiling), train_loss)
-        telemetry = self.trainer.telemetry()
+        telemetry = self.trainer.telemetry() if self._watched else {}
         state.previous_loss = acting.choose(state.val_loss, state.previous_loss)
         state.val_loss = acting.choose(val_loss, state.val_loss)
         state.train_loss = acting.choose(train_loss, state.train_loss)
-        for name in ("grad_norm", "update_ratio"):
+        for name in self._watched:
             measured = telemetry[name]
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)

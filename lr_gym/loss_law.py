@@ -362,7 +362,7 @@ def _damage(
     The jump fades as j exp(-pace t), so what is above the limit has a closed integral.
     """
     above = jump > law.jump_limit
-    if not above.any():
+    if not np.count_nonzero(above):
         return None
     ratio = law.jump_limit / np.where(above, jump, law.jump_limit)
     left = np.maximum(np.exp(-law.tolerance_pace * iterations), ratio)
@@ -399,7 +399,7 @@ def validation_loss(
         + (law.initial_loss - law.plateau) * np.exp(undamaged / -law.early_scale)
         + temperature
     )
-    if np.any(law.gap_scale):
+    if law.gap_scale > 0.0:
         loss = loss + law.gap_share * generalization_gap(law, state)
     return np.asarray(loss)
 

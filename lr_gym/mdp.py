@@ -158,6 +158,7 @@ class EpisodeState:
     previous_loss: FloatArray  # validation loss one decision ago
     best_val_loss: FloatArray
     train_loss: FloatArray  # mean over the last chunk; initial_loss before any
+    # Read off the trainer only where they are among the features, else 0:
     grad_norm: FloatArray  # mean over the last chunk, before clipping
     update_ratio: FloatArray  # of the last update
     episode_return: FloatArray  # undiscounted, so far

@@ -38,8 +38,8 @@ _NORMAL = np.random.Generator(np.random.PCG64(0)).standard_normal(2**_TABLE_BITS
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFT = np.uint64(64 - _TABLE_BITS)
-# What a random number is for: no two uses share one.
-_EFFICIENCY, _TOLERANCE, _TRAIN, _VAL = (np.uint64(n) for n in range(4))
+# One hash serves for two numbers: this brings its next bits to the top.
+_SHIFT_LEFT = np.uint64(_TABLE_BITS)
 
 
 class SurrogateTrainer:
@@ -73,10 +73,10 @@ class SurrogateTrainer:
         self._iteration = np.zeros(size, dtype=np.int64)
         self._log_rate = np.zeros(size)  # ln of the rate of the last update
         self._loss = np.zeros(size)  # of validation, without noise
+        self._measured = np.zeros(size)  # the same as an evaluation shows it
         self._finite = np.ones(size, dtype=np.bool_)
-        self._telemetry = {
-            name: np.zeros(size) for name in ("grad_norm", "update_ratio", "seconds")
-        }
+        self._seconds = np.zeros(size)
+        self._limit = np.zeros(size)  # ln of the rate that is too much
         self.reset(range(size), [0] * size)
 
     # ---------------------------------------------------------------- the protocol
@@ -89,20 +89,22 @@ class SurrogateTrainer:
         law = self._constants
         # One round apart: seeds that follow each other have unrelated streams.
         key = _mix(_mix(np.array(seeds, dtype=np.uint64) + _GOLDEN))
-        efficiency = np.exp(law.efficiency_spread * _draw(key, 0, _EFFICIENCY))
-        log_tolerance = law.tolerance_spread * _draw(key, 0, _TOLERANCE)
+        own = _mix(key + _GOLDEN - np.uint64(1))
+        efficiency = np.exp(law.efficiency_spread * _normal(own))
+        log_tolerance = law.tolerance_spread * _normal(own << _SHIFT_LEFT)
         fresh = initial_state(law, Members(efficiency, log_tolerance))
         for name, values in fresh.items():
             self._state[name][rows] = values
         self._key[rows] = key
         self._members.efficiency[rows] = efficiency
         self._members.log_tolerance[rows] = log_tolerance
+        self._limit[rows] = np.log(law.divergence_rate) + log_tolerance
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
         self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
         self._finite[rows] = True
-        for values in self._telemetry.values():
-            values[rows] = 0.0
+        self._seconds[rows] = 0.0
+        self._measured[rows] = self._loss[rows]  # untrained models hardly differ
 
     def train(
         self,
@@ -121,10 +123,8 @@ class SurrogateTrainer:
         """
         started = time.perf_counter()
         if np.ndim(learning_rate) == 1:
-            counts, rates = (
-                check_counts(iterations, self.size),
-                np.asarray(learning_rate, dtype=np.float64),
-            )
+            counts = check_counts(iterations, self.size)
+            rates = np.asarray(learning_rate, dtype=np.float64)
             self._check_rates(rates, counts)
             losses = self._run(counts, rates)
         else:
@@ -133,7 +133,7 @@ class SurrogateTrainer:
         if on_iteration is not None:
             for _ in range(int(counts.max())):
                 on_iteration()
-        self._telemetry["seconds"] += (counts > 0) * (time.perf_counter() - started)
+        self._seconds += (counts > 0) * (time.perf_counter() - started)
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
@@ -142,15 +142,7 @@ class SurrogateTrainer:
         Args:
             members: Whose, (len(members),); `None` is everybody's, (E,).
         """
-        law = self._constants
-        rows = slice(None) if members is None else list(members)
-        iteration = self._iteration[rows]
-        jitter = law.jitter * np.exp(law.jitter_exponent * self._log_rate[rows])
-        jitter *= iteration > 0  # untrained models hardly differ
-        loss = self._loss[rows] + jitter * _draw(self._key[rows], iteration, _VAL)
-        loss = np.maximum(loss, 0.0)
-        finite = self._finite[rows]
-        return loss if finite.all() else np.where(finite, loss, np.nan)
+        return self._measured[slice(None) if members is None else members].copy()
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members are frozen, (E,) bool."""
@@ -184,6 +176,9 @@ class SurrogateTrainer:
         for name, values in columns.items():
             if rewind or name != "iteration":
                 values[rows] = state[name]
+        divergence_rate = np.log(self._constants.divergence_rate)
+        self._limit[rows] = divergence_rate + self._members.log_tolerance[rows]
+        self._measured[rows] = self._evaluated(np.array(rows, dtype=np.int64))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return a copy of all members' state, for `safetensors.numpy.save_file`."""
@@ -200,10 +195,21 @@ class SurrogateTrainer:
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
         """
-        training = self.law.training
+        law, state, training = self._constants, self._state, self.law.training
+        begun = self._iteration > 0
+        a, b, c, d = law.grad_norm
+        progress = np.log(state["progress"] + law.progress_scale)
+        norm = np.exp(a + b * self._log_rate + c * progress - d * state["damage"])
+        a, b, c = law.update_ratio
+        undamaged = np.log(state["undamaged"] + law.progress_scale)
+        ratio = np.exp(a + b * self._log_rate + c * undamaged)
         per_iteration = training.batch_size * training.block_size
-        tokens = np.asarray(self._iteration * float(per_iteration))
-        return {**{k: v.copy() for k, v in self._telemetry.items()}, "tokens": tokens}
+        return {
+            "grad_norm": begun * norm,
+            "update_ratio": begun * ratio,
+            "tokens": np.asarray(self._iteration * float(per_iteration)),
+            "seconds": self._seconds.copy(),
+        }
 
     # ------------------------------------------------------------------------ the runs
 
@@ -215,14 +221,13 @@ class SurrogateTrainer:
     def _run(self, counts: NDArray[np.int64], rates: FloatArray) -> FloatArray:
         """Advance members by `counts` updates each; return their train losses."""
         running = (counts > 0) & self._finite
-        if running.all():
+        if np.count_nonzero(running) == self.size:
             return self._step(slice(None), counts, rates)
         losses = np.full(self.size, np.nan)
+        self._iteration += counts * ~self._finite  # frozen members spend theirs too
         rows = np.flatnonzero(running)
         if len(rows):
             losses[rows] = self._step(rows, counts[rows], rates[rows])
-        frozen = ~self._finite
-        self._iteration[frozen] += counts[frozen]
         return losses
 
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:
@@ -259,9 +264,9 @@ class SurrogateTrainer:
         loss = 0.5 * (self._loss[rows] + new_loss)
         if law.gap_scale:
             loss -= generalization_gap(law, after)
-        normal = _draw(self._key[rows], self._iteration[rows], _TRAIN)
-        loss += normal * (law.batch_noise / np.sqrt(counts))
-        np.maximum(loss, 0.0, out=loss)
+        hashed = self._hash(rows, counts)
+        noise = law.batch_noise / np.sqrt(counts)
+        loss = np.maximum(loss + _normal(hashed << _SHIFT_LEFT) * noise, 0.0)
         if whole:
             self._state = after
         else:
@@ -270,27 +275,35 @@ class SurrogateTrainer:
         self._iteration[rows] += counts
         self._log_rate[rows] = log_rate
         self._loss[rows] = new_loss
-        self._describe(rows, after, log_rate)
-        limit = np.log(law.divergence_rate) + members.log_tolerance
-        fatal = log_rate > limit
-        if fatal.any():
+        self._measured[rows] = self._evaluated(rows, hashed)
+        fatal = log_rate > self._limit[rows]
+        if np.count_nonzero(fatal):
             self._finite[rows] &= ~fatal
             loss = np.where(fatal, np.nan, loss)
+            self._measured[rows] = np.where(fatal, np.nan, self._measured[rows])
         return loss
 
-    def _describe(
-        self, rows: slice | NDArray[np.int64], state: State, log_rate: FloatArray
-    ) -> None:
-        """Model what telemetry reports of the updates just made."""
+    def _hash(
+        self, rows: slice | NDArray[np.int64], counts: NDArray[np.int64] | int = 0
+    ) -> NDArray[np.uint64]:
+        """Return 64 random bits of some members for the update number to come."""
+        iteration = (self._iteration[rows] + counts).astype(np.uint64)
+        return _mix(self._key[rows] + iteration * _GOLDEN)
+
+    def _evaluated(
+        self,
+        rows: slice | NDArray[np.int64],
+        hashed: NDArray[np.uint64] | None = None,
+    ) -> FloatArray:
+        """Return the losses of some members as an evaluation shows them."""
         law = self._constants
-        a, b, c, d = law.grad_norm
-        progress = np.log(state["progress"] + law.progress_scale)
-        self._telemetry["grad_norm"][rows] = np.exp(
-            a + b * log_rate + c * progress - d * state["damage"]
-        )
-        a, b, c = law.update_ratio
-        undamaged = np.log(state["undamaged"] + law.progress_scale)
-        self._telemetry["update_ratio"][rows] = np.exp(a + b * log_rate + c * undamaged)
+        hashed = self._hash(rows) if hashed is None else hashed
+        jitter = law.jitter * np.exp(law.jitter_exponent * self._log_rate[rows])
+        jitter *= self._iteration[rows] > 0
+        loss = np.maximum(self._loss[rows] + jitter * _normal(hashed), 0.0)
+        finite = self._finite[rows]
+        every = np.count_nonzero(finite) == len(finite)
+        return loss if every else np.where(finite, loss, np.nan)
 
     def _check_rates(self, rates: FloatArray, counts: NDArray[np.int64]) -> None:
         if rates.shape != (self.size,):
@@ -298,11 +311,14 @@ class SurrogateTrainer:
                 f"learning_rate must have shape ({self.size},) or ({self.size}, n), "
                 f"got {rates.shape}"
             )
-        wrong = ~(np.isfinite(rates) & (rates >= 0.0))
-        if wrong.any() and (wrong & (counts > 0)).any():
+        right = (rates >= 0.0) & (rates < np.inf)  # false for NaN
+        if np.count_nonzero(right) == self.size:
+            return
+        wrong = ~right & (counts > 0)
+        if wrong.any():
             raise ValueError(
                 "learning_rate must be finite and not negative, got "
-                f"{rates[wrong & (counts > 0)][0]!r}"
+                f"{rates[wrong][0]!r}"
             )
 
     def _columns(self) -> dict[str, NDArray[Any]]:
@@ -326,9 +342,6 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def _draw(
-    key: NDArray[np.uint64], iteration: int | NDArray[np.int64], use: np.uint64
-) -> FloatArray:
-    """Return a standard normal number for each key, iteration and use."""
-    counter = np.asarray(iteration).astype(np.uint64) * np.uint64(4) + use
-    return np.asarray(_NORMAL[_mix(key + counter * _GOLDEN) >> _SHIFT])
+def _normal(bits: NDArray[np.uint64]) -> FloatArray:
+    """Return standard normal numbers, chosen by the highest bits."""
+    return np.asarray(_NORMAL[bits >> _SHIFT])

@@ -80,7 +80,7 @@ def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:
             not fit.
     """
     counts = np.asarray(iterations)
-    if counts.dtype.kind not in "iu" or (counts < 0).any():
+    if counts.dtype.kind not in "iu" or np.count_nonzero(counts < 0):
         raise ValueError(f"iterations must be integers >= 0, got {iterations!r}")
     if counts.shape == (size,):
         return counts.astype(np.int64, copy=False)
