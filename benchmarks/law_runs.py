@@ -60,9 +60,8 @@ def random_walk(
     for _ in range(decisions):
         rate = float(np.clip(rate * random.choice([0.5, 1.0, 2.0]), low, high))
         chunks.append(np.full(config.eval_interval, rate))
-    return np.concatenate(chunks)[: config.max_iters] * scheduled(
-        config, "constant", 1.0
-    )
+    walk = np.concatenate(chunks)[: config.max_iters]
+    return np.asarray(walk * scheduled(config, "constant", 1.0))
 
 
 def jump(
