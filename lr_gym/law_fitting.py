@@ -36,6 +36,7 @@ EARLY = ((0.1, 0.15), (0.25, 0.4))  # share of the run, weight: the end matters 
 FINAL_WEIGHT = 4.0
 UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
 FEWEST = 8  # runs
+EXPLODED = 3.0  # times the initial loss: the environment's divergence_factor
 FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
 EVALUATIONS = 120  # of the residuals, in each round
 
@@ -99,12 +100,12 @@ def fit_surrogate(
     """
     check_integer("the number of runs", len(runs), FEWEST)
     check_same_points(runs)
-    constants, members = _fit(runs)
-    constants = dataclasses.replace(
-        constants, divergence_rate=_divergence_rate(runs, constants)
-    )
-    constants = _describe_noise(runs, constants, members)
-    peaks = [float(run.rates.max()) for run in runs if np.isfinite(run.val_loss[-1])]
+    survivors = [run for run in runs if not _exploded(run)]
+    check_integer("the number of runs that did not diverge", len(survivors), FEWEST)
+    constants, members = _fit(survivors)
+    constants = dataclasses.replace(constants, divergence_rate=_divergence_rate(runs))
+    constants = _describe_noise(survivors, constants, members)
+    peaks = [float(run.rates.max()) for run in survivors]
     return LossLaw(
         training=training,
         constants=constants,
@@ -169,8 +170,7 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     law, members = _Problem(runs, law, everything).search()
     rates = np.stack([run.rates for run in runs])
     last = predict(law, rates, np.asarray(runs[0].iterations), members)[1][-1]
-    survived = np.array([bool(np.isfinite(run.val_loss[-1])) for run in runs])
-    unharmed = np.flatnonzero((last["damage"] < UNHARMED) & survived)
+    unharmed = np.flatnonzero(last["damage"] < UNHARMED)
     chosen = [runs[row] for row in unharmed]
     spread = law.efficiency_spread
     if len(chosen) >= FEWEST:
@@ -357,18 +357,21 @@ def _power_law(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     return best[1], best[2]
 
 
-def _divergence_rate(runs: Sequence[RecordedRun], law: LawConstants) -> float:
+def _exploded(run: RecordedRun) -> bool:
+    """Return whether a run diverged, as the environment defines it by default."""
+    ceiling = EXPLODED * run.val_loss[0]
+    return not bool((run.val_loss <= ceiling).all())  # false for NaN too
+
+
+def _divergence_rate(runs: Sequence[RecordedRun]) -> float:
     """Return the rate between the highest that a run survived and the lowest fatal.
 
     Without a diverged run: ten times the highest one.
     """
-    survived, fatal = 0.0, np.inf
+    peaks = {True: [np.inf], False: [0.0]}
     for run in runs:
-        peak = float(run.rates.max())
-        if np.isfinite(run.val_loss[-1]):
-            survived = max(survived, peak)
-        else:
-            fatal = min(fatal, peak)
+        peaks[_exploded(run)].append(float(run.rates.max()))
+    fatal, survived = min(peaks[True]), max(peaks[False])
     if not np.isfinite(fatal):
         return 10.0 * survived
     return float(np.sqrt(survived * fatal)) if fatal > survived else fatal

@@ -21,7 +21,7 @@ P is what the run has learned, U what it would have without damage. The plateau 
 only the frequencies of symbols are known, and where a destroyed run stays. D is
 lasting damage, done by a rate far above what the weights have grown used to: it takes
 away part of what was learned and slows all later learning. A rate above
-`divergence_rate` makes the loss non-finite.
+`divergence_rate` ends a run: its loss explodes, which is given as not finite.
 
 The power law in a saturating sum of rates, and a temperature term in a lagging rate,
 follow the laws published for one peak rate (Tissue et al. 2024, arXiv 2408.11029; Luo
@@ -91,10 +91,9 @@ class LawConstants:
         jump_limit: Largest harmless ln(rate / what the model is used to).
         jump_damage: Damage per iteration, of e-folds above it squared.
         forgetting: How much of the progress a unit of damage takes away, as ln.
-        divergence_rate: Rate at which the loss becomes non-finite.
+        divergence_rate: Rate above which the loss explodes: the run has diverged.
         efficiency_spread: Standard deviation over seeds of ln(efficiency).
-        tolerance_spread: Likewise of ln(`tolerance`) and ln(`divergence_rate`), which
-            move together.
+        tolerance_spread: Likewise of ln(`tolerance`).
         jitter: Standard deviation of an evaluation at rate 1 around the law.
         jitter_exponent: How it grows with the rate.
         batch_noise: Standard deviation of one batch's training loss.
@@ -292,7 +291,7 @@ class Members:
 
     Attributes:
         efficiency: Progress per iteration, relative to the law's.
-        log_tolerance: Shift of ln(`tolerance`) and ln(`divergence_rate`).
+        log_tolerance: Shift of ln(`tolerance`).
     """
 
     efficiency: FloatArray

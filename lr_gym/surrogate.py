@@ -47,7 +47,7 @@ class SurrogateTrainer:
 
     A member's seed draws how fast it learns and how high a rate it bears, from the
     law's spread over seeds, and the noise of its losses. A member whose rate exceeds
-    its `divergence_rate` is frozen with a non-finite loss.
+    `divergence_rate` is frozen with a non-finite loss.
     """
 
     def __init__(self, law: LossLaw, size: int = 1) -> None:
@@ -76,7 +76,6 @@ class SurrogateTrainer:
         self._measured = np.zeros(size)  # the same as an evaluation shows it
         self._finite = np.ones(size, dtype=np.bool_)
         self._seconds = np.zeros(size)
-        self._limit = np.zeros(size)  # ln of the rate that is too much
         self.reset(range(size), [0] * size)
 
     # ---------------------------------------------------------------- the protocol
@@ -98,7 +97,6 @@ class SurrogateTrainer:
         self._key[rows] = key
         self._members.efficiency[rows] = efficiency
         self._members.log_tolerance[rows] = log_tolerance
-        self._limit[rows] = np.log(law.divergence_rate) + log_tolerance
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
         self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
@@ -176,8 +174,6 @@ class SurrogateTrainer:
         for name, values in columns.items():
             if rewind or name != "iteration":
                 values[rows] = state[name]
-        divergence_rate = np.log(self._constants.divergence_rate)
-        self._limit[rows] = divergence_rate + self._members.log_tolerance[rows]
         self._measured[rows] = self._evaluated(np.array(rows, dtype=np.int64))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
@@ -276,7 +272,7 @@ class SurrogateTrainer:
         self._log_rate[rows] = log_rate
         self._loss[rows] = new_loss
         self._measured[rows] = self._evaluated(rows, hashed)
-        fatal = log_rate > self._limit[rows]
+        fatal = rates > law.divergence_rate
         if np.count_nonzero(fatal):
             self._finite[rows] &= ~fatal
             loss = np.where(fatal, np.nan, loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from benchmarks import law_runs
 from benchmarks.fit_surrogate import Args, collect, scores
 from benchmarks.law_pictures import draw_curves
 from benchmarks.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
-from lr_gym.recorded_runs import load_runs
+from lr_gym.recorded_runs import RecordedRun, load_runs
 from tests.small import small_config
 from tests.test_loss_law import make_constants, planted_runs
 
@@ -75,7 +76,5 @@ def test_scores_and_a_picture() -> None:
     assert "<svg" in draw_curves("law", _named(runs), real)
 
 
-def _named(runs: list[law_runs.RecordedRun]) -> list[law_runs.RecordedRun]:
-    from dataclasses import replace
-
+def _named(runs: list[RecordedRun]) -> list[RecordedRun]:
     return [replace(run, name=f"cosine at {k + 1}e-3") for k, run in enumerate(runs)]
