@@ -19,7 +19,8 @@ from agents.replay import ActionReplay, OpenLoop
 from benchmarks.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, field_names, preset
-from lr_gym.episodes import Episodes, build_episodes, read_settings
+from lr_gym.construction import build_episodes, read_settings
+from lr_gym.episodes import Episodes
 from lr_gym.files import write_text
 from lr_gym.training import PopulationTrainer
 

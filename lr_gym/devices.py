@@ -42,12 +42,17 @@ def fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def check_scale(scale: object) -> None:
+    """Raise ValueError unless `scale` is ``auto`` or a preset."""
+    check_choice("scale", scale, ("auto", *SCALES))
+
+
 def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:
     """Return the preset's name: for ``auto``, ``paper`` on CUDA and ``mini`` elsewhere.
 
     Warns when it chose, since results of different scales do not compare.
     """
-    check_choice("scale", scale, ("auto", *SCALES))
+    check_scale(scale)
     if scale != "auto":
         return scale
     chosen = "paper" if resolve_device(device).type == "cuda" else "mini"

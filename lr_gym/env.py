@@ -13,10 +13,11 @@ from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
 from lr_gym.config import check_boolean
-from lr_gym.episodes import build_episodes
+from lr_gym.construction import build_episodes
 from lr_gym.mdp import MDPConfig, observation_bounds
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.trainer import Trainer
+from lr_gym.trainer_choice import REAL, TrainerChoice
 
 Observation = NDArray[np.float32]
 Action = int | NDArray[np.float32]  # discrete or continuous
@@ -146,12 +147,19 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     |----------------|----------|------------|----------------------------------------------------|
     | `scale`        | **str**  | `"auto"`   | preset: `paper`, `mini` or `tiny`; `auto` is `paper` on CUDA, else `mini`, and warns which |
     | `corpus`       | **str**  | by id      | `markov`, `shakespeare`, `enwik8`, `text8`, or the path of a text file |
-    | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`: what each reset draws |
+    | `trainer`      | **str**  | `"real"`   | `real` trains; `surrogate` simulates by the law fitted to this corpus and scale; the path of a law's `.json` file; or an object, a `lr_gym.LossLaw` or one with the methods of `lr_gym.Trainer` |
+    | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`: what each reset draws; of real training |
     | `progress_bar` | **bool** | `False`    | show iterations per second and the time left while a step runs |
     | `render_mode`  | **str**  | `None`     | `ansi` or `rgb_array` (`human` by Gymnasium's wrapper) |
 
-    and every field of `lr_gym.TrainingConfig` (`architecture`, `learning_rate`, the
-    initial one, `max_iters`, `eval_interval`, `n_layer`, `device`, `precision`, ...) and of
+    With `trainer="surrogate"` no text is needed and `scale="auto"` is `mini`; a setting
+    that the law was not fitted at (`n_layer`, `batch_size`, ...) is an error. With a
+    trainer of one's own, `max_iters`, `eval_interval`, `warmup_iters` and
+    `learning_rate` describe the episode, and the rest of `TrainingConfig` is an error.
+
+    The other arguments are every field of `lr_gym.TrainingConfig` (`architecture`,
+    `learning_rate`, the initial one, `max_iters`, `eval_interval`, `n_layer`, `device`,
+    `precision`, ...) and of
     `lr_gym.MDPConfig` (`lr_factors`, `reward`, `features`, `base_schedule`, `min_lr`,
     `max_lr`, ...). Unknown keywords are errors.
 
@@ -175,7 +183,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         self,
         *,
         scale: str = "auto",
-        corpus: str = "markov",
+        corpus: str | None = None,
+        trainer: TrainerChoice = REAL,
         family: dict[str, Any] | None = None,
         progress_bar: bool = False,
         render_mode: str | None = None,
@@ -186,12 +195,13 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         Raises:
             TypeError: A keyword is unknown, or a value has the wrong type.
             ValueError: A value is out of range; the message names it and the range.
-            FileNotFoundError: The corpus is absent and cannot be downloaded.
+            FileNotFoundError: The corpus or the law's file is absent.
         """
         EzPickle.__init__(
             self,
             scale=scale,
             corpus=corpus,
+            trainer=trainer,
             family=family,
             progress_bar=progress_bar,
             render_mode=render_mode,
@@ -201,7 +211,13 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         check_render_mode(render_mode)
         self.render_mode = render_mode
         self.episodes = build_episodes(
-            1, scale=scale, corpus=corpus, family=family, stacklevel=2, **settings
+            1,
+            scale=scale,
+            corpus=corpus,
+            trainer=trainer,
+            family=family,
+            stacklevel=2,
+            **settings,
         )
         self.observation_space = build_observation_space(self.episodes.config)
         self.action_space = build_action_space(self.episodes.config)

@@ -7,29 +7,19 @@ iteration -> the trainer, whose optimizer uses exactly that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lr_gym import mdp
-from lr_gym.config import (
-    TrainingConfig,
-    check_integer,
-    check_keywords,
-    check_real,
-    field_names,
-    preset,
-)
-from lr_gym.corpora import Corpus, load_corpus
-from lr_gym.devices import resolve_scale
+from lr_gym.config import TrainingConfig, check_integer, check_keywords, check_real
 from lr_gym.instances import Instance, InstanceFamily
 from lr_gym.mdp import EpisodeState, MDPConfig
-from lr_gym.mixed import MixedTrainer, family_population
+from lr_gym.mixed import MixedTrainer
 from lr_gym.schedules import schedule_factor
-from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import FloatArray, Trainer
-from lr_gym.training import PopulationTrainer
 
 INFO_KEYS = (
     "iteration",
@@ -85,6 +75,7 @@ class Episodes:
         for rate in rates:
             self.check_learning_rate(rate)
         self._entropy_rate = entropy_rate
+        self._bounds = mdp.observation_bounds(config)
         size = trainer.size
         self.points = np.tile(own, (size, 1))  # (E, decisions)
         self.max_iters = self.points[:, -1].copy()  # (E,)
@@ -98,6 +89,9 @@ class Episodes:
         self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(trainer.size, dtype=np.int64)
         self.optimizer_lr: FloatArray = np.zeros(trainer.size)
+        self._all = np.arange(trainer.size)
+        watched = ("grad_norm", "update_ratio")
+        self._watched = [name for name in watched if name in config.features]
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
 
     def corpus(self, member: int) -> str:
@@ -201,28 +195,34 @@ class Episodes:
         """
         state, config = self.state, self.config
         size = self.trainer.size
-        rows = np.arange(size) if members is None else np.asarray(members)
-        acting = np.isin(np.arange(size), rows)
+        everybody = members is None or len(members) == size
+        rows = self._all if everybody else np.asarray(members)
+        acting = _Choice(None if everybody else np.isin(self._all, rows))
 
         factors, undo = mdp.factors_and_undos(config, actions)
         rates = mdp.next_learning_rate(config, state.learning_rate, factors)
-        state.learning_rate = np.where(acting, rates, state.learning_rate)
+        state.learning_rate = acting.choose(rates, state.learning_rate)
         if config.allow_undo:
             self._undo_and_keep(rows, undo)
 
-        ends = self.points[np.arange(size), state.decision % self.decisions]
-        counts = np.where(acting, ends - state.iteration, 0)
+        ends = self.points[self._all, state.decision % self.decisions]
+        counts = acting.choose(ends - state.iteration, 0)
         train_loss = self.trainer.train(counts, self._plan(counts), on_iteration)
-        val_loss = np.zeros(size)
-        val_loss[rows] = self.trainer.evaluate(members=rows.tolist())
+        if everybody:
+            val_loss = self.trainer.evaluate()
+        else:
+            val_loss = np.zeros(size)
+            val_loss[rows] = self.trainer.evaluate(members=rows.tolist())
 
         state.iteration += counts
-        state.decision += acting
+        state.decision += acting.choose(1, 0)
         return self._settle(acting, train_loss, val_loss)
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observations, (E, features) float32."""
-        return mdp.observe(self.state, self.config, self.max_iters, self.loss_floor)
+        return mdp.observe(
+            self.state, self.config, self.max_iters, self.loss_floor, self._bounds
+        )
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
@@ -292,55 +292,82 @@ class Episodes:
             self._before_chunk[member] = self.trainer.snapshot([member])
 
     def _plan(self, counts: NDArray[np.int64]) -> FloatArray:
-        """Return the learning rate of every update in the coming chunk, (E, n)."""
+        """Return the learning rates of the coming chunk.
+
+        (E, n), one per update, or (E,) where every member's rate is constant: after
+        the warm-up of the ``constant`` schedule, whose factor is then exactly 1.
+        """
+        state = self.state
+        if (
+            self.config.base_schedule == "constant"
+            and (state.iteration[counts > 0] >= self.training.warmup_iters).all()
+        ):
+            self.optimizer_lr = np.where(
+                counts > 0, state.learning_rate, self.optimizer_lr
+            )
+            return state.learning_rate
         steps = np.arange(max(1, counts.max()))
         factors = schedule_factor(
             self.config.base_schedule,
-            self.state.iteration[:, None] + steps,
+            state.iteration[:, None] + steps,
             self.max_iters[:, None],
             self.training.warmup_iters,
         )
-        plan = self.state.learning_rate[:, None] * factors
+        plan = state.learning_rate[:, None] * factors
         last = plan[np.arange(len(plan)), np.maximum(counts - 1, 0)]
         self.optimizer_lr = np.where(counts > 0, last, self.optimizer_lr)
         return plan
 
     def _settle(
-        self, acting: NDArray[np.bool_], train_loss: FloatArray, val_loss: FloatArray
+        self, acting: _Choice, train_loss: FloatArray, val_loss: FloatArray
     ) -> FloatArray:
         """Book the outcome of a chunk into the state; return the rewards, (E,)."""
         state, config = self.state, self.config
         ceiling = mdp.divergence_loss(state, config)
         with np.errstate(invalid="ignore"):
             exploded = ~(np.isfinite(val_loss) & (val_loss <= ceiling))
-        diverged = acting & (exploded | self.trainer.diverged())
-        survived = acting & ~diverged
-        ended = acting & (diverged | (state.decision == self.decisions))
+        diverged = acting.choose(exploded | self.trainer.diverged(), False)
+        ended = acting.choose(diverged | (state.decision == self.decisions), False)
+        if diverged.any():
+            # Reported as the ceiling: finite, and above any survivor's loss.
+            val_loss = np.where(diverged, ceiling, val_loss)
+            train_loss = np.where(diverged, np.fmin(train_loss, ceiling), train_loss)
+        telemetry = self.trainer.telemetry() if self._watched else {}
+        state.previous_loss = acting.choose(state.val_loss, state.previous_loss)
+        state.val_loss = acting.choose(val_loss, state.val_loss)
+        state.train_loss = acting.choose(train_loss, state.train_loss)
+        for name in self._watched:
+            measured = telemetry[name]
+            if not np.isfinite(measured).all():
+                measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
+            setattr(state, name, acting.choose(measured, getattr(state, name)))
 
-        # A diverged loss is reported as the ceiling: finite, and above any survivor's.
-        val_loss = np.where(diverged, ceiling, val_loss)
-        train_loss = np.where(diverged, np.fmin(train_loss, ceiling), train_loss)
-        telemetry = self.trainer.telemetry()
-        state.previous_loss = np.where(acting, state.val_loss, state.previous_loss)
-        state.val_loss = np.where(acting, val_loss, state.val_loss)
-        state.train_loss = np.where(acting, train_loss, state.train_loss)
-        for name in ("grad_norm", "update_ratio"):
-            finite = np.nan_to_num(telemetry[name], nan=mdp.LOSS_BOUND)
-            setattr(state, name, np.where(acting, finite, getattr(state, name)))
-
-        rewards = np.where(
-            diverged,
-            mdp.divergence_reward(state, config, self.decisions),
-            mdp.survivor_reward(state, config, ended),
-        )
-        rewards = np.where(acting, rewards, 0.0)
+        rewards = acting.choose(mdp.survivor_reward(state, config, ended), 0.0)
+        if diverged.any():
+            penalty = mdp.divergence_reward(state, config, self.decisions)
+            rewards = np.where(diverged, penalty, rewards)
         state.episode_return += rewards
         state.best_val_loss = np.where(
-            survived, np.minimum(state.best_val_loss, val_loss), state.best_val_loss
+            acting.choose(~diverged, False),
+            np.minimum(state.best_val_loss, val_loss),
+            state.best_val_loss,
         )
-        state.diverged = np.where(acting, diverged, state.diverged)
-        state.terminated = np.where(acting, ended, state.terminated)
+        state.diverged = acting.choose(diverged, state.diverged)
+        state.terminated = acting.choose(ended, state.terminated)
         return rewards
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which members decide: a mask (E,), or `None` for everybody, which costs less."""
+
+    mask: NDArray[np.bool_] | None
+
+    def choose(self, chosen: ArrayLike, other: ArrayLike) -> NDArray[Any]:
+        """Return `chosen` for the members that decide, `other` for the rest."""
+        if self.mask is None:
+            return np.array(chosen)
+        return np.where(self.mask, chosen, other)
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:
@@ -351,61 +378,3 @@ def _per_member(name: str, value: object, count: int) -> list[Any]:
     if len(values) != count:
         raise ValueError(f"{name} must have {count} entries, got {len(values)}")
     return values
-
-
-def read_settings(
-    scale: str, corpus: str, settings: Mapping[str, Any]
-) -> tuple[TrainingConfig, MDPConfig, Corpus]:
-    """Return what keywords of `gym.make` mean; errors as of `build_episodes`."""
-    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
-    training = preset(
-        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
-    )
-    config = MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
-    text = load_corpus(corpus, test_fraction=training.test_fraction)
-    return training, config, text
-
-
-def build_episodes(
-    size: int,
-    *,
-    scale: str,
-    corpus: str,
-    family: Mapping[str, Any] | None = None,
-    workers: int = 1,
-    stacklevel: int = 2,
-    **settings: Any,
-) -> Episodes:
-    """Return `size` episodes of real training, from the keywords of `gym.make`.
-
-    Args:
-        size: E, the number of members.
-        scale: ``auto`` or a preset.
-        corpus: A built-in corpus or a text file's path.
-        family: Fields of `InstanceFamily`, for runs that differ; what is not given
-            stays as it is here.
-        workers: Processes to share the members out to; 1 trains in this one.
-        stacklevel: Whom warnings point at.
-        **settings: Fields of `TrainingConfig` and `MDPConfig`.
-
-    Raises:
-        TypeError: A keyword is unknown, or a value has the wrong type.
-        ValueError: A value is out of range.
-        FileNotFoundError: The corpus is absent and cannot be downloaded.
-    """
-    scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
-    training, config, text = read_settings(scale, corpus, settings)
-    check_integer("workers", workers, 1)
-    if family is not None:
-        if workers > 1:
-            raise ValueError(f"workers must be 1 with a family, got {workers}")
-        drawn = InstanceFamily.around(training, family)
-        mixed, floors = family_population(drawn, training, size)
-        return Episodes(mixed, training, config, floors, drawn)
-    trainer: Trainer = (
-        PopulationTrainer(training, text, size)
-        if workers == 1
-        else ShardedTrainer(training, text, size, workers)
-    )
-    return Episodes(trainer, training, config, text.entropy_rate)

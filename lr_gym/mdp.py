@@ -165,6 +165,7 @@ class EpisodeState:
     previous_loss: FloatArray  # validation loss one decision ago
     best_val_loss: FloatArray
     train_loss: FloatArray  # mean over the last chunk; initial_loss before any
+    # Read off the trainer only where they are among the features, else 0:
     grad_norm: FloatArray  # mean over the last chunk, before clipping
     update_ratio: FloatArray  # of the last update
     episode_return: FloatArray  # undiscounted, so far
@@ -252,7 +253,8 @@ def next_learning_rate(
     config: MDPConfig, learning_rate: FloatArray, factors: FloatArray
 ) -> FloatArray:
     """Return the agent's learning rate times `factors`, within its bounds, (E,)."""
-    return np.asarray(np.clip(learning_rate * factors, config.min_lr, config.max_lr))
+    rates = np.minimum(learning_rate * factors, config.max_lr)
+    return np.asarray(np.maximum(rates, config.min_lr))
 
 
 # ----------------------------------------------------------------------- observations
@@ -325,6 +327,7 @@ def observe(
     config: MDPConfig,
     max_iters: NDArray[np.int64],
     loss_floor: FloatArray,
+    bounds: tuple[NDArray[Any], NDArray[Any]],
 ) -> NDArray[np.float32]:
     """Return the observations, (E, features) float32, clipped into their bounds.
 
@@ -333,13 +336,15 @@ def observe(
         config: Which features.
         max_iters: Updates in each member's run, (E,).
         loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
+        bounds: Of `observation_bounds`, which costs more than an observation.
     """
     progress = state.iteration / max_iters
-    columns = [
-        FEATURES[name].value(state, progress, loss_floor) for name in config.features
-    ]
-    low, high = observation_bounds(config)
-    return np.clip(np.stack(columns, axis=1).astype(np.float32), low, high)
+    shape = (len(progress), len(config.features))
+    observation = np.empty(shape, dtype=np.float32)
+    for column, name in enumerate(config.features):
+        observation[:, column] = FEATURES[name].value(state, progress, loss_floor)
+    low, high = bounds
+    return np.asarray(np.minimum(np.maximum(observation, low), high))
 
 
 # ---------------------------------------------------------------------------- rewards

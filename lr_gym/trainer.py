@@ -72,6 +72,21 @@ class Trainer(Protocol):
         """Return (E,) arrays: grad_norm, update_ratio, tokens, seconds."""
 
 
+def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:
+    """Return the updates per member, (E,), of a population of `size`.
+
+    Raises:
+        ValueError: A number of iterations is negative or no integer, or the shape does
+            not fit.
+    """
+    counts = np.asarray(iterations)
+    if counts.dtype.kind not in "iu" or np.count_nonzero(counts < 0):
+        raise ValueError(f"iterations must be integers >= 0, got {iterations!r}")
+    if counts.shape == (size,):
+        return counts.astype(np.int64, copy=False)
+    return np.broadcast_to(counts, (size,)).astype(np.int64)
+
+
 def check_chunk(
     iterations: int | ArrayLike, learning_rate: ArrayLike, size: int
 ) -> tuple[NDArray[np.int64], FloatArray]:
@@ -84,10 +99,7 @@ def check_chunk(
         ValueError: A number of iterations or a learning rate is negative or not finite,
             or a shape does not fit.
     """
-    counts = np.asarray(iterations)
-    if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-        raise ValueError(f"iterations must be integers >= 0, got {iterations!r}")
-    counts = np.broadcast_to(counts, (size,)).astype(np.int64)
+    counts = check_counts(iterations, size)
     steps = int(counts.max(initial=0))
     rates = np.asarray(learning_rate, dtype=np.float64)
     if rates.shape == (size,):

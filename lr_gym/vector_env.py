@@ -14,16 +14,17 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.config import check_integer
+from lr_gym.construction import build_episodes
 from lr_gym.env import (
     LRTuningEnv,
     build_action_space,
     build_observation_space,
     check_render_mode,
 )
-from lr_gym.episodes import build_episodes
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import Trainer
+from lr_gym.trainer_choice import REAL, TrainerChoice
 
 Step = tuple[
     NDArray[np.float32],
@@ -62,7 +63,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         num_envs: int = 1,
         *,
         scale: str = "auto",
-        corpus: str = "markov",
+        corpus: str | None = None,
+        trainer: TrainerChoice = REAL,
         family: dict[str, Any] | None = None,
         workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -74,7 +76,10 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Args:
             num_envs: E, at least 1.
             scale: The preset, or ``auto``.
-            corpus: A built-in corpus or a text file's path.
+            corpus: A built-in corpus or a text file's path; `None` is ``markov``, or
+                the corpus of the law.
+            trainer: ``real``, ``surrogate``, a law's file, a `LossLaw`, or a `Trainer`
+                of `num_envs` members.
             family: Fields of `lr_gym.InstanceFamily`: what each reset draws, for every
                 member on its own.
             workers: Processes of one thread to share the members out to, at most
@@ -86,13 +91,14 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Raises:
             TypeError: A keyword is unknown, or a value has the wrong type.
             ValueError: A value is out of range.
-            FileNotFoundError: The corpus is absent and cannot be downloaded.
+            FileNotFoundError: The corpus or the law's file is absent.
         """
         EzPickle.__init__(
             self,
             num_envs,
             scale=scale,
             corpus=corpus,
+            trainer=trainer,
             family=family,
             workers=workers,
             autoreset_mode=autoreset_mode,
@@ -109,6 +115,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             num_envs,
             scale=scale,
             corpus=corpus,
+            trainer=trainer,
             family=family,
             workers=workers,
             stacklevel=2,

@@ -34,6 +34,7 @@ class RunState:
         self.max_iters = max_iters
         self.seen = False  # any finite loss
         self._state = EpisodeState.empty(1)
+        self._bounds = mdp.observation_bounds(config)
 
     def note(
         self, measured: Mapping[str, float], iteration: int, learning_rate: float
@@ -76,7 +77,7 @@ class RunState:
         """Return the observation, (F,) float32."""
         floor = np.array([self.config.loss_floor or 0.0])
         length = np.array([self.max_iters])
-        seen = mdp.observe(self._state, self.config, length, floor)
+        seen = mdp.observe(self._state, self.config, length, floor, self._bounds)
         return np.asarray(seen[0])
 
     def state_dict(self) -> dict[str, Any]:

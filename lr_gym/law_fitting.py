@@ -1,0 +1,446 @@
+"""`fit_surrogate`: from recorded runs to a `LossLaw`, by nonlinear least squares.
+
+Every run has an efficiency and a tolerance of its own, since seeds differ. They are
+fitted along with the constants, under a normal prior, and their size becomes the law's
+spread over seeds.
+Needs SciPy: ``pip install 'lr-gym[surrogate]'``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym.config import TrainingConfig, check_integer
+from lr_gym.loss_law import (
+    SEGMENT,
+    LawConstants,
+    LossLaw,
+    Members,
+    State,
+    advance,
+    generalization_gap,
+    initial_state,
+    validation_loss,
+)
+from lr_gym.recorded_runs import CURVES, RecordedRun, check_same_points
+
+FloatArray = NDArray[np.float64]
+
+TOLERATED = 0.03  # nats: residuals above count in proportion, not squared
+EARLY = ((0.1, 0.15), (0.25, 0.4))  # share of the run, weight: the end matters most
+FINAL_WEIGHT = 4.0
+UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
+FEWEST = 8  # runs
+EXPLODED = 3.0  # times the initial loss: the environment's divergence_factor
+FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
+EVALUATIONS = 120  # of the residuals, in each round
+
+# Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
+# in units of the initial one.
+_FITTED: dict[str, tuple[float, float, float, bool]] = {
+    "floor": (0.1, 0.0, 0.8, False),
+    "amplitude": (0.5, 0.05, 1.0, False),
+    "plateau": (0.78, 0.3, 0.9, False),
+    "exponent": (0.25, 0.03, 2.0, False),
+    "progress_scale": (0.3, 1e-5, 10.0, True),
+    "early_scale": (0.025, 1e-3, 1.0, True),
+    "saturation_rate": (0.0022, 1e-4, 1.0, True),
+    "noise_loss": (0.02, 1e-5, 1.0, True),
+    "noise_rate": (0.0002, 1e-4, 1.0, True),
+    "noise_onset": (0.7, 1e-5, 10.0, True),
+    "noise_clock": (0.25, 0.05, 1e4, True),
+    "noise_clock_exponent": (0.2, 0.0, 1.0, False),
+    "overshoot": (1.0, 0.0, 5.0, False),
+    "overshoot_pace": (0.008, 2e-3, 0.5, True),
+    "tolerance": (0.0006, 1e-4, 1.0, True),
+    "tolerance_pace": (0.02, 0.015, 0.04, True),
+    "jump_limit": (1.8, 0.2, 6.0, False),
+    "jump_damage": (0.06, 1e-4, 10.0, True),
+    "forgetting": (1.0, 0.0, 5.0, False),
+}
+_LOSSES = ("floor", "amplitude", "plateau", "noise_loss")
+_DAMAGE = (
+    "plateau",
+    "tolerance",
+    "tolerance_pace",
+    "jump_limit",
+    "jump_damage",
+    "forgetting",
+)
+_SHARE = {"gap_share": (0.1, 0.0, 1.0, False)}  # where there is a gap worth a mention
+_LEAST_GAP = 0.01  # nats, at the end of the run that has learned most
+
+
+def fit_surrogate(
+    runs: Sequence[RecordedRun],
+    training: TrainingConfig,
+    *,
+    entropy_rate: float | None = None,
+) -> LossLaw:
+    """Fit a law of the loss curve to recorded runs.
+
+    Constant, cosine, step and WSD schedules at three or more peak rates a factor of ten
+    or more apart, some runs of random actions, and some jumps of the rate up and down
+    determine it; ``benchmarks/fit_surrogate.py`` collects such runs. The law describes
+    what is between them, and guesses beyond.
+
+    Args:
+        runs: At least 8, all of one length and evaluated at the same iterations.
+        training: The settings that the runs share.
+        entropy_rate: The corpus' known floor of the loss, nats per character.
+
+    Raises:
+        ImportError: SciPy is missing.
+        ValueError: Too few runs, or runs of different lengths.
+    """
+    check_integer("the number of runs", len(runs), FEWEST)
+    check_same_points(runs)
+    survivors = [run for run in runs if not _exploded(run)]
+    check_integer("the number of runs that did not diverge", len(survivors), FEWEST)
+    constants, members = _fit(survivors)
+    constants = dataclasses.replace(constants, divergence_rate=_divergence_rate(runs))
+    constants = _describe_noise(survivors, constants, members)
+    peaks = [float(run.rates.max()) for run in survivors]
+    return LossLaw(
+        training=training,
+        constants=constants,
+        entropy_rate=entropy_rate,
+        lowest_rate=min(peaks),
+        highest_rate=max(peaks),
+        runs=len(runs),
+    )
+
+
+def predict(
+    law: LawConstants,
+    rates: FloatArray,
+    points: NDArray[np.int64],
+    members: Members | None = None,
+) -> tuple[FloatArray, list[State]]:
+    """Return the validation losses at some iterations, and the states there.
+
+    Args:
+        law: The constants, numbers or (K, 1).
+        rates: Of every iteration, (R, n).
+        points: Iterations, increasing, (m,).
+        members: What differs between runs, (R,) or (K, R); `None` is nothing.
+
+    Returns:
+        (R, m) or (K, R, m), and m states of (R,) or (K, R).
+    """
+    if members is None:
+        members = Members(np.ones(len(rates)), np.zeros(len(rates)))
+    state = initial_state(law, members)
+    log_rate = state["tolerance"]
+    losses, states = [], []
+    start = 0
+    for point in points:
+        while start < point:
+            stop = min(start + SEGMENT, int(point))
+            rate = rates[:, start:stop].mean(axis=1)
+            state = advance(law, members, state, rate, float(stop - start))
+            log_rate = np.log(np.maximum(rate, 1e-12))
+            start = stop
+        losses.append(validation_loss(law, state, log_rate))
+        states.append(state)
+    return np.stack(losses, axis=-1), states
+
+
+def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
+    """Return the constants of the dynamics, and what is each run's own.
+
+    First everything on all runs, roughly; then how runs learn, on those that the rough
+    fit finds unharmed; then damage alone, on all runs again.
+    """
+    start: dict[str, Any] = {name: start for name, (start, *_) in _FITTED.items()}
+    first_loss = float(np.mean([run.val_loss[0] for run in runs]))
+    for name in _LOSSES:
+        start[name] *= first_loss
+    law = LawConstants(
+        initial_loss=first_loss,
+        divergence_rate=np.inf,
+        **start,
+    )
+    everything = tuple(_FITTED)
+    law, members = _Problem(runs, law, everything).search()
+    rates = np.stack([run.rates for run in runs])
+    last = predict(law, rates, np.asarray(runs[0].iterations), members)[1][-1]
+    unharmed = np.flatnonzero(last["damage"] < UNHARMED)
+    chosen = [runs[row] for row in unharmed]
+    spread = law.efficiency_spread
+    if len(chosen) >= FEWEST:
+        law, members = _Problem(chosen, law, everything).search()
+        spread = law.efficiency_spread
+        law = _measure_gap(chosen, law, members)
+        if law.gap_scale > 0.0:
+            law, _ = _Problem(chosen, law, (*everything, *_SHARE)).search()
+    law = dataclasses.replace(law, **{name: start[name] for name in _DAMAGE})
+    law, members = _Problem(runs, law, _DAMAGE).search()
+    return dataclasses.replace(law, efficiency_spread=spread), members
+
+
+class _Problem:
+    """Residuals of recorded runs, and the search for constants that make them small.
+
+    A solution is one vector: the fitted constants, then every run's ln(efficiency) and
+    shift of ln(tolerance), in units of their spread.
+    """
+
+    def __init__(
+        self, runs: Sequence[RecordedRun], law: LawConstants, fitted: Sequence[str]
+    ) -> None:
+        """Prepare to fit the constants named in `fitted`, from those of `law` on."""
+        self.law = law
+        self.rates = np.stack([run.rates for run in runs])
+        self.points = np.asarray(runs[0].iterations)
+        self.losses = np.stack([run.val_loss for run in runs])  # (R, m)
+        self.usable = np.isfinite(self.losses)
+        progress = self.points / self.points[-1]
+        weights = np.ones(len(progress))
+        for share, weight in reversed(EARLY):
+            weights[progress < share] = weight
+        weights[0] = 0.0
+        weights[-1] = FINAL_WEIGHT
+        self.weights = weights / TOLERATED
+        self.spreads = np.array(FIRST_SPREADS)
+        self.fitted = {name: (_FITTED | _SHARE)[name] for name in fitted}
+
+    def search(self) -> tuple[LawConstants, Members]:
+        """Return the best constants near the first ones, and the runs' own.
+
+        The law's spreads are the root mean square of what the runs are expected to have
+        of their own; the prior keeps its width, or it would explain whole runs away.
+        """
+        solution, variance = self._search(self._start())
+        count = len(self.fitted)
+        own = solution[count:].reshape(2, -1)
+        members = Members(np.exp(own[0] * self.spreads[0]), own[1] * self.spreads[1])
+        certain = variance[count:].reshape(2, -1)
+        spreads = self.spreads * np.sqrt((own**2 + certain).mean(axis=1))
+        found = self._constants(solution[None])
+        numbers: dict[str, Any] = {
+            name: float(np.ravel(getattr(found, name))[0]) for name in self.fitted
+        }
+        law = dataclasses.replace(
+            self.law,
+            **numbers,
+            efficiency_spread=float(spreads[0]),
+            tolerance_spread=float(spreads[1]),
+        )
+        return law, members
+
+    def _start(self) -> FloatArray:
+        constants = []
+        for name, (*_, log) in self.fitted.items():
+            value = getattr(self.law, name) / self._unit(name)
+            constants.append(np.log(value) if log else value)
+        return np.array([*constants, *np.zeros(2 * len(self.rates))])
+
+    def _unit(self, name: str) -> float:
+        """Return what a constant is measured in while it is fitted."""
+        return self.law.initial_loss if name in _LOSSES else 1.0
+
+    def _search(self, solution: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the best solution near one, and the variance of its entries."""
+        least_squares = _import_least_squares()
+        bounds = np.array(
+            [
+                (np.log(low), np.log(high)) if log else (low, high)
+                for _, low, high, log in self.fitted.values()
+            ]
+            + [(-6.0, 6.0)] * (2 * len(self.rates))
+        ).T
+        margin = 1e-6 * (bounds[1] - bounds[0])
+        found = least_squares(
+            self._residuals,
+            np.clip(solution, bounds[0] + margin, bounds[1] - margin),
+            self._jacobian,
+            bounds=bounds,
+            x_scale="jac",
+            max_nfev=EVALUATIONS,
+        )
+        information = found.jac.T @ found.jac
+        variance = np.diag(np.linalg.pinv(information, hermitian=True))
+        return found.x, np.minimum(variance, 1.0)
+
+    def _constants(self, solutions: FloatArray) -> LawConstants:
+        """Return the constants of several solutions at once, (K, 1) each."""
+        values = {
+            name: (np.exp(column) if log else column)[:, None] * self._unit(name)
+            for (name, (*_, log)), column in zip(
+                self.fitted.items(), solutions.T, strict=False
+            )
+        }
+        return dataclasses.replace(self.law, **values)
+
+    def _losses(self, solutions: FloatArray) -> FloatArray:
+        own = solutions[:, len(self.fitted) :].reshape(len(solutions), 2, -1)
+        members = Members(
+            np.exp(own[:, 0] * self.spreads[0]), own[:, 1] * self.spreads[1]
+        )
+        law = self._constants(solutions)
+        return predict(law, self.rates, self.points, members)[0]  # (K, R, m)
+
+    def _weighted(self, solutions: FloatArray) -> FloatArray:
+        """Return weighted residuals, (K, R, m), growing as a root once they are large.
+
+        The square of sqrt(1 + |r|) - 1 grows as |r|: one spike does not rule the fit.
+        """
+        found = (self._losses(solutions) - self.losses) * self.weights
+        found = np.where(self.usable, np.nan_to_num(found, posinf=1e6), 0.0)
+        return np.asarray(np.sign(found) * 2.0 * (np.sqrt(1.0 + np.abs(found)) - 1.0))
+
+    def _residuals(self, solution: FloatArray) -> FloatArray:
+        prior = solution[len(self.fitted) :]
+        return np.concatenate([self._weighted(solution[None])[0].ravel(), prior])
+
+    def _jacobian(self, solution: FloatArray) -> FloatArray:
+        """Return the derivatives by differences; all runs' own at once, (., size)."""
+        count, runs = len(self.fitted), len(self.rates)
+        step = 1e-5
+        shifted = np.tile(solution, (1 + count + 2, 1))
+        for row in range(count):
+            shifted[1 + row, row] += step
+        for kind in range(2):
+            own = slice(count + kind * runs, count + (kind + 1) * runs)
+            shifted[1 + count + kind, own] += step
+        values = self._weighted(shifted)  # (K, R, m)
+        slopes = (values[1:] - values[:1]) / step
+        points = slopes.shape[2]
+        jacobian = np.zeros((runs * points + 2 * runs, len(solution)))
+        jacobian[: runs * points, :count] = slopes[:count].reshape(count, -1).T
+        for kind in range(2):
+            for run in range(runs):
+                rows = slice(run * points, (run + 1) * points)
+                column = count + kind * runs + run
+                jacobian[rows, column] = slopes[count + kind, run]
+        jacobian[runs * points :, count:] = np.eye(2 * runs)
+        return jacobian
+
+
+def _measure_gap(
+    runs: Sequence[RecordedRun], law: LawConstants, members: Members
+) -> LawConstants:
+    """Return the law with the gap between validation and training loss.
+
+    It is fitted to the runs' last halves. Where it is too small to tell, there is none.
+    """
+    rates = np.stack([run.rates for run in runs])
+    points = np.asarray(runs[0].iterations)
+    losses = np.stack([run.val_loss for run in runs])
+    train_losses = np.stack([run.train_loss for run in runs])
+    states = predict(law, rates, points, members)[1]
+    late = points[1:] > points[-1] / 2
+    progress = np.stack([s["progress"] for s in states], axis=1)[:, 1:][:, late]
+    between = 0.5 * (losses[:, 1:] + losses[:, :-1])
+    gap = (between - train_losses[:, 1:])[:, late]
+    usable = np.isfinite(gap) & (progress > 0)
+    scale, exponent = _power_law(progress[usable], gap[usable])
+    if scale * progress.max() ** exponent < _LEAST_GAP:
+        scale, exponent = 0.0, 1.0
+    return dataclasses.replace(law, gap_scale=scale, gap_exponent=exponent)
+
+
+def _power_law(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return scale >= 0 and exponent of y = scale * x^exponent, by least squares."""
+    best = (np.inf, 0.0, 1.0)
+    for exponent in np.linspace(0.5, 4.0, 36):
+        powers = x**exponent
+        scale = max(0.0, float(powers @ y / (powers @ powers)))
+        error = float(((y - scale * powers) ** 2).sum())
+        best = min(best, (error, scale, float(exponent)))
+    return best[1], best[2]
+
+
+def _exploded(run: RecordedRun) -> bool:
+    """Return whether a run diverged, as the environment defines it by default."""
+    ceiling = EXPLODED * run.val_loss[0]
+    return not bool((run.val_loss <= ceiling).all())  # false for NaN too
+
+
+def _divergence_rate(runs: Sequence[RecordedRun]) -> float:
+    """Return the rate between the highest that a run survived and the lowest fatal.
+
+    Without a diverged run: ten times the highest one.
+    """
+    peaks = {True: [np.inf], False: [0.0]}
+    for run in runs:
+        peaks[_exploded(run)].append(float(run.rates.max()))
+    fatal, survived = min(peaks[True]), max(peaks[False])
+    if not np.isfinite(fatal):
+        return 10.0 * survived
+    return float(np.sqrt(survived * fatal)) if fatal > survived else fatal
+
+
+def _describe_noise(
+    runs: Sequence[RecordedRun], law: LawConstants, members: Members
+) -> LawConstants:
+    """Return the constants with those of noise and telemetry, fitted to residuals."""
+    rates = np.stack([run.rates for run in runs])
+    points = np.asarray(runs[0].iterations)
+    measured = {
+        name: np.stack([getattr(run, name) for run in runs])[:, 1:] for name in CURVES
+    }
+    losses, states = predict(law, rates, points, members)
+    progress, undamaged, damage = (
+        np.stack([state[name] for state in states], axis=1)[:, 1:]
+        for name in ("progress", "undamaged", "damage")
+    )
+    rate = np.maximum(rates[:, points[1:] - 1], 1e-12)  # (R, m - 1)
+    late = np.broadcast_to(points[1:] >= points[-1] / 4, rate.shape)
+
+    # Two evaluations in a row share what the law gets wrong about a run, not the noise.
+    residual = measured["val_loss"] - losses[:, 1:]
+    change = np.diff(residual, axis=1, prepend=np.nan) / np.sqrt(2.0)
+    quiet = late & np.isfinite(change) & (change != 0.0) & (damage < 0.1)
+    quiet &= rate > 1e-6
+    log_rate = np.log(rate[quiet])
+    # The mean of ln|z| over a standard normal z is -0.635.
+    log_size = np.log(np.abs(change[quiet])) + 0.635
+    jitter = np.polyfit(log_rate, log_size, 1) if quiet.sum() > 2 else (0.5, -50.0)
+
+    between = 0.5 * (losses[:, 1:] + losses[:, :-1])
+    gap = np.stack([generalization_gap(law, s) for s in states], axis=1)[:, 1:]
+    batch = measured["train_loss"] - (between - gap)
+    change = np.diff(batch, axis=1, prepend=np.nan) / np.sqrt(2.0)
+    scatter = (change * np.sqrt(np.diff(points)))[late & np.isfinite(change)]
+
+    ones = np.ones_like(rate)
+    log_progress = np.log(progress + law.progress_scale)
+    log_undamaged = np.log(undamaged + law.progress_scale)
+    norm = [ones, np.log(rate), log_progress, -damage]
+    return dataclasses.replace(
+        law,
+        jitter=float(np.exp(jitter[1])),
+        jitter_exponent=float(jitter[0]),
+        batch_noise=float(scatter.std()) if len(scatter) else 0.0,
+        grad_norm=_log_linear(measured["grad_norm"], norm),
+        update_ratio=_log_linear(
+            measured["update_ratio"], [ones, np.log(rate), log_undamaged]
+        ),
+    )
+
+
+def _log_linear(values: FloatArray, terms: list[FloatArray]) -> tuple[float, ...]:
+    """Return the weights of a sum of terms that is nearest to ln(values)."""
+    usable = np.isfinite(values) & (values > 0.0)
+    if not usable.any():
+        return (0.0,) * len(terms)
+    matrix = np.stack([term[usable] for term in terms], axis=1)
+    weights = np.linalg.lstsq(matrix, np.log(values[usable]), rcond=None)[0]
+    return tuple(float(weight) for weight in weights)
+
+
+def _import_least_squares() -> Any:  # noqa: ANN401 - SciPy has no types
+    try:
+        from scipy.optimize import least_squares
+    except ImportError as error:
+        raise ImportError(
+            "fit_surrogate needs SciPy: pip install 'lr-gym[surrogate]'"
+        ) from error
+    return least_squares

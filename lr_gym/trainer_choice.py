@@ -1,0 +1,111 @@
+"""What `trainer=` of `gym.make` means: real training, a fitted law, or one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lr_gym.config import TrainingConfig, check_integer, check_keywords, field_names
+from lr_gym.loss_law import LossLaw, load_law, packaged_law
+from lr_gym.trainer import Trainer
+
+REAL, SURROGATE = "real", "surrogate"
+# What an episode over somebody else's training still has to know.
+EPISODE_FIELDS = ("max_iters", "eval_interval", "warmup_iters", "learning_rate")
+# What a law does not depend on: the device, and what the law takes as its input.
+_FREE_FIELDS = (
+    *EPISODE_FIELDS,
+    "test_fraction",
+    "eval_iters",
+    "device",
+    "precision",
+    "compile",
+)
+_METHODS = ("reset", "train", "evaluate", "diverged", "snapshot", "restore")
+
+TrainerChoice = str | os.PathLike[str] | LossLaw | Trainer
+
+
+def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
+    """Return the law that `trainer` names, or `None` where it names none.
+
+    Args:
+        trainer: ``surrogate``, the path of a law's JSON file, or a law.
+        scale: The scale asked for; ``auto`` is ``mini`` for ``surrogate``, else the
+            law's own.
+        corpus: The corpus asked for; `None` is the law's own, ``markov`` for
+            ``surrogate``.
+
+    Raises:
+        ValueError: There is no such law, or it is one of another scale or corpus.
+        FileNotFoundError: There is no such file.
+    """
+    if trainer == SURROGATE:
+        return packaged_law(corpus or "markov", "mini" if scale == "auto" else scale)
+    if isinstance(trainer, str | os.PathLike) and _is_path(trainer):
+        law = load_law(trainer)
+    elif isinstance(trainer, LossLaw):
+        law = trainer
+    else:
+        return None
+    for name, asked, own in (
+        ("scale", None if scale == "auto" else scale, law.training.scale),
+        ("corpus", corpus, law.training.corpus),
+    ):
+        if asked not in (None, own):
+            raise ValueError(f"the law was fitted at {name}={own!r}, got {asked!r}")
+    return law
+
+
+def check_law_covers(law: LossLaw, training: TrainingConfig) -> None:
+    """Raise ValueError unless the law describes such runs."""
+    for name in field_names(TrainingConfig):
+        asked, own = getattr(training, name), getattr(law.training, name)
+        if name not in _FREE_FIELDS and asked != own:
+            raise ValueError(
+                f"the law was fitted at {name}={own!r}, got {asked!r}: fit a law of "
+                "its own with benchmarks/fit_surrogate.py, or leave it"
+            )
+
+
+def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> None:
+    """Check a trainer of the caller's own.
+
+    Args:
+        trainer: Has the methods of `Trainer`.
+        size: Members that the environment needs.
+        settings: Keywords of `gym.make` but those of the decision process: with a
+            trainer of one's own, only those that describe the episode.
+
+    Raises:
+        TypeError: It lacks a method or `size`, or a setting is the trainer's own.
+        ValueError: Its size is another.
+    """
+    if isinstance(trainer, str | os.PathLike):
+        raise ValueError(
+            f"trainer must be {REAL!r}, {SURROGATE!r}, the path of a law's .json file, "
+            f"a LossLaw, or an object with the methods of lr_gym.Trainer; got "
+            f"{os.fspath(trainer)!r}"
+        )
+    lacking = [
+        name
+        for name in (*_METHODS, "telemetry")
+        if not callable(getattr(trainer, name, None))
+    ]
+    if lacking or not hasattr(trainer, "size"):
+        raise TypeError(
+            f"trainer must have the methods of lr_gym.Trainer and `size`; "
+            f"{type(trainer).__name__} lacks {', '.join(lacking) or 'size'}"
+        )
+    check_integer("trainer.size", trainer.size, 1)
+    if trainer.size != size:
+        raise ValueError(
+            f"trainer.size must be the number of environments, {size}, got "
+            f"{trainer.size}"
+        )
+    check_keywords("with a trainer of its own, LRTuningEnv", settings, EPISODE_FIELDS)
+
+
+def _is_path(trainer: str | os.PathLike[str]) -> bool:
+    return os.fspath(trainer).endswith(".json")

@@ -1,0 +1,80 @@
+"""The benchmark of the law: its runs, its scores, and the published laws beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import law_runs
+from benchmarks.fit_surrogate import Args, collect, scores
+from benchmarks.law_pictures import draw_curves
+from benchmarks.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
+from lr_gym.recorded_runs import RecordedRun, load_runs
+from tests.small import small_config
+from tests.test_loss_law import make_constants, planted_runs
+
+CONFIG = small_config(max_iters=40, eval_interval=10, warmup_iters=4)
+
+
+def test_runs_are_collected_once_and_go_on_where_they_were(tmp_path: Path) -> None:
+    plans = law_runs.fitting_plan(CONFIG)
+    path, args = tmp_path / "runs.npz", Args(env="markov", size=2)
+    assert collect(CONFIG, plans, path, args, most=3) == 3
+    first = load_runs(path)
+    assert [run.name for run in first] == [plan.name for plan in plans[:3]]
+    assert first[0].iterations.tolist() == [0, 10, 20, 30, 40]
+    assert all(run.val_loss[-1] < run.val_loss[0] for run in first)
+    assert collect(CONFIG, plans[:4], path, args, most=None) == 1
+    assert collect(CONFIG, plans[:4], path, args, most=None) == 0
+    second = load_runs(path)
+    assert [run.seed for run in second] == [0, 1, 2, 3]
+    assert np.array_equal(second[0].val_loss, first[0].val_loss)
+
+
+def test_the_plans_hold_what_they_promise() -> None:
+    fitting, held_out = law_runs.fitting_plan(CONFIG), law_runs.held_out_plan(CONFIG)
+    assert len({plan.seed for plan in fitting + held_out}) == len(fitting + held_out)
+    names = [plan.name for plan in fitting + held_out]
+    assert len(set(names)) == len(names)
+    for plan in fitting + held_out:
+        assert plan.rates.shape == (40,)
+        assert (plan.rates >= 0).all()
+    assert sum(name.startswith("walk") for name in names) == 14
+    peaks = {plan.rates.max() for plan in held_out if "linear" in plan.name}
+    assert len(peaks) == 4
+
+
+def test_published_laws_by_hand() -> None:
+    rates = np.full((1, 40), 2e-3)
+    forward = 2e-3 * np.arange(1, 41)
+    expected = 1.5 + 0.5 * forward**-0.3
+    found = tissue(np.array([1.5, np.log(0.5), 0.3, 0.0]), rates)[0]
+    assert found == pytest.approx(expected)
+    parameters = np.array([1.5, np.log(0.5), 0.3, 1.0, 0.5, 0.5, 0.5])
+    assert multi_power(parameters, rates)[0] == pytest.approx(expected[9::10])
+    falling = rates.copy()
+    falling[:, 20:] = 1e-3
+    without = multi_power(np.array([1.5, np.log(0.5), 0.3, -99, 0, 1, 1]), falling)[0]
+    with_gain = multi_power(parameters, falling)[0]
+    assert with_gain[:2] == pytest.approx(without[:2])
+    assert (with_gain[2:] < without[2:]).all()
+
+
+def test_scores_and_a_picture() -> None:
+    runs = planted_runs(make_constants(), 0)[:8]
+    real = np.stack([run.val_loss for run in runs])[:, 1:]
+    perfect = scores(real, runs)
+    assert perfect["mean_final_error"] == 0.0
+    assert (perfect["rank_correlation"], perfect["r2_curves"]) == (1.0, 1.0)
+    assert scores(real + 0.1, runs)["worst_final_error"] == pytest.approx(0.1)
+    for published in (TISSUE, MULTI_POWER):
+        fitted = published.at(published.fit(runs), runs)
+        assert scores(fitted, runs)["r2_curves"] > 0.5
+    assert "<svg" in draw_curves("law", _named(runs), real)
+
+
+def _named(runs: list[RecordedRun]) -> list[RecordedRun]:
+    return [replace(run, name=f"cosine at {k + 1}e-3") for k, run in enumerate(runs)]
