@@ -1,15 +1,19 @@
-# Everything runs in .venv, which is made here, with the versions of constraints.txt.
+# Everything runs in .venv, which is made here, with the versions of constraints.txt:
+# what the demo needs first, and what tests and checks need beside it when they are run.
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Named after what goes into it: a change of the dependencies, or a moved checkout, gets
 # a clean environment; anything else reuses the one that is there.
-INSTALLED := .venv/installed-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)
+VERSION := $(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)
+RUNS := .venv/runs-$(VERSION)
+INSTALLED := .venv/installed-$(VERSION)
+PIP := $(BIN)/python -m pip install -c constraints.txt
 
 .PHONY: demo test lint types ci
 .DEFAULT_GOAL := test
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	$(BIN)/python benchmarks/compare_agents.py --env markov --quick --out results/demo
 
 test: $(INSTALLED)
@@ -27,7 +31,11 @@ types: $(INSTALLED)
 ci:
 	PYTHON="$(PYTHON)" .ci/run
 
-$(INSTALLED):
+$(RUNS):
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[render,agents,benchmarks,dev]'
+	$(PIP) -e '.[render,agents,benchmarks]'
+	@touch $@
+
+$(INSTALLED): $(RUNS)
+	$(PIP) -e '.[render,agents,benchmarks,dev]'
 	@touch $@

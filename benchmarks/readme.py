@@ -8,7 +8,6 @@ Nothing between the markers in README.md is typed by hand.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 import textwrap
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import architectures
+from benchmarks import architectures, readme_tables
 from benchmarks.summary import Row, load_rows
-from benchmarks.table_text import estimate_text
+from benchmarks.table_text import estimate_text, spread_text
 from benchmarks.verdict import verdict
 from lr_gym.files import write_text
 
@@ -124,11 +123,7 @@ def training_table() -> str:
 
 
 def _speed(row: dict[str, Any]) -> tuple[str, str]:
-    return f"{row['tokens_per_second']['median']:,.0f}", _ratio(row["ratio"])
-
-
-def _ratio(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
+    return f"{row['tokens_per_second']['median']:,.0f}", spread_text(row["ratio"])
 
 
 def cost_table() -> str:
@@ -160,7 +155,7 @@ def cost_table() -> str:
             f"{c['memory']['plain_state_bytes'] / 1e6:.1f}"
         ),
         "whole steps of 8 members over 2 workers, versus SubprocVecEnv": lambda c: (
-            _ratio(c["training"]["steps 8, make_vec, sharded"]["ratio"])
+            spread_text(c["training"]["steps 8, make_vec, sharded"]["ratio"])
         ),
     }
     lines = ["| | `mini` | `tiny` |", "|---|---|---|"]
@@ -188,44 +183,6 @@ def precision_table() -> str:
     return "\n".join(lines)
 
 
-def paper_table() -> str:
-    """Return the paper's Tables 1 and 2, ours beside what it printed."""
-    path = RESULTS / "paper" / "mini" / "tables.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = [
-        "| table | corpus | line | peak LR | best val loss, `mini` "
-        "| the paper's, larger model | test loss, `mini` |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if row["best_val_loss"]:
-            printed = row["best_val_loss_paper"]
-            cells = [
-                row["table"],
-                row["dataset"],
-                row["line"],
-                f"{float(row['peak_learning_rate']):g}",
-                _with_error(row, "best_val_loss"),
-                f"{float(printed):.4f}" if printed else "not in it",
-                _with_error(row, "test_loss"),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _with_error(row: dict[str, str], name: str) -> str:
-    error = row[f"{name}_standard_error"]
-    return f"{float(row[name]):.4f}" + (f" ± {float(error):.4f}" if error else "")
-
-
-def scale_out_text() -> str:
-    """Return how much faster several workers are than one."""
-    result = json.loads((RESULTS / "scale_out.json").read_text(encoding="utf-8"))
-    speedup = f"{_ratio(result['speedup'])} times as fast as one"
-    return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
-
-
 def rendered(readme: str) -> str:
     """Return README with everything between its markers made anew."""
     blocks = {
@@ -234,9 +191,12 @@ def rendered(readme: str) -> str:
         "final-verdict": verdict_text("tiny/final"),
         "final": comparison_table("tiny/final"),
         "quick": comparison_table("quick"),
-        "paper": paper_table(),
-        "scale-out": scale_out_text(),
+        "paper": readme_tables.paper(),
+        "scale-out": readme_tables.scale_out(),
         "architectures": architecture_table(),
+        "wrong-rates": readme_tables.wrong_rates(),
+        "laws": readme_tables.laws(),
+        "surrogate-speed": readme_tables.surrogate_speed(),
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),

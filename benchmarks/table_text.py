@@ -42,3 +42,8 @@ def estimate_text(estimate: Estimate, form: str = "+.4f") -> str:
     if estimate.low is None or estimate.high is None:
         return text
     return f"{text} ({estimate.low:{form}} to {estimate.high:{form}})"
+
+
+def spread_text(spread: dict[str, float]) -> str:
+    """Return a median with the least and the greatest of its sample."""
+    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
