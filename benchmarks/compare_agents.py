@@ -84,7 +84,8 @@ class Args:
     samples: int = 1
     """Texts of 500 characters generated per method, to time inference."""
     final: Literal["none", "mini", "paper"] = "none"
-    """A larger scale at which the winners are tuned again, over 3 peaks, and tested."""
+    """A larger scale at which the winners are tuned again, over 3 peaks, and tested, on
+    the first corpus."""
     workers: int | None = None
     """Processes; default: one per core, one in all with a GPU."""
     ray: str | None = None
@@ -185,16 +186,15 @@ def final_plan(
     done: dict[str, dict[str, Any]],
     args: Args,
 ) -> tuple[list[Task], Protocol]:
-    """Return the tasks at the scale of --final, and three peaks around those tuned."""
+    """Return the first task at the scale of --final, and peaks around those tuned."""
+    first = tasks[0]
     centers = {}
     for name in methods:
         method = find_method(name)
-        if not method.learns:
-            rates = [chosen_peak(task, name, protocol, done)[0] for task in tasks]
-            known = [rate for rate in rates if rate is not None]
-            base = protocol.base_rate(tasks[0], method)
-            centers[name] = (min(known) * max(known)) ** 0.5 / base
-    larger = [Task(t.env, {**t.settings, "scale": args.final}) for t in tasks]
+        rate = None if method.learns else chosen_peak(first, name, protocol, done)[0]
+        if rate is not None:
+            centers[name] = rate / protocol.base_rate(first, method)
+    larger = [Task(first.env, {**first.settings, "scale": args.final})]
     fewer = replace(
         protocol,
         peaks=(0.5, 1.0, 2.0),

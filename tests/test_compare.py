@@ -309,6 +309,34 @@ def test_a_job_that_kills_its_workers_ends_the_comparison(
         run_all(lambda _: [small_job()], tmp_path, pool)
 
 
+@pytest.mark.slow
+def test_the_winners_meet_again_at_a_larger_scale(tmp_path: Path) -> None:
+    """On the first corpus, at three peaks around the tuned one, on fewer seeds."""
+    text = tmp_path / "other.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    out = tmp_path / "out"
+    main(
+        small_args(
+            out,
+            agents=("linear", "constant", "random", "q_improved"),
+            env=("markov", str(text)),
+            final="mini",
+        )
+    )
+    with (out / "final" / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["task"] for row in rows} == {"markov mini"}
+    assert {"linear", "constant", "q_improved"} <= {row["label"] for row in rows}
+    tuned = {}
+    for path in (out / "jobs").glob("linear-markov-*.json"):
+        record = json.loads(path.read_text())
+        scale, phase = record["job"]["settings"]["scale"], record["job"]["phase"]
+        tuned[scale, phase] = set(record["job"]["learning_rates"])
+    (chosen,) = tuned["tiny", "test"]
+    assert {chosen / 2, chosen, chosen * 2} <= tuned["mini", "tune"]
+    assert (out / "final" / "report.html").exists()
+
+
 # ------------------------------------------------------------------------ wrong input
 
 
