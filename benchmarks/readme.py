@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import architectures, readme_tables
+from benchmarks import readme_tables
 from benchmarks.summary import Row, load_rows
 from benchmarks.table_text import estimate_text, spread_text
 from benchmarks.verdict import verdict
@@ -91,13 +91,6 @@ def lr_table() -> str:
             f"{len(result['final_val_loss'])} |"
         )
     return "\n".join(lines)
-
-
-def architecture_table() -> str:
-    """Return what the architectures cost, and where their learning rates lie."""
-    return architectures.table(
-        json.loads((RESULTS / "architectures.json").read_text(encoding="utf-8"))
-    )
 
 
 def throughput(scale: str) -> dict[str, Any]:
@@ -193,7 +186,6 @@ def rendered(readme: str) -> str:
         "quick": comparison_table("quick"),
         "paper": readme_tables.paper(),
         "scale-out": readme_tables.scale_out(),
-        "architectures": architecture_table(),
         "wrong-rates": readme_tables.wrong_rates(),
         "laws": readme_tables.laws(),
         "surrogate-speed": readme_tables.surrogate_speed(),

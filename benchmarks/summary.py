@@ -268,7 +268,8 @@ def load_rows(path: Path) -> list[Row]:
     rows = json.loads(path.read_text(encoding="utf-8"))
     for row in rows:
         for name in ("difference", "improvement", "versus_cosine"):
-            row[name] = None if row[name] is None else Estimate(**row[name])
+            found = row.get(name)  # the last is missing in files of before
+            row[name] = None if found is None else Estimate(**found)
     return [Row(**row) for row in rows]
 
 
