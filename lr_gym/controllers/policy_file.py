@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from lr_gym.config import check_choice, check_keywords, field_names
@@ -83,6 +81,8 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
         raise ValueError(
             f"{path} is refused: {size:,} bytes, a policy has at most {LARGEST_FILE:,}"
         )
+    import safetensors
+
     try:
         return _read_json(path) if path.suffix == ".json" else _read_policy(path)
     except (TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
@@ -120,12 +120,16 @@ def save_policy(
             f"the header has {len(text):,} characters, at most {LARGEST_HEADER:,} "
             "are allowed: shorten provenance"
         )
+    import safetensors.numpy
+
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_bytes(os.fspath(path), safetensors.numpy.save(arrays, {KEY: text}))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return where a policy file says it comes from; ValueError if it is not one."""
+    import safetensors
+
     load_controller(path)  # refuses whatever is not whole
     with safetensors.safe_open(os.fspath(path), framework="np") as file:
         provenance: dict[str, Any] = json.loads(file.metadata()[KEY])["provenance"]
@@ -185,6 +189,8 @@ def _describe_mlp(head: MLP) -> tuple[Parameters, Arrays]:
 
 
 def _read_policy(path: Path) -> Policy:
+    import safetensors
+
     with safetensors.safe_open(path, framework="np") as file:
         header = _parse_header((file.metadata() or {}).get(KEY))
         arrays = {name: _read_array(file, name) for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -154,6 +153,8 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN40
     Raises:
         TypeError: Something is neither a tensor nor plain.
     """
+    import safetensors.torch
+
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(state, tensors))
     content = safetensors.torch.save(tensors, {"tree": tree})
@@ -167,6 +168,8 @@ def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
         ValueError: The file is not such a state.
         FileNotFoundError: It is missing.
     """
+    import safetensors
+
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {os.fspath(path)}")
     try:
