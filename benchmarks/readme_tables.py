@@ -1,13 +1,12 @@
-"""README's tables of the paper, of wrong rates, and of simulated training."""
+"""README's tables of wrong rates and of simulated training."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table_text import markdown, spread_text
+from benchmarks.table_text import markdown
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -15,44 +14,6 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def _read(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return content
-
-
-def paper() -> str:
-    """Return the paper's Tables 1 and 2, ours beside what it printed."""
-    path = RESULTS / "paper" / "mini" / "tables.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = [
-        "| table | corpus | line | peak LR | best val loss, `mini` "
-        "| the paper's, larger model | test loss, `mini` |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if row["best_val_loss"]:
-            printed = row["best_val_loss_paper"]
-            cells = [
-                row["table"],
-                row["dataset"],
-                row["line"],
-                f"{float(row['peak_learning_rate']):g}",
-                _with_error(row, "best_val_loss"),
-                f"{float(printed):.4f}" if printed else "not in it",
-                _with_error(row, "test_loss"),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _with_error(row: dict[str, str], name: str) -> str:
-    error = row[f"{name}_standard_error"]
-    return f"{float(row[name]):.4f}" + (f" ± {float(error):.4f}" if error else "")
-
-
-def scale_out() -> str:
-    """Return how much faster several workers are than one."""
-    result = json.loads((RESULTS / "scale_out.json").read_text(encoding="utf-8"))
-    speedup = f"{spread_text(result['speedup'])} times as fast as one"
-    return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
 
 
 def wrong_rates() -> str:
