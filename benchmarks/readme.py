@@ -184,6 +184,7 @@ def rendered(readme: str) -> str:
         "final-verdict": verdict_text("tiny/final"),
         "final": comparison_table("tiny/final"),
         "quick": comparison_table("quick"),
+        "scale-out": readme_tables.scale_out(),
         "wrong-rates": readme_tables.wrong_rates(),
         "laws": readme_tables.laws(),
         "surrogate-speed": readme_tables.surrogate_speed(),

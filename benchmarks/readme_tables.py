@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table_text import markdown
+from benchmarks.table_text import markdown, spread_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -14,6 +14,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def _read(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return content
+
+
+def scale_out() -> str:
+    """Return how much faster several workers are than one."""
+    result = _read("scale_out.json")
+    speedup = f"{spread_text(result['speedup'])} times as fast as one"
+    return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
 
 
 def wrong_rates() -> str:
