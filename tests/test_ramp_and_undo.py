@@ -49,15 +49,15 @@ def test_agents_run_side_by_side_as_they_do_alone() -> None:
 @pytest.mark.real_text
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("factor", "wsd"), [(1 / 10, 2.344), (1.0, 2.475), (30.0, 3.348)]
+    ("factor", "bound"),
+    # At 30 the rule misses 2.3: it ended at 2.54 here, WSD from there at 3.35.
+    [(1 / 10, 2.294), (1.0, 2.3), (30.0, 3.298)],
 )
-def test_it_ends_below_a_schedule_from_the_same_wrong_rate(
-    factor: float, wsd: float
-) -> None:
-    """600 iterations on Shakespeare at `tiny`; `wsd` ends there (wrong_rates.json)."""
+def test_it_comes_through_wrong_rates(factor: float, bound: float) -> None:
+    """600 iterations on Shakespeare at `tiny`: tuned WSD ends at about 2.13."""
     agent = BASELINES["ramp_and_undo"](0)
     env = make_env("shakespeare", **{**agent.settings, "scale": "tiny"})
     given = {"seed": 5_000, "learning_rate": 8e-3 * factor}
     final = run_episode(env, agent, options=given)[-1]
     assert not final["diverged"]
-    assert final["val_loss"] < wsd - 0.05
+    assert final["val_loss"] < bound
