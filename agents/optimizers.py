@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -49,7 +49,8 @@ class OptimizerTrainer(PopulationTrainer):
         super().__init__(config, corpus, 1)
         self.stepper = make(self.optimizer)
         self.optimizer = self.stepper  # type: ignore[assignment]  # the same `step`
-        self._compiled_update = None  # foreign code, as it is
+        self._step = replace(self._step, optimizer=self.optimizer)
+        self._compiled_step = None  # foreign code, as it is
         self.stepper.start(self._state["parameters"])
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:

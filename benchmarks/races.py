@@ -28,6 +28,7 @@ from benchmarks.timing import (
     warm_up,
 )
 from lr_gym import TrainingConfig, load_corpus, preset
+from lr_gym.compilation import forget_compiled
 from lr_gym.devices import resolve_device
 
 
@@ -98,11 +99,8 @@ class Machine:
         return torch.cuda.max_memory_allocated(self.device)
 
     def forget_compiled(self) -> None:
-        """Drop compiled graphs and their memory.
-
-        Without this, torch refuses to compile the same function a ninth time.
-        """
-        torch.compiler.reset()
+        """Drop compiled graphs and their memory."""
+        forget_compiled()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

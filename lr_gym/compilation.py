@@ -1,4 +1,4 @@
-"""Compiling the training update with torch.compile, where that pays back."""
+"""Compiling the training step with torch.compile, where that pays back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from lr_gym.files import cache_folder
+from lr_gym.training_step import TrainingStep
 
-Update = Callable[..., tuple[Tensor, Tensor]]
+Step = Callable[..., tuple[Tensor, Tensor]]
+_compiled: dict[tuple[object, ...], Step] = {}  # shared by the trainers of a process
 
 
 def resolve_compile(
@@ -24,10 +26,10 @@ def resolve_compile(
     """Return the mode of torch.compile to use, or `None` for eager.
 
     ``auto`` compiles on CUDA where a compiler (triton) is installed. On a CPU a
-    compiled update is at most about 1.5 times as fast and takes 10 to 30 seconds, or 4
-    from the cache, which the runs of the built-in scales do not pay back one by one;
-    ask for ``default`` where one process trains many. An LSTM is never compiled: its
-    kernel is one already, and the compiler would write out every position instead.
+    compiled step is at most about twice as fast and takes 10 to 30 seconds, or 4 from
+    the cache, which the runs of the built-in scales do not pay back one by one; ask
+    for ``default`` where one process trains many. An LSTM is never compiled: its kernel
+    is one already, and the compiler would write out every position instead.
     """
     if compile == "off" or architecture == "lstm":
         return None
@@ -37,40 +39,50 @@ def resolve_compile(
     return "default" if triton else None
 
 
-def compile_update(update: Update, mode: str) -> Update:
-    """Compile the method `update`, whose first argument is a dictionary of (E, ...).
+def compiled_step(step: TrainingStep, mode: str) -> Step:
+    """Return `step`, compiled: of every number of members E at its first call.
 
-    Every E is compiled once, at its first call, which says so on stderr. The result is
-    cached on disk, so that the next process takes seconds.
+    That call says so on stderr. Trainers of one process whose steps do the same share
+    what is compiled; the next process finds it on disk, and takes seconds.
     """
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = cache_folder() / "compiled"
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
-    compiled: dict[int, Update] = {}
+    same_step = (step.key, mode)
 
-    def call(state: dict[str, Tensor], *inputs: Any) -> tuple[Tensor, Tensor]:
+    def call(
+        state: dict[str, Tensor], tokens: Tensor, *inputs: Any
+    ) -> tuple[Tensor, Tensor]:
         size = len(state["parameters"])
-        if size in compiled:
-            loss, norm = compiled[size](state, *inputs)
+        key = (same_step, size, tokens.shape, tokens.dtype, tokens.device)
+        if key in _compiled:
+            loss, norm = _compiled[key](state, tokens, *inputs)
             # CUDA graphs write their results to the same place every time.
             return loss.clone(), norm.clone()
-        compiled[size] = torch.compile(
-            _own_code(update), fullgraph=True, dynamic=False, mode=mode
-        )
         what = f"the training step for {size} member{'s' if size > 1 else ''}"
         sys.stderr.write(f"compiling {what} ...\n")
         started = time.perf_counter()
-        loss, norm = compiled[size](state, *inputs)
+        compiled = torch.compile(
+            _own_code(step), fullgraph=True, dynamic=False, mode=mode
+        )
+        loss, norm = compiled(state, tokens, *inputs)
         sys.stderr.write(f"compiled in {time.perf_counter() - started:.0f} s\n")
+        _compiled[key] = compiled
         return loss.clone(), norm.clone()
 
     return call
 
 
-def _own_code(method: Update) -> Update:
-    """Return a copy of a bound method: torch compiles few variants of one function."""
-    function, owner = method.__func__, method.__self__  # type: ignore[attr-defined]
+def forget_compiled() -> None:
+    """Drop what this process has compiled, and the memory it holds."""
+    _compiled.clear()
+    torch.compiler.reset()
+
+
+def _own_code(step: TrainingStep) -> Step:
+    """Return a copy of the step's code: torch compiles few variants of one function."""
+    function = TrainingStep.__call__
     copy = types.FunctionType(
         function.__code__.replace(), function.__globals__, function.__name__
     )
-    return types.MethodType(copy, owner)
+    return types.MethodType(copy, step)

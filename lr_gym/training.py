@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lr_gym.compilation import compile_update, resolve_compile
+from lr_gym.compilation import Step, compiled_step, resolve_compile
 from lr_gym.config import TrainingConfig, check_choice
 from lr_gym.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
@@ -22,6 +22,7 @@ from lr_gym.objective import Objective
 from lr_gym.optim import AdamW, initial_state
 from lr_gym.random_streams import fold, stream_seeds
 from lr_gym.trainer import FloatArray, check_chunk
+from lr_gym.training_step import TrainingStep
 from lr_gym.windows import IGNORE, cut_windows, sample_starts, windows_at
 
 SPLITS = ("train", "val", "test")
@@ -81,8 +82,9 @@ class PopulationTrainer:
             weight_decay=config.weight_decay,
             grad_clip=config.grad_clip,
         )
-        self._compiled_update = (
-            compile_update(self._update, self.compile) if self.compile else None
+        self._step = TrainingStep(config, self.objective, self.optimizer)
+        self._compiled_step = (
+            compiled_step(self._step, self.compile) if self.compile else None
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -247,14 +249,15 @@ class PopulationTrainer:
         groups of the whole population are compiled: others come in any size.
         """
         steps = rates.shape[1]
-        update = self._compiled_update if whole else None
-        update = update or self._update
+        compiled = self._compiled_step if whole else None
+        step: Step = compiled or self._step
+        tokens = self._splits["train"]
         # Updates first, in a fresh tensor: the strides of what one update takes do not
         # depend on their number, and one compiled update serves chunks of any length.
         schedule = torch.from_numpy(rates.T.copy()).to(self.device)  # (n, E)
         clock = torch.arange(steps, device=self.device)[:, None] + state["iteration"]
         starts = sample_starts(  # (n, E, B)
-            self._splits["train"],
+            tokens,
             fold(state["data_key"], clock),
             self.config.batch_size,
             self.config.block_size,
@@ -268,7 +271,7 @@ class PopulationTrainer:
         for i in range(steps):
             if i == steps - 1:
                 before = state["parameters"].clone()
-            loss, norm = update(state, schedule[i], starts[i], dropout_keys[i])
+            loss, norm = step(state, tokens, schedule[i], starts[i], dropout_keys[i])
             losses.append(loss)
             norms.append(norm)
             if on_iteration is not None:
@@ -280,26 +283,6 @@ class PopulationTrainer:
         self._telemetry["update_ratio"][rows] = ratio.cpu()
         self._telemetry["grad_norm"][rows] = grad_norm.cpu()
         return np.asarray(torch.stack(losses, dim=1).double().cpu())
-
-    def _update(
-        self,
-        state: dict[str, Tensor],
-        rate: Tensor,
-        starts: Tensor,
-        dropout_keys: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Make one update of every member in place; return losses and norms, (E,)."""
-        windows = windows_at(self._splits["train"], starts, self.config.block_size)
-        loss, gradients = self.objective.gradients(
-            state["parameters"], windows, dropout_keys
-        )
-        # The one line the paper's code lacked: the agent's rate is the rate used.
-        state["learning_rate"].copy_(rate)
-        norm, healthy = self.optimizer.step(
-            state, gradients, state["healthy"] & loss.isfinite()
-        )
-        state["healthy"].copy_(healthy)
-        return loss, norm
 
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
         """Return the windows of a fixed evaluation and their predictions; cut once."""

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lr_gym.compilation import resolve_compile
+from lr_gym.compilation import forget_compiled, resolve_compile
 from tests.small import small_trainer
 
 # torch's own, while it compiles
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> None:
+    forget_compiled()
 
 
 def test_auto_does_not_compile_on_a_cpu() -> None:
@@ -59,6 +64,32 @@ def test_a_compiled_run_repeats_bit_for_bit() -> None:
         trainer.reset([0], [3])
         curves.append((*trainer.train(5, [1e-2]), *trainer.evaluate()))
     assert curves[0] == curves[1]
+
+
+@pytest.mark.slow
+def test_trainers_with_the_same_step_compile_it_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their rate and length; other models and optimizers are told apart."""
+    _trace_only(monkeypatch)
+    options: list[dict[str, Any]] = [
+        {},
+        {"learning_rate": 1e-2, "max_iters": 8, "eval_interval": 4, "warmup_iters": 0},
+        {"dropout": 0.2},
+        {"grad_clip": 0.5},
+        {},
+    ]
+    compilations = []
+    losses = []
+    for option in options:
+        trainer = small_trainer(compile="default", **option)
+        trainer.reset([0], [3])
+        losses.append(trainer.train(5, [1e-2])[0])
+        said = capfd.readouterr().err
+        compilations.append(said.count("compiling the training step"))
+    assert compilations == [1, 0, 1, 1, 0]
+    assert losses[0] == losses[1] == losses[4]
+    assert len(set(losses)) == 3
 
 
 @pytest.mark.slow
