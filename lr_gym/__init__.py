@@ -33,6 +33,7 @@ from lr_gym.surrogate import SurrogateTrainer as SurrogateTrainer
 from lr_gym.trainer import Trainer as Trainer
 from lr_gym.training import PopulationTrainer as PopulationTrainer
 from lr_gym.vector_env import LRTuningVectorEnv as LRTuningVectorEnv
+from lr_gym.wrapping import wrap_training as wrap_training
 
 __version__ = "0.1.0"
 

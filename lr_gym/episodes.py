@@ -337,6 +337,8 @@ class Episodes:
         state.val_loss = acting.choose(val_loss, state.val_loss)
         state.train_loss = acting.choose(train_loss, state.train_loss)
         for name in self._watched:
+            if name not in telemetry:
+                raise ValueError(f"feature {name!r} needs telemetry the trainer lacks")
             measured = telemetry[name]
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
