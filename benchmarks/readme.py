@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import readme_tables
 from benchmarks.summary import Row, load_rows
-from benchmarks.table_text import estimate_text, spread_text
+from benchmarks.table_text import estimate_text, markdown, spread_text
 from benchmarks.verdict import verdict
 from lr_gym.files import write_text
 
@@ -93,30 +93,40 @@ def lr_table() -> str:
     return "\n".join(lines)
 
 
-def throughput(scale: str) -> dict[str, Any]:
-    """Return the committed throughput of a scale, on a CPU."""
-    path = RESULTS / "throughput" / f"cpu-{scale}.json"
+def throughput(scale: str, machine: str = "cpu") -> dict[str, Any]:
+    """Return a scale's committed throughput on a CPU, or on a `wide` one."""
+    path = RESULTS / "throughput" / f"{machine}-{scale}.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def training_table() -> str:
-    """Return training speed against the plain loop's, mini beside tiny."""
-    mini, tiny = (throughput(scale)["training"] for scale in ("mini", "tiny"))
-    lines = [
-        "| what trains | `mini`: characters/s | versus plain | `tiny`: characters/s "
-        "| versus plain |",
-        "|---|---|---|---|---|",
+    """Return training speed against the plain loop's, by scale, on two machines."""
+    columns = [
+        (f"`{scale}`, {peak_text(machine)}", throughput(scale, machine)["training"])
+        for scale in ("mini", "tiny")
+        for machine in ("cpu", "wide")
     ]
-    for name, row in mini.items():
-        if row.get("reference") == "plain" and name in tiny:
-            cells = [cell for r in (row, tiny[name]) for cell in _speed(r)]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    names = [
+        name
+        for name, row in columns[0][1].items()
+        if row.get("reference") == "plain" and all(name in rows for _, rows in columns)
+    ]
+    speeds = {
+        head: f"{rows['plain']['tokens_per_second']['median']:,.0f} characters/s"
+        for head, rows in columns
+    }
+    table: list[dict[str, str]] = [{"what trains": "plain"} | speeds]
+    for name in names[1:]:
+        ratios = {head: spread_text(rows[name]["ratio"]) for head, rows in columns}
+        table.append({"what trains": name} | ratios)
+    return markdown(table)
 
 
-def _speed(row: dict[str, Any]) -> tuple[str, str]:
-    return f"{row['tokens_per_second']['median']:,.0f}", spread_text(row["ratio"])
+def peak_text(machine: str) -> str:
+    """Return what tells the machines apart: the speed of bfloat16 products."""
+    peak = throughput("mini", machine)["matmul_peak_flops_per_second"]["bfloat16"]
+    return f"{peak / 1e9:.0f} GFLOP/s"
 
 
 def cost_table() -> str:
