@@ -10,7 +10,7 @@ RUNS := .venv/runs-$(VERSION)
 INSTALLED := .venv/installed-$(VERSION)
 PIP := $(BIN)/python -m pip install -c constraints.txt
 
-.PHONY: demo test lint types ci
+.PHONY: demo test lint types docs ci
 .DEFAULT_GOAL := test
 
 demo: $(RUNS)
@@ -27,6 +27,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict
 
 ci:
 	PYTHON="$(PYTHON)" .ci/run
