@@ -14,6 +14,7 @@ from agents.baselines import BASELINES, RampAndUndoAgent, ScheduleAgent
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.optimizers import OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
+from agents.saved_policy import SavedPolicy
 from agents.search import Lookahead, PopulationBased, RandomSearch
 from agents.tabular_q import TabularQ
 from lr_gym.schedules import SCHEDULES
@@ -112,8 +113,9 @@ VARIANTS: dict[str, Method] = {
 def find_method(name: str) -> Method:
     """Return the method that `name` means.
 
-    A saved Q-table (``table.json``), or a class of yours, ``module:Class`` or
-    ``file.py:Class``, constructed with a seed, joins the comparison by its path.
+    A saved Q-table (``table.json``), a policy (``policy.safetensors``), or a class of
+    yours, ``module:Class`` or ``file.py:Class``, constructed with a seed, joins the
+    comparison by its path.
 
     Raises:
         ValueError: There is no such method; the message lists those there are.
@@ -123,11 +125,14 @@ def find_method(name: str) -> Method:
         return known[name]
     if name.endswith(".json"):
         return Method(_saved_table(name), "agent")
+    if name.endswith(".safetensors"):
+        return Method(_saved_policy(name), "agent")
     source, separator, attribute = name.rpartition(":")
     if not separator:
         raise ValueError(
             f"agent {name!r} is unknown; use one of {', '.join(known)}, your own as "
-            "module:Class or file.py:Class, or a saved Q-table's .json"
+            "module:Class or file.py:Class, or what was saved: a Q-table's .json, "
+            "a policy's .safetensors"
         )
     try:
         if source.endswith(".py"):
@@ -143,6 +148,11 @@ def find_method(name: str) -> Method:
     except (ImportError, AttributeError, FileNotFoundError, TypeError) as error:
         raise ValueError(f"agent {name!r} cannot be loaded: {error}") from error
     return Method(make, "agent")
+
+
+def _saved_policy(path: str) -> Callable[[int], Agent]:
+    SavedPolicy(path)  # a wrong file is refused now
+    return partial(SavedPolicy, path)
 
 
 def _saved_table(path: str) -> Callable[[int], Agent]:

@@ -16,13 +16,15 @@ from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import check_scale, resolve_scale
 from lr_gym.episodes import Episodes
 from lr_gym.instances import InstanceFamily
+from lr_gym.loss_law import packaged_law
 from lr_gym.mdp import MDPConfig
-from lr_gym.mixed import family_population
+from lr_gym.mixed import MixedTrainer, family_population
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.surrogate import SurrogateTrainer
 from lr_gym.trainer import Trainer
 from lr_gym.trainer_choice import (
     REAL,
+    SURROGATE,
     TrainerChoice,
     check_law_covers,
     check_trainer,
@@ -71,8 +73,8 @@ def build_episodes(
             law, else ``markov``.
         trainer: ``real``, ``surrogate``, the path of a law's JSON file, a `LossLaw`, or
             an object with the methods of `Trainer` and E members.
-        family: Fields of `InstanceFamily`, for real runs that differ; what is not given
-            stays as it is here.
+        family: Fields of `InstanceFamily`, for runs that differ, real or of
+            ``surrogate``; what is not given stays as it is here.
         workers: Processes to share the members out to; 1 trains in this one.
         stacklevel: Whom warnings point at.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -87,9 +89,15 @@ def build_episodes(
     if trainer != REAL:
         if workers > 1:
             raise ValueError(f"workers are for real training, got trainer={trainer!r}")
-        if family is not None:
-            raise ValueError(f"a family is of real training, got trainer={trainer!r}")
-        return _build_without_text(size, scale, corpus, trainer, settings)
+        if family is None:
+            return _build_without_text(size, scale, corpus, trainer, settings)
+        if trainer != SURROGATE:
+            raise ValueError(
+                f"a family is of trainer={REAL!r} or {SURROGATE!r}, got {trainer!r}"
+            )
+        scale = "mini" if scale == "auto" else scale
+        training, config = _read_configs(scale, corpus or "markov", settings)
+        return _simulated_family(size, training, config, family)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus or "markov", settings)
     if family is not None:
@@ -104,6 +112,23 @@ def build_episodes(
         else ShardedTrainer(training, text, size, workers)
     )
     return Episodes(population, training, config, text.entropy_rate)
+
+
+def _simulated_family(
+    size: int, training: TrainingConfig, config: MDPConfig, family: Mapping[str, Any]
+) -> Episodes:
+    """Return episodes over the packaged laws of a family's corpora."""
+    drawn = InstanceFamily.around(training, family)
+    laws = {name: packaged_law(name, training.scale) for name in drawn.corpora}
+    for shape in drawn.shapes(training):
+        check_law_covers(laws[shape.corpus], shape)
+
+    def make(shape: TrainingConfig) -> Trainer:
+        return SurrogateTrainer(laws[shape.corpus], size)
+
+    population = MixedTrainer(drawn.instance().shape(training), make, size)
+    floors = {name: law.entropy_rate for name, law in laws.items()}
+    return Episodes(population, training, config, floors, drawn)
 
 
 def _build_without_text(

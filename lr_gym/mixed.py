@@ -78,14 +78,14 @@ class MixedTrainer:
 
         One shape after the other; updates are reported of one that makes the most.
         """
-        counts, rates = check_chunk(iterations, learning_rate, self.size)
+        counts, _ = check_chunk(iterations, learning_rate, self.size)
         losses = np.full(self.size, np.nan)
         longest = int(counts.argmax())
         for trainer, own, _ in self._parts(range(self.size)):
             there = np.isin(np.arange(self.size), own)
             if counts[there].any():
                 told = on_iteration if longest in own else None
-                found = trainer.train(np.where(there, counts, 0), rates, told)
+                found = trainer.train(np.where(there, counts, 0), learning_rate, told)
                 losses[own] = found[own]
         return losses
 

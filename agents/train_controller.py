@@ -1,0 +1,177 @@
+"""Learn a controller on simulated runs, and check it on real ones.
+
+    python agents/train_controller.py                     # minutes on two cores
+    python agents/train_controller.py --real 12           # and 12 real trainings
+
+Every simulated episode is another run: its corpus is one of those with a fitted law,
+its horizon one of three, its initial learning rate wrong by up to a factor of 30. The
+controller decides often at the start, which it owns (one of its actions goes far below
+the rate it was given), and can take a step back. It sees only what means the same in
+any training: no absolute rate, no absolute loss.
+
+The result is a policy file, for `ControllerLR` and `compare_agents.py`, and a report:
+final losses on fresh runs beside those of the ramp-and-undo rule and of keeping the
+rate, simulated and, with ``--real``, in real training of the same instances.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from agents.agent import Agent, episodes_of, run_population
+from agents.baselines import RampAndUndoAgent
+from agents.deep_rl import DeepAgent
+from agents.saved_policy import SavedPolicy
+from lr_gym import export_policy
+from lr_gym.construction import build_episodes
+from lr_gym.files import write_text
+from lr_gym.loss_law import packaged_laws
+from lr_gym.trainer import FloatArray
+
+HORIZONS = (300, 600, 900)
+GOOD_LR = 8e-3  # at `tiny`; `lr_factor` of the family is relative to it
+CHECK_SEED = 10_000_000  # far from the runs that are learned on
+DECISIONS: dict[str, Any] = {
+    "allow_undo": True,
+    "decision_spacing": "dense_start",
+    "lr_factors": (1 / 300, 0.5, 1.0, 2.0),
+    "features": ("progress", "loss_slope", "update_ratio", "generalization_gap"),
+    "reward": "log_loss_reduction",
+    "min_lr": 1e-8,
+    "max_lr": 10.0,
+}
+Seconds = float
+
+
+@dataclass
+class Args:
+    """Train on the surrogate, compare with the rule, save."""
+
+    scale: str = "tiny"
+    """A scale with laws."""
+    episodes: int = 30_000
+    """Simulated runs to learn from."""
+    num_envs: int = 128
+    """Simulated runs side by side."""
+    seed: int = 0
+    """Seeds the learner and its runs."""
+    checks: int = 500
+    """Fresh simulated runs that it is judged on."""
+    real: int = 0
+    """Real runs that it is checked on; they are of the same family, not held out."""
+    out: Path = Path("results/controller")
+    """Folder of policy.safetensors and report.json."""
+
+
+def family(scale: str) -> dict[str, Any]:
+    """Return what the runs differ in: all corpora with a law at `scale`."""
+    corpora = [corpus for corpus, size in packaged_laws() if size == scale]
+    if not corpora:
+        raise ValueError(f"there is no law for any corpus at scale {scale!r}")
+    return {"corpora": corpora, "max_iters": HORIZONS, "good_lr": GOOD_LR}
+
+
+def run_settings(args: Args) -> dict[str, Any]:
+    """Return the keywords of the environment that the controller lives in."""
+    runs = family(args.scale)
+    corpus = runs["corpora"][0]
+    return {"scale": args.scale, "corpus": corpus, "family": runs}
+
+
+def learn(args: Args) -> tuple[DeepAgent, Seconds]:
+    """Return a PPO agent that has learned on simulated runs, and how long it took."""
+    settings = {**run_settings(args), "trainer": "surrogate", **DECISIONS}
+    env = gym.make("LRTuningEnv-v0", **settings)
+    agent = DeepAgent(
+        args.seed,
+        algo="ppo",
+        num_envs=args.num_envs,
+        # Two minibatches: a member's rollout is one episode.
+        batch_size=max(1, args.num_envs // 2) * episodes_of(env).decisions,
+        n_epochs=5,
+        learning_rate=5e-4,
+    )
+    started = time.perf_counter()
+    agent.train(env, args.episodes)
+    return agent, time.perf_counter() - started
+
+
+def final_losses(
+    make: Callable[[int], Agent], trainer: str, count: int, args: Args
+) -> FloatArray:
+    """Return final losses of `count` runs, (count,); the same runs for everybody.
+
+    Of diverged runs it is the loss at which they count as such.
+    """
+    agents = [make(seed) for seed in range(count)]
+    settings = {**run_settings(args), **agents[0].settings, "trainer": trainer}
+    episodes = build_episodes(count, **settings)
+    generators = [np.random.default_rng(CHECK_SEED + n) for n in range(count)]
+    episodes.begin(range(count), generators, {})
+    runs = run_population(
+        episodes,
+        agents,
+        episodes.seeds.tolist(),
+        episodes.state.learning_rate.tolist(),
+        learning=False,
+    )
+    return np.array([run[-1]["val_loss"] for run in runs])
+
+
+class Keep(Agent):
+    """Never touches the rate."""
+
+    settings = {"min_lr": 1e-8, "max_lr": 10.0}  # noqa: RUF012 - read only
+
+    def __init__(self, seed: int) -> None:
+        """Take a seed, as all agents do."""
+
+
+def main(args: Args) -> dict[str, Any]:
+    """Learn, save, judge; return the report."""
+    agent, seconds = learn(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "policy.safetensors"
+    export_policy(agent.model, path, provenance={"family": family(args.scale)})
+    makers: dict[str, Callable[[int], Agent]] = {
+        "controller": lambda seed: SavedPolicy(path, seed),
+        "ramp_and_undo": RampAndUndoAgent,
+        "keep": Keep,
+    }
+    report: dict[str, Any] = {
+        "simulated_episodes": agent.training_episodes,
+        "seconds": seconds,
+        "final_val_loss": {},
+    }
+    for trainer, count in (("surrogate", args.checks), ("real", args.real)):
+        if not count:
+            continue
+        losses = {
+            name: final_losses(make, trainer, count, args)
+            for name, make in makers.items()
+        }
+        report["final_val_loss"][trainer] = {k: v.tolist() for k, v in losses.items()}
+        for name, own in losses.items():
+            gap = own - losses["ramp_and_undo"]
+            print(
+                f"{trainer:9s} {name:13s} mean {own.mean():.4f}  "
+                f"median {np.median(own):.4f}  worst tenth {np.quantile(own, 0.9):.4f}"
+                f"  minus the rule {gap.mean():+.4f}"
+            )
+    write_text(args.out / "report.json", json.dumps(report, indent=1) + "\n")
+    print(f"policy: {path}, learned in {seconds:.0f} s")
+    return report
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))
