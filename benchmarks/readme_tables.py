@@ -1,12 +1,14 @@
-"""README's tables of wrong rates and of simulated training."""
+"""README's tables of the paper, of ablations, wrong rates and simulated training."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.table_text import markdown, spread_text
+from benchmarks.estimates import Estimate
+from benchmarks.table_text import estimate_text, markdown, spread_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -14,6 +16,64 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def _read(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return content
+
+
+def paper() -> str:
+    """Return the paper's Tables 1 and 2: ours, and below it what it printed."""
+    path = RESULTS / "paper" / "mini" / "tables.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in found:
+        key = row["table"], row["line"]
+        own = rows.setdefault(key, {"table": row["table"], "line": row["line"]})
+        value = float(row["best_val_loss"])
+        error = float(row["best_val_loss_standard_error"])
+        printed = row["best_val_loss_paper"]
+        own[f"{row['dataset']}, `mini`"] = f"{value:.4f} ± {error:.4f}"
+        own[f"{row['dataset']}, the paper"] = (
+            f"{float(printed):.4f}" if printed else "not in it"
+        )
+    return markdown(list(rows.values()))
+
+
+def ablations() -> str:
+    """Return what one change in an agent does to its test loss."""
+    rows = []
+    for row in _read("ablations/markov-tiny/ablations.json")["rows"]:
+        gap = row["difference"]
+        rows.append(
+            {
+                "agent": f"`{row['agent']}`",
+                "changed": row["what"],
+                "to": row["value"],
+                "test loss": f"{row['test_loss']:.4f}",
+                "minus default (95 % interval)": (
+                    "" if gap is None else estimate_text(Estimate(**gap))
+                ),
+                "call": row["call"],
+            }
+        )
+    return markdown(rows)
+
+
+def optimum() -> str:
+    """Return how far from the best sequence of actions agents end."""
+    result = _read("surrogate/optimum.json")
+    rows = []
+    for name, runs in result["agents"].items():
+        regrets = [run["regret"] for run in runs]
+        seconds = [run["seconds"] for run in runs]
+        rows.append(
+            {
+                "agent": f"`{name}`",
+                "seeds": str(len(runs)),
+                "largest regret, nats": f"{max(regrets):.4f}",
+                "simulated episodes": f"{runs[0]['episodes']:,}",
+                "seconds, the slowest": f"{max(seconds):.0f}",
+            }
+        )
+    return markdown(rows)
 
 
 def scale_out() -> str:

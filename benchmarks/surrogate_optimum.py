@@ -46,7 +46,7 @@ class Args:
     """A scale with a law."""
     decisions: int = 12
     """In an episode; 3 to this power are simulated."""
-    episodes: int = 6_000
+    episodes: int = 12_000
     """Simulated runs that each agent learns from."""
     seeds: int = 3
     """Learners of each kind."""
@@ -100,8 +100,14 @@ def main(args: Args) -> dict[str, Any]:
         best, actions = optimum(settings, args.decisions)
         print(f"optimum of 3^{args.decisions} sequences: {best:.4f}, {actions}")
         makers: dict[str, Callable[[int], Agent]] = {
+            # More exploration than for real runs: there are more of these.
             "ppo": lambda seed: DeepAgent(
-                seed, algo="ppo", num_envs=32, batch_size=192, n_epochs=5
+                seed,
+                algo="ppo",
+                num_envs=32,
+                batch_size=192,
+                n_epochs=5,
+                ent_coef=0.02,
             ),
             "q_improved": lambda seed: TabularQ(seed, episodes=args.episodes),
         }

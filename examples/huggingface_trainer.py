@@ -33,9 +33,9 @@ def rows(windows: Tensor) -> list[dict[str, Tensor]]:
 
 def main(arguments: list[str] | None = None) -> float:
     """Train; return the final validation loss."""
-    iterations, learning_rate, controlled = read_arguments(__doc__, arguments)
+    iterations, learning_rate, controlled, seed = read_arguments(__doc__, arguments)
     train, val, vocab_size = load_windows()
-    set_seed(0)
+    set_seed(seed)
     config = GPT2Config(
         vocab_size=vocab_size,
         n_positions=WIDTH,
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> float:
         settings: dict[str, Any] = {
             "output_dir": folder,
             "max_steps": iterations,
+            "seed": seed,
             "per_device_train_batch_size": 32,
             "per_device_eval_batch_size": 128,
             "learning_rate": learning_rate,

@@ -44,9 +44,9 @@ class Module(pl.LightningModule):
 
 def main(arguments: list[str] | None = None) -> float:
     """Train; return the final validation loss."""
-    iterations, learning_rate, controlled = read_arguments(__doc__, arguments)
+    iterations, learning_rate, controlled, seed = read_arguments(__doc__, arguments)
     train, val, vocab_size = load_windows()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     trainer = pl.Trainer(
         max_steps=iterations,
         val_check_interval=10,

@@ -34,9 +34,9 @@ class CharLM(nn.Module):
 
 def main(arguments: list[str] | None = None) -> float:
     """Train; return the final validation loss."""
-    iterations, learning_rate, controlled = read_arguments(__doc__, arguments)
+    iterations, learning_rate, controlled, seed = read_arguments(__doc__, arguments)
     train, val, vocab_size = load_windows()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = CharLM(vocab_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
 

@@ -16,16 +16,17 @@ WIDTH = 32  # characters per window
 
 def read_arguments(
     description: str | None, arguments: list[str] | None
-) -> tuple[int, float, bool]:
-    """Return the updates, the initial learning rate, and whether to control."""
+) -> tuple[int, float, bool, int]:
+    """Return the updates, the initial learning rate, whether to control, the seed."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument(
         "--learning-rate", type=float, default=0.1, help="default: ten times too high"
     )
     parser.add_argument("--no-controller", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    return given.iterations, given.learning_rate, not given.no_controller
+    return given.iterations, given.learning_rate, not given.no_controller, given.seed
 
 
 def load_windows() -> tuple[Tensor, Tensor, int]:

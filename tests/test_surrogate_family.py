@@ -56,7 +56,7 @@ def test_a_drawn_run_is_the_run_of_an_environment_made_for_it() -> None:
 def test_many_are_those_of_one_by_one() -> None:
     envs = gym.make_vec("LRTuningEnv-v0", num_envs=3, family=FAMILY, **SETTINGS)
     env = gym.make("LRTuningEnv-v0", family=FAMILY, **SETTINGS)
-    *_, infos = envs.reset(seed=[4, 5, 6])
+    *_, infos = envs.reset(seed=[4, 5, 6])  # type: ignore[arg-type]  # ours takes both
     *_, after = envs.step(np.array([0, 1, 2]))
     for member, seed in enumerate((4, 5, 6)):
         losses = curve(env, [member], seed=seed)
