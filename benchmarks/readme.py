@@ -194,6 +194,7 @@ def rendered(readme: str) -> str:
         "final-verdict": verdict_text("tiny/final"),
         "final": comparison_table("tiny/final"),
         "quick": comparison_table("quick"),
+        "paper-tables": readme_tables.paper(),
         "scale-out": readme_tables.scale_out(),
         "wrong-rates": readme_tables.wrong_rates(),
         "laws": readme_tables.laws(),
