@@ -33,7 +33,7 @@ from agents.saved_policy import SavedPolicy
 from lr_gym import export_policy
 from lr_gym.construction import build_episodes
 from lr_gym.files import write_text
-from lr_gym.loss_law import packaged_laws
+from lr_gym.law_files import packaged_laws
 from lr_gym.trainer import FloatArray
 
 HORIZONS = (300, 600, 900)

@@ -33,7 +33,7 @@ from benchmarks.provenance import provenance
 from benchmarks.published_laws import MULTI_POWER, TISSUE, PublishedLaw
 from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
 from lr_gym.files import write_text
-from lr_gym.law_fitting import predict
+from lr_gym.loss_law import predict
 from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
 from lr_gym.trainer import FloatArray
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.provenance import provenance
 from lr_gym import SurrogateTrainer
 from lr_gym.files import write_text
-from lr_gym.loss_law import packaged_law
+from lr_gym.law_files import packaged_law
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainer import FloatArray
 

@@ -26,7 +26,7 @@ from agents.tabular_q import TabularQ
 from benchmarks.provenance import provenance
 from lr_gym import LossLaw
 from lr_gym.files import write_text
-from lr_gym.loss_law import packaged_law
+from lr_gym.law_files import packaged_law
 
 NOISELESS: dict[str, Any] = {
     "efficiency_spread": 0.0,

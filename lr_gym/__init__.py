@@ -19,9 +19,9 @@ from lr_gym.env import LRTuningEnv as LRTuningEnv
 from lr_gym.instances import HELD_OUT as HELD_OUT
 from lr_gym.instances import Instance as Instance
 from lr_gym.instances import InstanceFamily as InstanceFamily
+from lr_gym.law_files import load_law as load_law
 from lr_gym.law_fitting import fit_surrogate as fit_surrogate
 from lr_gym.loss_law import LossLaw as LossLaw
-from lr_gym.loss_law import load_law as load_law
 from lr_gym.mdp import PAPER_FACTORS as PAPER_FACTORS
 from lr_gym.mdp import MDPConfig as MDPConfig
 from lr_gym.mixed import MixedTrainer as MixedTrainer

@@ -16,7 +16,7 @@ from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import check_scale, resolve_scale
 from lr_gym.episodes import Episodes
 from lr_gym.instances import InstanceFamily
-from lr_gym.loss_law import packaged_law
+from lr_gym.law_files import packaged_law
 from lr_gym.mdp import MDPConfig
 from lr_gym.mixed import MixedTrainer, family_population
 from lr_gym.sharding import ShardedTrainer

@@ -101,10 +101,8 @@ class MDPConfig:
                 raise ValueError(f"{name} must not repeat, got {getattr(self, name)!r}")
         self._check_scalars()
         if self.min_lr > self.max_lr:
-            raise ValueError(
-                f"min_lr must not exceed max_lr, got min_lr={self.min_lr} and "
-                f"max_lr={self.max_lr}"
-            )
+            got = f"min_lr={self.min_lr} and max_lr={self.max_lr}"
+            raise ValueError(f"min_lr must not exceed max_lr, got {got}")
 
     def _check_scalars(self) -> None:
         check_choice("action_type", self.action_type, ACTION_TYPES)

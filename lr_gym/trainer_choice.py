@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lr_gym.config import TrainingConfig, check_integer, check_keywords, field_names
-from lr_gym.loss_law import LossLaw, load_law, packaged_law
+from lr_gym.law_files import load_law, packaged_law
+from lr_gym.loss_law import LossLaw
 from lr_gym.trainer import Trainer
 
 REAL, SURROGATE = "real", "surrogate"

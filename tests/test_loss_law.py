@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 
 import lr_gym
 from lr_gym import LossLaw, fit_surrogate, load_law, preset
-from lr_gym.law_fitting import predict
+from lr_gym.law_files import packaged_law, packaged_laws
 from lr_gym.loss_law import (
     LawConstants,
     Members,
     advance,
     initial_state,
-    packaged_law,
-    packaged_laws,
+    predict,
     validation_loss,
 )
 from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
@@ -223,8 +222,8 @@ def test_the_law_needs_no_torch() -> None:
         "package = types.ModuleType('lr_gym')\n"
         f"package.__path__ = [{str(Path(lr_gym.__file__).parent)!r}]\n"
         "sys.modules['lr_gym'] = package\n"
-        "import lr_gym.loss_law, lr_gym.law_fitting, lr_gym.surrogate\n"
-        "print(len(lr_gym.loss_law.packaged_laws()) > 0)\n"
+        "import lr_gym.law_files, lr_gym.law_fitting, lr_gym.surrogate\n"
+        "print(len(lr_gym.law_files.packaged_laws()) > 0)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

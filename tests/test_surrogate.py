@@ -22,7 +22,7 @@ from lr_gym import (
     load_law,
     preset,
 )
-from lr_gym.loss_law import packaged_law, packaged_laws
+from lr_gym.law_files import packaged_law, packaged_laws
 from lr_gym.mdp import FEATURES
 from tests.small import small_trainer
 from tests.test_loss_law import make_constants, make_law
