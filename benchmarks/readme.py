@@ -198,6 +198,7 @@ def rendered(readme: str) -> str:
         "scale-out": readme_tables.scale_out(),
         "wrong-rates": readme_tables.wrong_rates(),
         "laws": readme_tables.laws(),
+        "optimum": readme_tables.optimum(),
         "surrogate-speed": readme_tables.surrogate_speed(),
         "lr": lr_table(),
         "training": training_table(),

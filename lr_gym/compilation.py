@@ -17,6 +17,7 @@ from lr_gym.files import cache_folder
 from lr_gym.training_step import TrainingStep
 
 Step = Callable[..., tuple[Tensor, Tensor]]
+MOST = 32  # compiled steps that a process keeps: the oldest goes first
 _compiled: dict[tuple[object, ...], Step] = {}  # shared by the trainers of a process
 
 
@@ -68,6 +69,8 @@ def compiled_step(step: TrainingStep, mode: str) -> Step:
         loss, norm = compiled(state, tokens, *inputs)
         sys.stderr.write(f"compiled in {time.perf_counter() - started:.0f} s\n")
         _compiled[key] = compiled
+        while len(_compiled) > MOST:
+            del _compiled[next(iter(_compiled))]
         return loss.clone(), norm.clone()
 
     return call

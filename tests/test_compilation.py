@@ -93,6 +93,19 @@ def test_trainers_with_the_same_step_compile_it_once(
 
 
 @pytest.mark.slow
+def test_the_oldest_of_too_many_is_compiled_again(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trace_only(monkeypatch)
+    monkeypatch.setattr("lr_gym.compilation.MOST", 1)
+    said = []
+    for dropout in (0.0, 0.2, 0.2, 0.0):
+        small_trainer(compile="default", dropout=dropout).train(2, [1e-3])
+        said.append(capfd.readouterr().err.count("compiling the training step"))
+    assert said == [1, 1, 0, 1]
+
+
+@pytest.mark.slow
 def test_populations_of_many_sizes_compile_in_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
