@@ -19,6 +19,7 @@ from benchmarks.table_text import NOTHING, csv_text, estimate_text, markdown
 from lr_gym.files import write_text
 
 DEFAULT = "default"
+FEW = 9  # runs below which nothing stands an adjustment for half a dozen variants
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -179,12 +180,19 @@ def _report(rows: Sequence[Row], asked: Asked, source: Mapping[str, Any]) -> str
         for row in rows
     ]
     corpora = " and ".join(env_name(env) for env in asked.env)
+    runs = min(row.runs for row in rows)
+    few = (  # the least p of a signed-rank test: all signs equal, either way
+        f" With {runs} runs no p-value can be below {2.0 ** (1 - runs):.3f}, even "
+        "before it is adjusted: expect no call here, whatever the difference."
+        if runs < FEW
+        else ""
+    )
     return (
         f"# Ablations on {corpora}\n\n`{source['command']}`, commit "
         f"{source['commit']}.\n\nTest loss is in nats per character, an interquartile "
         "mean; differences are taken seed by seed. Runs of one learner share what it "
         f"learned, so that with {asked.learners} learners the intervals are narrower "
-        f"than they claim.\n\n{markdown(cells)}\n"
+        f"than they claim.{few}\n\n{markdown(cells)}\n"
     )
 
 

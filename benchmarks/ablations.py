@@ -136,8 +136,9 @@ class Args:
     """Trainings that a learning agent may spend; that of compare_agents."""
     learners: int = 3
     """Times that a learning agent learns from scratch."""
-    seeds: int = 6
-    """Test runs per variant and corpus, shared out to the learners."""
+    seeds: int = 12
+    """Test runs per variant and corpus, shared out to the learners; with fewer than
+    about 9 no difference can be called, whatever it is."""
     settings: str = "{}"
     """Further keywords of gym.make for every run, as JSON."""
     workers: int | None = None

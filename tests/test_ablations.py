@@ -48,6 +48,11 @@ def content_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def test_too_few_runs_for_any_call_are_named(folder: Path) -> None:
+    text = (folder / "ablations.md").read_text(encoding="utf-8")
+    assert "With 3 runs no p-value can be below 0.250" in text
+
+
 def test_every_variant_is_compared_with_its_own_default(folder: Path) -> None:
     rows = content_of(folder)
     expected = [*VARIANTS["q_paper"], *VARIANTS["q_improved"]]
