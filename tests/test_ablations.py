@@ -90,7 +90,9 @@ def test_variants_share_budget_learners_and_seeds(agent: str) -> None:
     for variant in VARIANTS[agent]:
         jobs = variant_jobs(variant, TASK, args)
         kinds.add(tuple((j.phase, j.seeds, j.replicate, j.budget) for j in jobs))
-        assert sorted(seed for job in jobs for seed in job.seeds) == list(range(args.seeds))
+        assert sorted(seed for job in jobs for seed in job.seeds) == list(
+            range(args.seeds)
+        )
     assert len(kinds) == 1
     names = {j.file_name for v in VARIANTS[agent] for j in variant_jobs(v, TASK, args)}
     assert len(names) == sum(len(variant_jobs(v, TASK, args)) for v in VARIANTS[agent])
