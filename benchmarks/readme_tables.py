@@ -102,12 +102,16 @@ def _factor(factor: float) -> str:
 
 def laws() -> str:
     """Return the errors of the law, and of published ones, on runs held out."""
-    result = _read("surrogate/shakespeare-tiny-report.json")
+    found = [
+        (task, name, law["held_out"])
+        for task in ("shakespeare-tiny", "markov-tiny")
+        for name, law in _read(f"surrogate/{task}-report.json")["laws"].items()
+    ]
     rows = []
-    for name, found in result["laws"].items():
-        held_out = found["held_out"]
+    for task, name, held_out in found:
         rows.append(
             {
+                "task": task.replace("-", " "),
                 "law": name,
                 "mean error of the final loss, nats": (
                     f"{held_out['mean_final_error']:.3f}"
