@@ -48,7 +48,6 @@ DECISIONS: dict[str, Any] = {
     "min_lr": 1e-8,
     "max_lr": 10.0,
 }
-Seconds = float
 
 
 @dataclass
@@ -86,8 +85,8 @@ def run_settings(args: Args) -> dict[str, Any]:
     return {"scale": args.scale, "corpus": corpus, "family": runs}
 
 
-def learn(args: Args) -> tuple[DeepAgent, Seconds]:
-    """Return a PPO agent that has learned on simulated runs, and how long it took."""
+def learn(args: Args) -> tuple[DeepAgent, float]:
+    """Return a PPO agent that has learned on simulated runs, and the seconds taken."""
     settings = {**run_settings(args), "trainer": "surrogate", **DECISIONS}
     env = gym.make("LRTuningEnv-v0", **settings)
     agent = DeepAgent(

@@ -1,4 +1,4 @@
-"""README's tables of the paper, of ablations, wrong rates and simulated training."""
+"""README's tables of the paper, of wrong rates and of simulated training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.estimates import Estimate
-from benchmarks.table_text import estimate_text, markdown, spread_text
+from benchmarks.table_text import markdown, spread_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -35,26 +34,6 @@ def paper() -> str:
             f"{float(printed):.4f}" if printed else "not in it"
         )
     return markdown(list(rows.values()))
-
-
-def ablations() -> str:
-    """Return what one change in an agent does to its test loss."""
-    rows = []
-    for row in _read("ablations/markov-tiny/ablations.json")["rows"]:
-        gap = row["difference"]
-        rows.append(
-            {
-                "agent": f"`{row['agent']}`",
-                "changed": row["what"],
-                "to": row["value"],
-                "test loss": f"{row['test_loss']:.4f}",
-                "minus default (95 % interval)": (
-                    "" if gap is None else estimate_text(Estimate(**gap))
-                ),
-                "call": row["call"],
-            }
-        )
-    return markdown(rows)
 
 
 def optimum() -> str:

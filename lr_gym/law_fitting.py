@@ -22,12 +22,7 @@ from lr_gym.law_residuals import (
     exploded,
     measure_gap,
 )
-from lr_gym.loss_law import (
-    LawConstants,
-    LossLaw,
-    Members,
-    predict,
-)
+from lr_gym.loss_law import LawConstants, LossLaw, Members, predict
 from lr_gym.recorded_runs import RecordedRun, check_same_points
 
 FloatArray = NDArray[np.float64]
