@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lr_gym import mdp
 from lr_gym.config import check_boolean, check_integer, check_real
+from lr_gym.controllers.guarded_rates import GuardedRates
 from lr_gym.controllers.history import Record, rates_per_update, write_schedule
 from lr_gym.controllers.policy import Decision, Policy
 from lr_gym.controllers.policy_file import load_controller
@@ -39,7 +39,6 @@ from lr_gym.controllers.snapshots import Snapshot, Stateful
 from lr_gym.schedules import schedule_factor
 
 FORMAT = "lr-gym controller 1"
-ROUNDING = 1e-12  # who repeats a rate as base * factor changes its last bits
 _log = logging.getLogger("lr_gym.controllers")
 
 
@@ -114,8 +113,8 @@ class ControllerLR(LRScheduler):
         self.max_iters = max_iters
         self.warmup_iters = warmup_iters
         self.dry_run = dry_run
-        self._initial_lrs = self._read()
-        self._learning_rate = self._initial_lrs[0]
+        self._rates = GuardedRates(optimizer, read_only=dry_run)
+        self._learning_rate = self._rates.initial[0]
         if not dry_run:
             self._check_learning_rate()
         self.snapshot = self._prepare_snapshot(undo, snapshot_device)
@@ -124,7 +123,6 @@ class ControllerLR(LRScheduler):
         self.iteration = 0
         self.history: list[Record] = []
         self._run = RunState(self.config, max_iters)
-        self._written = self._initial_lrs
         self._write()
         self._hooks = (
             optimizer.register_step_pre_hook(self._before_update),
@@ -177,9 +175,9 @@ class ControllerLR(LRScheduler):
                 negative; or the first loss is above 1000.
             RuntimeError: Something else has changed the optimizer's learning rate.
         """
-        self._verify()
+        self._rates.verify(self.iteration)
         if self.dry_run:
-            self._learning_rate = self._read()[0]
+            self._learning_rate = self._rates.read()[0]
         measured = {
             "val_loss": val_loss,
             "train_loss": train_loss,
@@ -204,7 +202,7 @@ class ControllerLR(LRScheduler):
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Return the learning rates that the next update uses, one per group."""
-        return [*self._read()]
+        return [*self._rates.read()]
 
     def used_learning_rates(self) -> NDArray[np.float64]:
         """Return the first group's learning rate at every update, (iterations,).
@@ -230,7 +228,7 @@ class ControllerLR(LRScheduler):
         """
         if self.dry_run:
             raise RuntimeError("nothing to replay: a dry run sets no learning rates")
-        ratios = (self.used_learning_rates() / self._initial_lrs[0]).tolist()
+        ratios = (self.used_learning_rates() / self._rates.initial[0]).tolist()
         if not ratios:
             raise RuntimeError("nothing to replay: no update was made")
         last = len(ratios) - 1
@@ -251,7 +249,7 @@ class ControllerLR(LRScheduler):
         return {
             "format": FORMAT,
             "iteration": self.iteration,
-            "initial_lrs": list(self._initial_lrs),
+            "initial_lrs": list(self._rates.initial),
             "learning_rate": self._learning_rate,
             "policy": self.policy.state_dict(),
             "run": self._run.state_dict(),
@@ -270,15 +268,8 @@ class ControllerLR(LRScheduler):
         found = state_dict.get("format")
         if found != FORMAT:
             raise ValueError(f"not a controller's state: format {found!r}")
-        groups = len(self.optimizer.param_groups)
-        initial_lrs = list(state_dict["initial_lrs"])
-        if len(initial_lrs) != groups:
-            raise ValueError(
-                f"the state is of {len(initial_lrs)} parameter groups, the optimizer "
-                f"has {groups}"
-            )
+        self._rates.load(state_dict["initial_lrs"])
         self.iteration = int(state_dict["iteration"])
-        self._initial_lrs = initial_lrs
         self._learning_rate = float(state_dict["learning_rate"])
         self.policy.load_state_dict(state_dict["policy"])
         self._run.load_state_dict(state_dict["run"])
@@ -323,7 +314,7 @@ class ControllerLR(LRScheduler):
 
     def _before_update(self, *_: object) -> None:
         """Hook: decide if nobody has yet; see that the rate is the one decided."""
-        self._verify()
+        self._rates.verify(self.iteration)
         if self.history:
             self._write()  # to the last bit, whatever rounding was let through
             return
@@ -339,7 +330,7 @@ class ControllerLR(LRScheduler):
 
     def _after_update(self, *_: object) -> None:
         """Hook: count the update; set the rate of the next one."""
-        self._verify()
+        self._rates.verify(self.iteration)
         self.iteration += 1
         self._write()
 
@@ -351,40 +342,9 @@ class ControllerLR(LRScheduler):
             self.config.base_schedule, iteration, self.max_iters, self.warmup_iters
         )
 
-    def _read(self) -> list[float]:
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
-
     def _write(self) -> None:
         """Set the learning rates of the next update."""
-        if self.dry_run:
-            return
-        rate = self._learning_rate * float(self._schedule(self.iteration))
-        groups = self.optimizer.param_groups
-        for group, initial in zip(groups, self._initial_lrs, strict=True):
-            value = initial / self._initial_lrs[0] * rate
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(value)
-            else:
-                group["lr"] = value
-        self._written = self._read()  # a tensor has rounded it
-
-    def _verify(self) -> None:
-        """Raise RuntimeError unless the learning rates are those written last."""
-        if self.dry_run:
-            return
-        found = self._read()
-        if len(found) != len(self._written):
-            raise RuntimeError(
-                f"the optimizer had {len(self._written)} parameter groups and now has "
-                f"{len(found)}: make the controller after adding groups"
-            )
-        for i, (rate, written) in enumerate(zip(found, self._written, strict=True)):
-            if not math.isclose(rate, written, rel_tol=ROUNDING):
-                raise RuntimeError(
-                    f"something else changed the learning rate of parameter group {i} "
-                    f"from {written:g} to {rate:g} at iteration {self.iteration}: "
-                    "remove the other scheduler, or stop the controller by detach()"
-                )
+        self._rates.write(self._learning_rate * float(self._schedule(self.iteration)))
 
     def _check_learning_rate(self) -> None:
         value = self._learning_rate
