@@ -1,0 +1,94 @@
+"""Somebody's training loop, for tests of the controller: a small regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lr_gym import MDPConfig
+from lr_gym.controllers import ActionPolicy, ControllerLR
+
+
+class Always:
+    """An action at every decision; remembers what it saw."""
+
+    def __init__(self, action: int) -> None:
+        self.choice = action
+        self.seen: list[list[float]] = []
+
+    def action(self, observation: Any, decisions: int) -> int:
+        self.seen.append(observation.tolist())
+        return self.choice
+
+
+def always(action: int, **settings: Any) -> ActionPolicy:
+    return ActionPolicy(MDPConfig(**settings), Always(action))
+
+
+def small_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)  # the layers draw from the global generator
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def two_groups(model: nn.Module, rate: float = 1e-2) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    groups = [
+        {"params": parameters[:2], "lr": rate},
+        {"params": parameters[2:], "lr": 3 * rate},
+    ]
+    return torch.optim.AdamW(groups)
+
+
+class Loop:
+    """Somebody's training loop on a small regression, with its own data stream."""
+
+    def __init__(self, seed: int = 0, rate: float = 1e-2) -> None:
+        self.model = small_model(seed)
+        self.optimizer = two_groups(self.model, rate)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.used: list[list[float]] = []  # as the optimizer saw them
+
+    def loss(self, generator: torch.Generator, size: int) -> Tensor:
+        x = torch.randn(size, 4, generator=generator)
+        error: Tensor = self.model(x) - x[:, :1] * x[:, 1:2]
+        return error.square().mean()
+
+    def evaluate(self) -> float:
+        self.model.eval()
+        with torch.no_grad():
+            value = self.loss(torch.Generator().manual_seed(99), 256)
+        self.model.train()
+        return float(value)
+
+    def update(self) -> None:
+        self.optimizer.zero_grad()
+        self.loss(self.generator, 32).backward()  # type: ignore[no-untyped-call]  # torch's own
+        self.used.append([group["lr"] for group in self.optimizer.param_groups])
+        self.optimizer.step()
+
+    def run(self, controller: ControllerLR, until: int) -> None:
+        while controller.iteration < until:
+            if controller.due:
+                controller.step(self.evaluate())
+            self.update()
+
+    def weights(self) -> list[Tensor]:
+        return [value.clone() for value in self.model.state_dict().values()]
+
+
+def settings(**overrides: Any) -> dict[str, Any]:
+    return {"interval": 5, "max_iters": 60} | overrides
+
+
+def same(one: Any, two: Any) -> bool:
+    """Whether nested states are equal, bit for bit, but for learning rates."""
+    if isinstance(one, Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        rest = [key for key in one if key != "lr"]
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in rest)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return bool(one == two)
