@@ -24,6 +24,7 @@ from agents.agent import (
     script_env,
 )
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
+from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
 from lr_gym.episodes import Episodes
 from lr_gym.schedules import SCHEDULES
 
@@ -153,25 +154,25 @@ class GreedyLR(Agent):
         return self.keep_action
 
 
-class RampAndUndoAgent(Agent):
-    """Follows `lr_gym.controllers.ramp_and_undo`: no rate to tune, but one step back.
+class RuleAgent(Agent):
+    """Follows a rule of `lr_gym.controllers`: no rate to tune, but one step back.
 
     It decides every 10 iterations over the first quarter of the run, and owns the
     start: its first action, before any training, goes far below the rate it is given.
     """
 
-    settings: Mapping[str, Any] = {
-        "features": ("val_loss", "progress"),
-        "action_type": "continuous",
-        "max_log2_factor": 10.0,  # the start, and the end of the cooldown, in one step
-        "allow_undo": True,
-        "decision_spacing": "dense_start",
-        "min_lr": 1e-9,
-    }
-
-    def __init__(self, seed: int = 0, **parameters: Any) -> None:
-        """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
-        self.rule = RampAndUndo(**parameters)
+    def __init__(self, rule: RampAndUndo | UpdateRatioRule) -> None:
+        """Act as `rule` does, by continuous actions."""
+        self.rule = rule
+        self.settings: Mapping[str, Any] = {
+            "features": rule.config.features,
+            "base_schedule": rule.config.base_schedule,
+            "action_type": "continuous",
+            "max_log2_factor": 10.0,  # the start, or a cooldown's end, in one step
+            "allow_undo": True,
+            "decision_spacing": "dense_start",
+            "min_lr": rule.config.min_lr,
+        }
 
     def begin(self, episodes: Episodes) -> None:
         """Forget the last run."""
@@ -180,9 +181,25 @@ class RampAndUndoAgent(Agent):
 
     def act(self, observation: Observation) -> Action:
         """Return the rule's decision as an action."""
-        decision = self.rule.decide(float(observation[0]), float(observation[1]))
+        decision = self.rule.act(observation)
         exponent = float(np.clip(math.log2(decision.factor) / self._span, -1.0, 1.0))
         return np.array([exponent, 1.0 if decision.undo else -1.0], dtype=np.float32)
+
+
+class RampAndUndoAgent(RuleAgent):
+    """Follows `lr_gym.controllers.ramp_and_undo`."""
+
+    def __init__(self, seed: int = 0, **parameters: Any) -> None:
+        """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
+        super().__init__(RampAndUndo(**parameters))
+
+
+class UpdateRatioAgent(RuleAgent):
+    """Follows `lr_gym.controllers.update_ratio_rule`."""
+
+    def __init__(self, seed: int = 0, **parameters: Any) -> None:
+        """Set the rule by `parameters` of `UpdateRatioRule`; `seed` changes nothing."""
+        super().__init__(UpdateRatioRule(**parameters))
 
 
 def _factors(episodes: Episodes) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ def test_the_agent_starts_far_below_before_any_training() -> None:
 
 
 def test_agents_run_side_by_side_as_they_do_alone() -> None:
-    settings = {**RampAndUndoAgent.settings, **SETTINGS, "max_iters": 24}
+    settings = {**RampAndUndoAgent().settings, **SETTINGS, "max_iters": 24}
     env = make_env("markov", **settings)
     population = make_population(env, 3)
     agents = [RampAndUndoAgent(tolerance=t) for t in (0.03, 0.0, 0.03)]

@@ -36,6 +36,7 @@ from lr_gym.controllers.policy import Decision, Policy
 from lr_gym.controllers.policy_file import load_controller
 from lr_gym.controllers.run_state import RunState
 from lr_gym.controllers.snapshots import Snapshot, Stateful
+from lr_gym.controllers.update_ratio import UpdateRatio
 from lr_gym.schedules import schedule_factor
 
 FORMAT = "lr-gym controller 1"
@@ -123,6 +124,7 @@ class ControllerLR(LRScheduler):
         self.iteration = 0
         self.history: list[Record] = []
         self._run = RunState(self.config, max_iters)
+        self._update_ratio = UpdateRatio(optimizer)
         self._write()
         self._hooks = (
             optimizer.register_step_pre_hook(self._before_update),
@@ -164,7 +166,8 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_ratio: Norm of the last update over the norm of the weights.
+            update_ratio: Norm of the last update over the norm of the weights; `None`
+                takes what was measured here, at the update before each decision.
 
         Returns:
             What was decided and done. Where it says `undone`, the weights are no longer
@@ -178,6 +181,8 @@ class ControllerLR(LRScheduler):
         self._rates.verify(self.iteration)
         if self.dry_run:
             self._learning_rate = self._rates.read()[0]
+        if update_ratio is None:
+            update_ratio = self._update_ratio.value
         measured = {
             "val_loss": val_loss,
             "train_loss": train_loss,
@@ -253,6 +258,7 @@ class ControllerLR(LRScheduler):
             "learning_rate": self._learning_rate,
             "policy": self.policy.state_dict(),
             "run": self._run.state_dict(),
+            "update_ratio": self._update_ratio.value,
             "history": [dataclasses.asdict(record) for record in self.history],
             "snapshot": None if self.snapshot is None else self.snapshot.state_dict(),
         }
@@ -273,6 +279,7 @@ class ControllerLR(LRScheduler):
         self._learning_rate = float(state_dict["learning_rate"])
         self.policy.load_state_dict(state_dict["policy"])
         self._run.load_state_dict(state_dict["run"])
+        self._update_ratio.value = state_dict["update_ratio"]
         self.history = [Record(**record) for record in state_dict["history"]]
         if self.snapshot is not None:
             self.snapshot.load_state_dict(state_dict["snapshot"])
@@ -315,6 +322,9 @@ class ControllerLR(LRScheduler):
     def _before_update(self, *_: object) -> None:
         """Hook: decide if nobody has yet; see that the rate is the one decided."""
         self._rates.verify(self.iteration)
+        observed = "update_ratio" in self.config.features
+        if observed and self.iteration + 1 in self._points:
+            self._update_ratio.before_update()
         if self.history:
             self._write()  # to the last bit, whatever rounding was let through
             return
@@ -331,6 +341,7 @@ class ControllerLR(LRScheduler):
     def _after_update(self, *_: object) -> None:
         """Hook: count the update; set the rate of the next one."""
         self._rates.verify(self.iteration)
+        self._update_ratio.after_update()
         self.iteration += 1
         self._write()
 

@@ -4,7 +4,7 @@ The header is one JSON object under the metadata key ``lr_gym``:
 
 ==============  ====================================================================
 ``format``      `FORMAT`
-``kind``        ``mlp``, ``q_table`` or ``rule``
+``kind``        ``mlp``, ``q_table``, or one of `RULES`
 ``mdp``         fields of `lr_gym.MDPConfig`: features, factors, undo, spacing, bounds
 ``parameters``  what the kind needs beside its arrays
 ``provenance``  where the policy comes from; read by people only
@@ -32,6 +32,7 @@ from lr_gym.controllers.mlp import MLP, Normaliser
 from lr_gym.controllers.policy import ActionPolicy, Policy
 from lr_gym.controllers.q_table import QTable
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
+from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
 from lr_gym.files import write_bytes
 from lr_gym.mdp import MDPConfig
 
@@ -40,10 +41,16 @@ KEY = "lr_gym"  # of the safetensors metadata
 LARGEST_FILE = 64 * 2**20  # bytes
 LARGEST_HEADER = 256 * 2**10  # bytes of JSON
 MOST_LAYERS = 16
+Rule = RampAndUndo | UpdateRatioRule
 DTYPES = {"F32": np.float32, "F64": np.float64}
+RULES: dict[str, type[Rule]] = {
+    "rule": RampAndUndo,
+    "update_ratio_rule": UpdateRatioRule,
+}
 BUILT_IN: dict[str, Callable[[], Policy]] = {
     "default": RampAndUndo,
     "default_without_undo": lambda: RampAndUndo(undo=False),
+    "update_ratio": UpdateRatioRule,
 }
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,8 +62,9 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
 
     Args:
         name_or_path: ``default``, the ramp-and-undo rule; ``default_without_undo``, the
-            same where nothing can be taken back; the path of a policy file; or that of
-            a table that `agents/tabular_q.py` saved (``.json``).
+            same where nothing can be taken back; ``update_ratio``, the update-ratio
+            rule; the path of a policy file; or that of a table that
+            `agents/tabular_q.py` saved (``.json``).
 
     Raises:
         TypeError: It is neither a name nor a path.
@@ -92,7 +100,7 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
 
 
 def save_policy(
-    policy: ActionPolicy | RampAndUndo,
+    policy: ActionPolicy | Rule,
     path: str | os.PathLike[str],
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -139,10 +147,11 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
 # -------------------------------------------------------------------------- writing
 
 
-def _describe(policy: ActionPolicy | RampAndUndo) -> tuple[str, Parameters, Arrays]:
+def _describe(policy: ActionPolicy | Rule) -> tuple[str, Parameters, Arrays]:
     """Return kind, parameters and arrays."""
-    if isinstance(policy, RampAndUndo):
-        return "rule", policy.parameters, {}
+    for kind, rule in RULES.items():
+        if isinstance(policy, rule):
+            return kind, policy.parameters, {}
     head = policy.head if isinstance(policy, ActionPolicy) else None
     if isinstance(head, MLP):
         return "mlp", *_describe_mlp(head)
@@ -196,8 +205,8 @@ def _read_policy(path: Path) -> Policy:
         arrays = {name: _read_array(file, name) for name in file.keys()}  # noqa: SIM118 - no mapping
     config = MDPConfig(**header["mdp"])
     parameters = header["parameters"]
-    if header["kind"] == "rule":
-        rule = RampAndUndo(**parameters)
+    if header["kind"] in RULES:
+        rule = RULES[header["kind"]](**parameters)
         _expect(arrays, {})
         if rule.config != config:
             raise ValueError("mdp and parameters contradict each other")
@@ -216,7 +225,7 @@ def _parse_header(text: str | None) -> dict[str, Any]:
         raise ValueError(f"format must be {FORMAT!r}, got {header.get('format')!r}")
     known = ("format", "kind", "mdp", "parameters", "provenance")
     check_keywords("the header", header, known)
-    check_choice("kind", header["kind"], ("mlp", "q_table", "rule"))
+    check_choice("kind", header["kind"], ("mlp", "q_table", *RULES))
     for name in known[2:]:
         if not isinstance(header[name], dict):
             raise ValueError(f"{name} must be an object, got {header[name]!r}")

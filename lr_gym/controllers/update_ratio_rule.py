@@ -1,0 +1,160 @@
+"""The update-ratio rule: steer the size of the updates, relative to the weights.
+
+How far an update moves the weights, relative to their own size, says whether a learning
+rate is far off before the loss can: within a few iterations, at a rate so low that
+nothing is damaged, and of whatever rate the run was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym.config import check_real
+from lr_gym.controllers.policy import Decision
+from lr_gym.mdp import MDPConfig
+
+CLOSE = 1.25  # within this factor of the target the rate is left alone
+FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
+
+
+class UpdateRatioRule:
+    """A state machine over (validation loss, update ratio); one run at a time.
+
+    The first decision multiplies the learning rate by `start_factor`. The following
+    ones bring the update ratio (norm of an update over the norm of the weights) to
+    `target`: at once to within `growth` ** 2 below it, then by `growth` at most. From
+    there on the rate is held, and the ``wsd`` schedule under it cools the run down. A
+    loss that rises by more than `tolerance` is answered at any time: the last chunk is
+    taken back, the rate divided by `undo_factor`, and held.
+
+    The relative size of updates as what decides on a rate is known from LARS (You et
+    al. 2017, arXiv 1708.03888); here it sets one rate for all weights, once.
+
+    >>> rule = UpdateRatioRule(target=0.04, growth=2.0)
+    >>> rule.decide(4.0, 0.0)
+    Decision(factor=0.0033333333333333335, undo=False)
+    >>> rule.decide(4.0, 0.0001).factor  # 400 times too low: up to a fourth of it
+    100.0
+    >>> [rule.decide(3.5, ratio).factor for ratio in (0.01, 0.02, 0.04, 0.01)]
+    [2.0, 2.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        *,
+        start_factor: float = 1.0 / 300.0,
+        target: float = 0.03,
+        growth: float = 2.0,
+        tolerance: float = 0.1,
+        undo_factor: float = 3.0,
+        min_lr: float = 1e-9,
+        max_lr: float = 10.0,
+    ) -> None:
+        """Set the rule.
+
+        Args:
+            start_factor: Of the given learning rate, what to start from, in (0, 1].
+            target: Norm of an update over the norm of the weights, above 0.
+            growth: Largest factor per decision close to the target, above 1.
+            tolerance: The largest rise of the loss that is not answered, nats.
+            undo_factor: What a rise divides the rate by, above 1.
+            min_lr: The rate never falls below this.
+            max_lr: The rate never rises above this.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument is out of range.
+        """
+        check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
+        check_real("target", target, 0.0, low_open=True)
+        check_real("growth", growth, 1.0, low_open=True)
+        check_real("tolerance", tolerance, 0.0)
+        self.start_factor = float(start_factor)
+        self.target = float(target)
+        self.growth = float(growth)
+        self.tolerance = float(tolerance)
+        self.config = MDPConfig(
+            features=("val_loss", "update_ratio"),
+            base_schedule="wsd",
+            allow_undo=True,
+            undo_factor=undo_factor,
+            min_lr=min_lr,
+            max_lr=max_lr,
+        )
+        self.reset()
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The arguments that make an equal rule."""
+        return {
+            "start_factor": self.start_factor,
+            "target": self.target,
+            "growth": self.growth,
+            "tolerance": self.tolerance,
+            "undo_factor": self.config.undo_factor,
+            "min_lr": self.config.min_lr,
+            "max_lr": self.config.max_lr,
+        }
+
+    def reset(self, decisions: int = 0) -> None:
+        """Begin a run; the number of `decisions` plays no part."""
+        self._started = False
+        self._steering = True
+        self._loss: float | None = None  # of the weights that training goes on from
+
+    def start(self) -> Decision:
+        """Start far below the given rate, whatever the loss."""
+        self._started = True
+        return Decision(self.start_factor)
+
+    def decide(self, val_loss: float, update_ratio: float) -> Decision:
+        """Return the next factor on the learning rate, and whether to undo.
+
+        Args:
+            val_loss: Of the weights as they are now; anything but a number is a rise.
+            update_ratio: Of the last update; 0 before any.
+        """
+        known, self._loss = self._loss, val_loss if math.isfinite(val_loss) else None
+        if not self._started:
+            return self.start()
+        if known is not None and not val_loss <= known + self.tolerance:
+            self._loss = known
+            return self.diverged()
+        if not self._steering:
+            return Decision(1.0)
+        if not update_ratio > FAINT:
+            return Decision(self.growth)
+        missing = self.target / update_ratio
+        if missing <= CLOSE:
+            self._steering = False
+            return Decision(1.0 if missing * CLOSE >= 1.0 else missing)
+        return Decision(max(missing / self.growth**2, min(missing, self.growth)))
+
+    def act(self, observation: NDArray[np.float32]) -> Decision:
+        """Decide on (val_loss, update_ratio), whose second is a log10."""
+        return self.decide(float(observation[0]), 10.0 ** float(observation[1]))
+
+    def diverged(self) -> Decision:
+        """Take the chunk back, lower the rate, and hold it."""
+        self._started = True
+        self._steering = False
+        return Decision(1.0 / self.config.undo_factor, undo=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the rule stands."""
+        return {
+            "started": self._started,
+            "steering": self._steering,
+            "loss": self._loss,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._started = state["started"]
+        self._steering = state["steering"]
+        self._loss = state["loss"]

@@ -1,0 +1,174 @@
+"""The update-ratio rule: told ratios and asked what it does, and in real training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lr_gym
+from agents.agent import make_env, run_episode
+from agents.baselines import UpdateRatioAgent
+from lr_gym.controllers import ControllerLR, Decision, UpdateRatioRule, save_policy
+from tests.loop import Loop
+from tests.small import SMALL
+
+# --------------------------------------------------------------------- a state machine
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),  # what a rate of 1 does to the weights; ratios from then on
+    [
+        (1e-3, [1e-3 / 300, 0.01, 0.02, 0.04, 0.04]),  # to a fourth, then by doubling
+        (1.0, [1 / 300, 0.01, 0.02, 0.04, 0.04]),
+        (1e3, [1e3 / 300, 0.04, 0.04, 0.04, 0.04]),  # still too high: down at once
+    ],
+)
+def test_it_steers_to_the_target_whatever_rate_it_was_given(
+    gain: float, expected: list[float]
+) -> None:
+    rule = UpdateRatioRule(target=0.04, growth=2.0)
+    rate, ratios = 1.0, [0.0]
+    for _ in expected:
+        rate *= rule.decide(4.0, ratios[-1]).factor
+        ratios.append(gain * rate)
+    assert ratios[1:] == pytest.approx(expected)
+
+
+def test_once_there_it_holds() -> None:
+    rule = UpdateRatioRule(target=0.04)
+    ratios = [0.0, 0.02, 0.036, 0.001, 1.0]
+    decisions = [rule.decide(3.0, ratio) for ratio in ratios]
+    assert decisions[1:] == [Decision(2.0), Decision(1.0), Decision(1.0), Decision(1.0)]
+
+
+def test_a_ratio_too_small_to_tell_doubles_the_rate() -> None:
+    rule = UpdateRatioRule(growth=2.0)
+    rule.start()
+    nothing = np.array([3.0, -8.0], dtype=np.float32)  # the feature's lowest value
+    assert rule.act(nothing) == Decision(2.0)
+
+
+def test_a_rise_is_taken_back_and_ends_the_steering() -> None:
+    rule = UpdateRatioRule(target=0.04, tolerance=0.1, undo_factor=4.0)
+    rule.decide(4.0, 0.0)
+    assert rule.decide(4.05, 1e-3).factor > 1.0, "a rise within the tolerance"
+    assert rule.decide(4.2, 0.01) == Decision(0.25, undo=True)
+    assert rule.decide(4.14, 0.01) == Decision(1.0), "compared with 4.05, and held"
+    assert rule.decide(math.nan, 0.01) == Decision(0.25, undo=True)
+    assert rule.decide(4.2, 0.01) == Decision(1.0), "compared with 4.14"
+
+
+def test_it_continues_from_its_saved_state() -> None:
+    seen = [(4.0, 0.0), (3.9, 1e-4), (3.5, 0.01), (3.9, 0.02), (3.4, 0.03), (3.6, 0.0)]
+    rule = UpdateRatioRule()
+    whole = [rule.decide(*pair) for pair in seen]
+    for cut in range(len(seen)):
+        first, second = UpdateRatioRule(), UpdateRatioRule()
+        for pair in seen[:cut]:
+            first.decide(*pair)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert [second.decide(*pair) for pair in seen[cut:]] == whole[cut:]
+    fresh = UpdateRatioRule().state_dict()
+    assert rule.state_dict() != fresh
+    rule.reset()
+    assert rule.state_dict() == fresh
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"start_factor": 2.0}, "start_factor must be finite and in"),
+        ({"target": 0.0}, "target must be"),
+        ({"growth": 1.0}, "growth must be"),
+        ({"undo_factor": 1.0}, "undo_factor must be"),
+        ({"tolerance": -1.0}, "tolerance must be"),
+    ],
+)
+def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UpdateRatioRule(**wrong)
+
+
+def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
+    assert isinstance(lr_gym.load_controller("update_ratio"), UpdateRatioRule)
+    rule = UpdateRatioRule(target=0.02, max_lr=2.0)
+    save_policy(rule, tmp_path / "rule.safetensors")
+    loaded = lr_gym.load_controller(tmp_path / "rule.safetensors")
+    assert isinstance(loaded, UpdateRatioRule)
+    assert loaded.parameters == rule.parameters
+    assert loaded.config == rule.config
+
+
+# --------------------------------------------------------------------- somebody's loop
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-2, 3.0])
+def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
+    loop = Loop(rate=rate)
+    rule = UpdateRatioRule(target=0.02, tolerance=10.0)
+    controller = ControllerLR(
+        loop.optimizer, rule, interval=2, max_iters=60, undo=loop.model
+    )
+    ratios = []
+    while controller.iteration < 60:
+        if controller.due:
+            controller.step(loop.evaluate())
+        before = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+        loop.update()
+        after = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+        ratios.append(float((after - before).norm() / before.norm()))
+        if controller.iteration % 2 == 0:
+            measured = controller.state_dict()["update_ratio"]
+            assert measured == pytest.approx(ratios[-1], rel=1e-4)
+    # The rule held once it was there; by the last update of each chunk it is judged.
+    assert ratios[19] == pytest.approx(0.02, rel=0.7)
+    held = {record.learning_rate for record in controller.history[10:]}
+    assert len(held) == 1
+
+
+def test_without_a_measurement_the_policy_cannot_decide() -> None:
+    loop = Loop()
+    rule = UpdateRatioRule()
+    controller = ControllerLR(
+        loop.optimizer, rule, interval=5, max_iters=60, undo=loop.model
+    )
+    controller.step(1.0)
+    loop.update()  # not the one before a decision
+    with pytest.raises(ValueError, match="pass update_ratio= to step"):
+        controller.step(1.0)
+    assert controller.step(1.0, update_ratio=0.01).factor == 2.0
+
+
+# --------------------------------------------------------------- the environment's runs
+
+
+def test_in_the_environment_it_sees_the_trainers_ratio() -> None:
+    settings = {"scale": "tiny"} | SMALL | {"max_iters": 24}
+    finals = []
+    for rate in (1e-5, 1e-1):
+        agent = UpdateRatioAgent(target=0.03)
+        env = make_env("markov", **{**agent.settings, **settings})
+        given = {"seed": 1, "learning_rate": rate}
+        rows = run_episode(env, agent, options=given)
+        assert rows[1]["learning_rate"] == pytest.approx(rate / 300, rel=1e-5)
+        finals.append(rows[5]["learning_rate"])
+    assert 0.2 < finals[0] / finals[1] < 5.0, "from 10,000 times apart"
+
+
+@pytest.mark.real_text
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1 / 30, 1.0, 30.0])
+def test_it_comes_through_wrong_rates(factor: float) -> None:
+    """600 iterations on Shakespeare at `tiny`: tuned WSD ends at about 2.13."""
+    agent = UpdateRatioAgent()
+    env = make_env("shakespeare", **{**agent.settings, "scale": "tiny"})
+    given = {"seed": 5_000, "learning_rate": 8e-3 * factor}
+    final = run_episode(env, agent, options=given)[-1]
+    assert not final["diverged"]
+    assert final["val_loss"] < 2.2
