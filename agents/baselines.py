@@ -23,6 +23,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from lr_gym.controllers.policy import Policy
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
 from lr_gym.episodes import Episodes
@@ -161,7 +162,7 @@ class RuleAgent(Agent):
     start: its first action, before any training, goes far below the rate it is given.
     """
 
-    def __init__(self, rule: RampAndUndo | UpdateRatioRule) -> None:
+    def __init__(self, rule: Policy) -> None:
         """Act as `rule` does, by continuous actions."""
         self.rule = rule
         self.settings: Mapping[str, Any] = {
@@ -177,7 +178,7 @@ class RuleAgent(Agent):
     def begin(self, episodes: Episodes) -> None:
         """Forget the last run."""
         self._span = episodes.config.max_log2_factor
-        self.rule.reset()
+        self.rule.reset(episodes.decisions)
 
     def act(self, observation: Observation) -> Action:
         """Return the rule's decision as an action."""

@@ -7,23 +7,33 @@ import os
 from typing import Any
 
 from agents.agent import Action, Agent, Observation
+from agents.baselines import RuleAgent
 from lr_gym.controllers import ActionPolicy, load_controller
 from lr_gym.episodes import Episodes
 from lr_gym.mdp import MDPConfig
 
 
+def saved_agent(path: str | os.PathLike[str], seed: int = 0) -> Agent:
+    """Return the agent that acts as the policy or the rule of a file does.
+
+    Args:
+        path: The file, or a name that `lr_gym.load_controller` knows.
+        seed: Changes nothing.
+
+    Raises:
+        ValueError: The file is refused.
+    """
+    policy = load_controller(path)
+    if isinstance(policy, ActionPolicy):
+        return SavedPolicy(policy)
+    return RuleAgent(policy)
+
+
 class SavedPolicy(Agent):
-    """Acts as the policy of a file does, and learns nothing more."""
+    """Acts as a policy that was made in the environment does, and learns nothing."""
 
-    def __init__(self, path: str | os.PathLike[str], seed: int = 0) -> None:
-        """Read the file; `seed` changes nothing.
-
-        Raises:
-            ValueError: It is no policy that was made in the environment.
-        """
-        policy = load_controller(path)
-        if not isinstance(policy, ActionPolicy):
-            raise ValueError(f"{os.fspath(path)!r} is no policy file, but a rule")
+    def __init__(self, policy: ActionPolicy) -> None:
+        """Take the policy's own view of the environment as settings."""
         self.policy = policy
         default = MDPConfig()
         self.settings: dict[str, Any] = {

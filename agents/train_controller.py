@@ -10,8 +10,8 @@ the rate it was given), and can take a step back. It sees only what means the sa
 any training: no absolute rate, no absolute loss.
 
 The result is a policy file, for `ControllerLR` and `compare_agents.py`, and a report:
-final losses on fresh runs beside those of the ramp-and-undo rule and of keeping the
-rate, simulated and, with ``--real``, in real training of the same instances.
+final losses on fresh runs beside those of the two rules and of keeping the rate,
+simulated and, with ``--real``, in real training of the same instances.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import gymnasium as gym
 import numpy as np
 
 from agents.agent import Agent, episodes_of, run_population
-from agents.baselines import RampAndUndoAgent
+from agents.baselines import RampAndUndoAgent, UpdateRatioAgent
 from agents.deep_rl import DeepAgent
-from agents.saved_policy import SavedPolicy
+from agents.saved_policy import saved_agent
 from lr_gym import export_policy
 from lr_gym.construction import build_episodes
 from lr_gym.files import write_text
@@ -141,8 +141,9 @@ def main(args: Args) -> dict[str, Any]:
     path = args.out / "policy.safetensors"
     export_policy(agent.model, path, provenance={"family": family(args.scale)})
     makers: dict[str, Callable[[int], Agent]] = {
-        "controller": lambda seed: SavedPolicy(path, seed),
+        "controller": lambda seed: saved_agent(path, seed),
         "ramp_and_undo": RampAndUndoAgent,
+        "update_ratio": UpdateRatioAgent,
         "keep": Keep,
     }
     report: dict[str, Any] = {

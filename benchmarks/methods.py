@@ -10,11 +10,16 @@ from functools import cache, partial
 from pathlib import Path
 
 from agents.agent import Agent
-from agents.baselines import BASELINES, RampAndUndoAgent, ScheduleAgent
+from agents.baselines import (
+    BASELINES,
+    RampAndUndoAgent,
+    ScheduleAgent,
+    UpdateRatioAgent,
+)
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.optimizers import OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
-from agents.saved_policy import SavedPolicy
+from agents.saved_policy import saved_agent
 from agents.search import Lookahead, PopulationBased, RandomSearch
 from agents.tabular_q import TabularQ
 from lr_gym.schedules import SCHEDULES
@@ -91,6 +96,7 @@ VARIANTS: dict[str, Method] = {
     "ramp_and_undo_near": Method(
         partial(RampAndUndoAgent, start_factor=1 / 30, growth=1.6), "rule"
     ),
+    "update_ratio": Method(UpdateRatioAgent, "rule"),
     "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
     "as_published_epsilon_decay": Method(
         partial(_as_published, epsilon_decay=True), "placebo"
@@ -151,8 +157,8 @@ def find_method(name: str) -> Method:
 
 
 def _saved_policy(path: str) -> Callable[[int], Agent]:
-    SavedPolicy(path)  # a wrong file is refused now
-    return partial(SavedPolicy, path)
+    saved_agent(path)  # a wrong file is refused now
+    return partial(saved_agent, path)
 
 
 def _saved_table(path: str) -> Callable[[int], Agent]:

@@ -12,11 +12,17 @@ import pytest
 
 from agents import train_controller
 from agents.agent import run_episode
+from agents.baselines import RuleAgent
 from agents.saved_policy import SavedPolicy
 from agents.train_controller import Args
 from benchmarks.methods import find_method
 from lr_gym import load_controller
-from lr_gym.controllers import ActionPolicy
+from lr_gym.controllers import (
+    ActionPolicy,
+    RampAndUndo,
+    UpdateRatioRule,
+    save_policy,
+)
 
 SETTINGS: dict[str, Any] = {
     "trainer": "surrogate",
@@ -125,9 +131,20 @@ def test_a_saved_policy_joins_a_comparison_and_acts_as_it_does_elsewhere(
         observation = env.step(action)[0]
 
 
-def test_a_rule_or_a_wrong_file_is_no_saved_policy(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'default' is no policy file, but a rule"):
-        SavedPolicy("default")
+@pytest.mark.parametrize("rule", [RampAndUndo(growth=1.5), UpdateRatioRule()])
+def test_a_saved_rule_joins_a_comparison(
+    tmp_path: Path, rule: RampAndUndo | UpdateRatioRule
+) -> None:
+    path = tmp_path / "rule.safetensors"
+    save_policy(rule, path)
+    agent = find_method(str(path)).make(0)
+    assert isinstance(agent, RuleAgent)
+    env = gym.make("LRTuningEnv-v0", **{**SETTINGS, **agent.settings})
+    rates = [row["learning_rate"] for row in run_episode(env, agent, seed=0)]
+    assert rates[1] == pytest.approx(rates[0] / 300, rel=1e-5)
+
+
+def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="is refused"):
