@@ -48,7 +48,7 @@ class UpdateRatioRule:
         self,
         *,
         start_factor: float = 1.0 / 300.0,
-        target: float = 0.03,
+        target: float = 0.02,
         growth: float = 2.0,
         tolerance: float = 0.1,
         undo_factor: float = 3.0,
