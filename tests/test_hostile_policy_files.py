@@ -22,6 +22,7 @@ from agents.tabular_q import TabularQ
 from lr_gym.controllers import (
     ActionPolicy,
     RampAndUndo,
+    UpdateRatioRule,
     save_policy,
 )
 from lr_gym.controllers.policy_file import FORMAT, KEY
@@ -52,7 +53,9 @@ def _whole_files(folder: Path) -> tuple[bytes, ...]:
     assert isinstance(table, ActionPolicy)
     save_policy(table, folder / "table")
     save_policy(RampAndUndo(), folder / "rule")
-    return tuple((folder / name).read_bytes() for name in ("mlp", "table", "rule"))
+    save_policy(UpdateRatioRule(), folder / "ratio")
+    names = ("mlp", "table", "rule", "ratio")
+    return tuple((folder / name).read_bytes() for name in names)
 
 
 def reason(path: Path) -> str | None:

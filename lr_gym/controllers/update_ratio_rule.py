@@ -19,6 +19,8 @@ from lr_gym.controllers.policy import Decision
 from lr_gym.mdp import MDPConfig
 
 CLOSE = 1.25  # within this factor of the target the rate is left alone
+MOST_GROWTH = 1e3
+LEAST = 1e-12  # of a single factor
 FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
 
 
@@ -59,8 +61,8 @@ class UpdateRatioRule:
 
         Args:
             start_factor: Of the given learning rate, what to start from, in (0, 1].
-            target: Norm of an update over the norm of the weights, above 0.
-            growth: Largest factor per decision close to the target, above 1.
+            target: Norm of an update over the norm of the weights, in (0, 1].
+            growth: Largest factor per decision close to the target, in (1, 1000].
             tolerance: The largest rise of the loss that is not answered, nats.
             undo_factor: What a rise divides the rate by, above 1.
             min_lr: The rate never falls below this.
@@ -71,8 +73,8 @@ class UpdateRatioRule:
             ValueError: An argument is out of range.
         """
         check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
-        check_real("target", target, 0.0, low_open=True)
-        check_real("growth", growth, 1.0, low_open=True)
+        check_real("target", target, 0.0, 1.0, low_open=True)
+        check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
         check_real("tolerance", tolerance, 0.0)
         self.start_factor = float(start_factor)
         self.target = float(target)
@@ -129,7 +131,7 @@ class UpdateRatioRule:
             return Decision(1.0)
         if not update_ratio > FAINT:
             return Decision(self.growth)
-        missing = self.target / update_ratio
+        missing = max(LEAST, self.target / update_ratio)
         if missing <= CLOSE:
             self._steering = False
             return Decision(1.0 if missing * CLOSE >= 1.0 else missing)
