@@ -104,7 +104,8 @@ def test_a_controller_is_learned_judged_and_kept(learned: Path) -> None:
     report = json.loads((learned / "report.json").read_text())
     assert report["simulated_episodes"] >= 64
     losses = report["final_val_loss"]["surrogate"]
-    assert set(losses) == {"controller", "ramp_and_undo", "keep"}
+    rules = {"ramp_and_undo", "update_ratio", "keep"}
+    assert set(losses) == {"controller", *rules}
     assert all(len(own) == 4 and np.isfinite(own).all() for own in losses.values())
     policy = load_controller(learned / "policy.safetensors")
     assert isinstance(policy, ActionPolicy)
