@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 
@@ -30,14 +30,8 @@ class UpdateRatio:
             return
         before, self._before = self._before, None
         pairs = zip(self._weights(), before, strict=True)
-        change = _norm([weight.detach() - old for weight, old in pairs])
-        self.value = change / max(_norm(before), 1e-12)
+        change = get_total_norm([weight.detach() - old for weight, old in pairs])
+        self.value = float(change / get_total_norm(before).clamp(min=1e-12))
 
     def _weights(self) -> list[Tensor]:
         return [w for group in self.optimizer.param_groups for w in group["params"]]
-
-
-def _norm(tensors: list[Tensor]) -> float:
-    """Return the norm of all entries together."""
-    norms = [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors]
-    return float(torch.linalg.vector_norm(torch.stack([n.cpu() for n in norms])))
