@@ -32,6 +32,7 @@ from lr_gym.controllers.mlp import MLP, Normaliser
 from lr_gym.controllers.policy import ActionPolicy, Policy
 from lr_gym.controllers.q_table import QTable
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
+from lr_gym.controllers.rule import Rule
 from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
 from lr_gym.files import write_bytes
 from lr_gym.mdp import MDPConfig
@@ -41,9 +42,8 @@ KEY = "lr_gym"  # of the safetensors metadata
 LARGEST_FILE = 64 * 2**20  # bytes
 LARGEST_HEADER = 256 * 2**10  # bytes of JSON
 MOST_LAYERS = 16
-Rule = RampAndUndo | UpdateRatioRule
 DTYPES = {"F32": np.float32, "F64": np.float64}
-RULES: dict[str, type[Rule]] = {
+RULES: dict[str, type[RampAndUndo] | type[UpdateRatioRule]] = {
     "rule": RampAndUndo,
     "update_ratio_rule": UpdateRatioRule,
 }
@@ -150,7 +150,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _describe(policy: ActionPolicy | Rule) -> tuple[str, Parameters, Arrays]:
     """Return kind, parameters and arrays."""
     for kind, rule in RULES.items():
-        if isinstance(policy, rule):
+        if type(policy) is rule:
             return kind, policy.parameters, {}
     head = policy.head if isinstance(policy, ActionPolicy) else None
     if isinstance(head, MLP):

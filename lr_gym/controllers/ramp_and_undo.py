@@ -7,7 +7,6 @@ one that is too high by a factor of tens does no lasting damage in the first ite
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 
 from lr_gym.config import check_boolean, check_real
 from lr_gym.controllers.policy import Decision
+from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
 
 ANNEALED = 1e-3  # the cooldown ends here and not at 0, from where no factor leads back
 
 
-class RampAndUndo:
+class RampAndUndo(Rule):
     """A state machine over (validation loss, progress); one run at a time.
 
     The first decision multiplies the learning rate by `start_factor`. Each later one
@@ -73,14 +73,20 @@ class RampAndUndo:
             TypeError: An argument has the wrong type.
             ValueError: An argument is out of range.
         """
-        check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
+        super().__init__(
+            start_factor=start_factor,
+            growth=growth,
+            tolerance=tolerance,
+            undo_factor=undo_factor,
+            cooldown=cooldown,
+            undo=undo,
+            min_lr=min_lr,
+            max_lr=max_lr,
+        )
         check_real("growth", growth, 1.0)
-        check_real("tolerance", tolerance, 0.0)
         check_real("cooldown", cooldown, 0.0, 1.0, high_open=True)
         check_boolean("undo", undo)
-        self.start_factor = float(start_factor)
         self.growth = float(growth)
-        self.tolerance = float(tolerance)
         self.cooldown = float(cooldown)
         self.config = MDPConfig(
             features=("val_loss", "progress"),
@@ -91,32 +97,9 @@ class RampAndUndo:
         )
         self.reset()
 
-    @property
-    def parameters(self) -> dict[str, float | bool]:
-        """The arguments that make an equal rule."""
-        config = self.config
-        return {
-            "start_factor": self.start_factor,
-            "growth": self.growth,
-            "tolerance": self.tolerance,
-            "undo_factor": config.undo_factor,
-            "cooldown": self.cooldown,
-            "undo": config.allow_undo,
-            "min_lr": config.min_lr,
-            "max_lr": config.max_lr,
-        }
-
-    def reset(self, decisions: int = 0) -> None:
-        """Begin a run; the number of `decisions` plays no part."""
-        self._started = False
-        self._ramping = True
-        self._loss: float | None = None  # of the weights that training goes on from
-        self._annealed = 1.0
-
-    def start(self) -> Decision:
-        """Start far below the given rate, whatever the loss."""
-        self._started = True
-        return Decision(self.start_factor)
+    def fresh(self) -> dict[str, Any]:
+        """Return that it ramps, and that nothing has cooled down."""
+        return {"ramping": True, "annealed": 1.0}
 
     def decide(self, val_loss: float, progress: float) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
@@ -125,15 +108,16 @@ class RampAndUndo:
             val_loss: Of the weights as they are now; anything but a number is a rise.
             progress: Share of the run's iterations spent, in [0, 1].
         """
-        if not self._started:
-            self._loss = val_loss if math.isfinite(val_loss) else None
+        memory = self._memory
+        if not memory["started"]:
+            self.remember(val_loss)
             return self.start()
-        before, self._annealed = self._annealed, self._cooldown_factor(progress)
-        factor = self._annealed / before
-        if self._loss is not None and not val_loss <= self._loss + self.tolerance:
+        before, memory["annealed"] = memory["annealed"], self._cooled(progress)
+        factor = memory["annealed"] / before
+        if self.rises(val_loss):
             return self._step_back(val_loss, factor)
-        self._loss = val_loss if math.isfinite(val_loss) else None
-        if self._ramping and progress < 1.0 - self.cooldown:
+        self.remember(val_loss)
+        if memory["ramping"] and progress < 1.0 - self.cooldown:
             factor *= self.growth
         return Decision(factor)
 
@@ -143,34 +127,19 @@ class RampAndUndo:
 
     def diverged(self) -> Decision:
         """Answer as to a rise."""
-        self._started = True
+        self._memory["started"] = True
         return self._step_back(math.inf, 1.0)
 
     def _step_back(self, val_loss: float, factor: float) -> Decision:
-        self._ramping = False
+        self._memory["ramping"] = False
         undo = self.config.allow_undo
         if not undo and math.isfinite(val_loss):
-            self._loss = val_loss  # the weights are not put back: go on from here
+            self.remember(val_loss)  # the weights are not put back: go on from here
         return Decision(factor / self.config.undo_factor, undo=undo)
 
-    def _cooldown_factor(self, progress: float) -> float:
+    def _cooled(self, progress: float) -> float:
+        """Return the factor of the cooldown at a share of the run, in (0, 1]."""
         if self.cooldown == 0.0:
             return 1.0
         elapsed = (progress - (1.0 - self.cooldown)) / self.cooldown
         return max(ANNEALED, 1.0 - math.sqrt(min(1.0, max(0.0, elapsed))))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the rule stands."""
-        return {
-            "started": self._started,
-            "ramping": self._ramping,
-            "loss": self._loss,
-            "annealed": self._annealed,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self._started = state["started"]
-        self._ramping = state["ramping"]
-        self._loss = state["loss"]
-        self._annealed = state["annealed"]

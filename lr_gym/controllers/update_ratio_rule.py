@@ -7,8 +7,6 @@ nothing is damaged, and of whatever rate the run was given.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +14,16 @@ from numpy.typing import NDArray
 
 from lr_gym.config import check_real
 from lr_gym.controllers.policy import Decision
+from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
 
 CLOSE = 1.25  # within this factor of the target the rate is left alone
-MOST_GROWTH = 1e3
-LEAST = 1e-12  # of a single factor
+MOST_GROWTH = 1e3  # per decision
+LEAST = 1e-12  # of a single factor: a rate never becomes 0
 FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
 
 
-class UpdateRatioRule:
+class UpdateRatioRule(Rule):
     """A state machine over (validation loss, update ratio); one run at a time.
 
     The first decision multiplies the learning rate by `start_factor`. The following
@@ -72,14 +71,19 @@ class UpdateRatioRule:
             TypeError: An argument has the wrong type.
             ValueError: An argument is out of range.
         """
-        check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
+        super().__init__(
+            start_factor=start_factor,
+            target=target,
+            growth=growth,
+            tolerance=tolerance,
+            undo_factor=undo_factor,
+            min_lr=min_lr,
+            max_lr=max_lr,
+        )
         check_real("target", target, 0.0, 1.0, low_open=True)
         check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
-        check_real("tolerance", tolerance, 0.0)
-        self.start_factor = float(start_factor)
         self.target = float(target)
         self.growth = float(growth)
-        self.tolerance = float(tolerance)
         self.config = MDPConfig(
             features=("val_loss", "update_ratio"),
             base_schedule="wsd",
@@ -90,29 +94,9 @@ class UpdateRatioRule:
         )
         self.reset()
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """The arguments that make an equal rule."""
-        return {
-            "start_factor": self.start_factor,
-            "target": self.target,
-            "growth": self.growth,
-            "tolerance": self.tolerance,
-            "undo_factor": self.config.undo_factor,
-            "min_lr": self.config.min_lr,
-            "max_lr": self.config.max_lr,
-        }
-
-    def reset(self, decisions: int = 0) -> None:
-        """Begin a run; the number of `decisions` plays no part."""
-        self._started = False
-        self._steering = True
-        self._loss: float | None = None  # of the weights that training goes on from
-
-    def start(self) -> Decision:
-        """Start far below the given rate, whatever the loss."""
-        self._started = True
-        return Decision(self.start_factor)
+    def fresh(self) -> dict[str, Any]:
+        """Return that it has still to steer."""
+        return {"steering": True}
 
     def decide(self, val_loss: float, update_ratio: float) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
@@ -121,19 +105,20 @@ class UpdateRatioRule:
             val_loss: Of the weights as they are now; anything but a number is a rise.
             update_ratio: Of the last update; 0 before any.
         """
-        known, self._loss = self._loss, val_loss if math.isfinite(val_loss) else None
-        if not self._started:
+        memory = self._memory
+        if not memory["started"]:
+            self.remember(val_loss)
             return self.start()
-        if known is not None and not val_loss <= known + self.tolerance:
-            self._loss = known
+        if self.rises(val_loss):
             return self.diverged()
-        if not self._steering:
+        self.remember(val_loss)
+        if not memory["steering"]:
             return Decision(1.0)
         if not update_ratio > FAINT:
             return Decision(self.growth)
         missing = max(LEAST, self.target / update_ratio)
         if missing <= CLOSE:
-            self._steering = False
+            memory["steering"] = False
             return Decision(1.0 if missing * CLOSE >= 1.0 else missing)
         return Decision(max(missing / self.growth**2, min(missing, self.growth)))
 
@@ -143,20 +128,5 @@ class UpdateRatioRule:
 
     def diverged(self) -> Decision:
         """Take the chunk back, lower the rate, and hold it."""
-        self._started = True
-        self._steering = False
+        self._memory |= {"started": True, "steering": False}
         return Decision(1.0 / self.config.undo_factor, undo=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the rule stands."""
-        return {
-            "started": self._started,
-            "steering": self._steering,
-            "loss": self._loss,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self._started = state["started"]
-        self._steering = state["steering"]
-        self._loss = state["loss"]
