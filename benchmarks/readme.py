@@ -197,6 +197,8 @@ def rendered(readme: str) -> str:
         "paper-tables": readme_tables.paper(),
         "scale-out": readme_tables.scale_out(),
         "wrong-rates": readme_tables.wrong_rates(),
+        "wrong-rates-markov": readme_tables.wrong_rates("wrong_rates_markov"),
+        "wrong-rates-text8": readme_tables.wrong_rates("wrong_rates_text8"),
         "laws": readme_tables.laws(),
         "optimum": readme_tables.optimum(),
         "surrogate-speed": readme_tables.surrogate_speed(),

@@ -62,9 +62,9 @@ def scale_out() -> str:
     return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
 
 
-def wrong_rates() -> str:
+def wrong_rates(name: str = "wrong_rates") -> str:
     """Return final losses from wrong initial rates, least to greatest seed."""
-    result = _read("wrong_rates.json")
+    result = _read(f"{name}.json")
     names = [_factor(factor) for factor in result["factors"]]
     rows = []
     for method, losses in result["final_val_loss"].items():

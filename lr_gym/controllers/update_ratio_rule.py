@@ -41,8 +41,10 @@ class UpdateRatioRule(Rule):
     Decision(factor=0.0033333333333333335, undo=False)
     >>> rule.decide(4.0, 0.0001).factor  # 400 times too low: up to a fourth of it
     100.0
-    >>> [rule.decide(3.5, ratio).factor for ratio in (0.01, 0.02, 0.04, 0.01)]
-    [2.0, 2.0, 1.0, 1.0]
+    >>> rule.decide(3.5, 0.01)
+    Decision(factor=2.0, undo=False)
+    >>> rule.decide(3.4, 0.04)  # there: the rate is held from now on
+    Decision(factor=1.0, undo=False)
     """
 
     def __init__(
