@@ -14,7 +14,12 @@ import torch
 import lr_gym
 from agents.agent import make_env, run_episode
 from agents.baselines import UpdateRatioAgent
-from lr_gym.controllers import ControllerLR, Decision, UpdateRatioRule, save_policy
+from lr_gym.controllers import (
+    ControllerLR,
+    Decision,
+    UpdateRatioRule,
+    save_policy,
+)
 from tests.loop import Loop
 from tests.small import SMALL
 
@@ -54,14 +59,21 @@ def test_a_ratio_too_small_to_tell_doubles_the_rate() -> None:
     assert rule.act(nothing) == Decision(2.0)
 
 
-def test_a_rise_is_taken_back_and_ends_the_steering() -> None:
+def test_a_rise_is_taken_back_and_the_second_ends_the_steering() -> None:
     rule = UpdateRatioRule(target=0.04, tolerance=0.1, undo_factor=4.0)
     rule.decide(4.0, 0.0)
     assert rule.decide(4.05, 1e-3).factor > 1.0, "a rise within the tolerance"
     assert rule.decide(4.2, 0.01) == Decision(0.25, undo=True)
-    assert rule.decide(4.14, 0.01) == Decision(1.0), "compared with 4.05, and held"
+    assert rule.decide(4.14, 0.005) == Decision(2.0), "compared with 4.05; steers on"
     assert rule.decide(math.nan, 0.01) == Decision(0.25, undo=True)
-    assert rule.decide(4.2, 0.01) == Decision(1.0), "compared with 4.14"
+    assert rule.decide(4.2, 0.005) == Decision(1.0), "compared with 4.14; holds"
+
+
+def test_a_rise_after_the_target_ends_in_holding() -> None:
+    rule = UpdateRatioRule(target=0.04, tolerance=0.1, undo_factor=4.0)
+    seen = [(4.0, 0.0), (3.9, 0.04), (4.2, 0.04), (3.8, 0.01)]
+    decisions = [rule.decide(*pair) for pair in seen]
+    assert decisions[2:] == [Decision(0.25, undo=True), Decision(1.0)]
 
 
 def test_it_continues_from_its_saved_state() -> None:
@@ -93,6 +105,16 @@ def test_it_continues_from_its_saved_state() -> None:
 def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UpdateRatioRule(**wrong)
+
+
+def test_without_undo_it_compares_with_where_it_is() -> None:
+    rule = UpdateRatioRule(target=0.04, undo=False, undo_factor=4.0)
+    assert not rule.config.allow_undo
+    rule.decide(4.0, 0.0)
+    assert rule.decide(4.5, 0.01) == Decision(0.25), "lowered, with nothing put back"
+    assert rule.decide(4.5, 0.01) == Decision(2.0), "no rise over 4.5; steers on"
+    assert rule.decide(math.nan, 0.01) == Decision(0.25)
+    assert rule.decide(4.55, 0.01) == Decision(1.0), "still compared with 4.5"
 
 
 def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ class RampAndUndo(Rule):
         before, memory["annealed"] = memory["annealed"], self._cooled(progress)
         factor = memory["annealed"] / before
         if self.rises(val_loss):
-            return self._step_back(val_loss, factor)
+            memory["ramping"] = False
+            return self.step_back(val_loss, factor)
         self.remember(val_loss)
         if memory["ramping"] and progress < 1.0 - self.cooldown:
             factor *= self.growth
@@ -127,15 +128,8 @@ class RampAndUndo(Rule):
 
     def diverged(self) -> Decision:
         """Answer as to a rise."""
-        self._memory["started"] = True
-        return self._step_back(math.inf, 1.0)
-
-    def _step_back(self, val_loss: float, factor: float) -> Decision:
-        self._memory["ramping"] = False
-        undo = self.config.allow_undo
-        if not undo and math.isfinite(val_loss):
-            self.remember(val_loss)  # the weights are not put back: go on from here
-        return Decision(factor / self.config.undo_factor, undo=undo)
+        self._memory |= {"started": True, "ramping": False}
+        return self.step_back(math.inf)
 
     def _cooled(self, progress: float) -> float:
         """Return the factor of the cooldown at a share of the run, in (0, 1]."""

@@ -68,6 +68,17 @@ class Rule(ABC):
         known = self._memory["loss"]
         return known is not None and not val_loss <= known + self.tolerance
 
+    def step_back(self, val_loss: float, factor: float = 1.0) -> Decision:
+        """Answer a rise to a loss, nats: lower the rate, and undo where that is allowed.
+
+        Where nothing is put back, training goes on from here, and so does comparing.
+        `factor` is what the rate would be multiplied by without the rise.
+        """
+        undo = self.config.allow_undo
+        if not undo and math.isfinite(val_loss):
+            self.remember(val_loss)
+        return Decision(factor / self.config.undo_factor, undo=undo)
+
     def remember(self, val_loss: float) -> None:
         """Take a loss as that of the weights that training goes on from."""
         self._memory["loss"] = val_loss if math.isfinite(val_loss) else None

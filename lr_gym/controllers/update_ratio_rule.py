@@ -7,12 +7,13 @@ nothing is damaged, and of whatever rate the run was given.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.config import check_real
+from lr_gym.config import check_boolean, check_real
 from lr_gym.controllers.policy import Decision
 from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
@@ -31,7 +32,9 @@ class UpdateRatioRule(Rule):
     `target`: at once to within `growth` ** 2 below it, then by `growth` at most. From
     there on the rate is held, and the ``wsd`` schedule under it cools the run down. A
     loss that rises by more than `tolerance` is answered at any time: the last chunk is
-    taken back, the rate divided by `undo_factor`, and held.
+    taken back and the rate divided by `undo_factor`. The first such rise on the way to
+    the target is taken for chance, and the steering goes on from there; after any other
+    the rate is held.
 
     The relative size of updates as what decides on a rate is known from LARS (You et
     al. 2017, arXiv 1708.03888); here it sets one rate for all weights, once.
@@ -55,6 +58,7 @@ class UpdateRatioRule(Rule):
         growth: float = 2.0,
         tolerance: float = 0.1,
         undo_factor: float = 3.0,
+        undo: bool = True,
         min_lr: float = 1e-9,
         max_lr: float = 10.0,
     ) -> None:
@@ -66,6 +70,8 @@ class UpdateRatioRule(Rule):
             growth: Largest factor per decision close to the target, in (1, 1000].
             tolerance: The largest rise of the loss that is not answered, nats.
             undo_factor: What a rise divides the rate by, above 1.
+            undo: Whether a rise takes the last chunk back. Without, the rate is lowered
+                all the same, but the damage stays.
             min_lr: The rate never falls below this.
             max_lr: The rate never rises above this.
 
@@ -79,9 +85,11 @@ class UpdateRatioRule(Rule):
             growth=growth,
             tolerance=tolerance,
             undo_factor=undo_factor,
+            undo=undo,
             min_lr=min_lr,
             max_lr=max_lr,
         )
+        check_boolean("undo", undo)
         check_real("target", target, 0.0, 1.0, low_open=True)
         check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
         self.target = float(target)
@@ -89,7 +97,7 @@ class UpdateRatioRule(Rule):
         self.config = MDPConfig(
             features=("val_loss", "update_ratio"),
             base_schedule="wsd",
-            allow_undo=True,
+            allow_undo=undo,
             undo_factor=undo_factor,
             min_lr=min_lr,
             max_lr=max_lr,
@@ -97,8 +105,8 @@ class UpdateRatioRule(Rule):
         self.reset()
 
     def fresh(self) -> dict[str, Any]:
-        """Return that it has still to steer."""
-        return {"steering": True}
+        """Return that it has still to steer, and has not stepped back."""
+        return {"steering": True, "undone": False}
 
     def decide(self, val_loss: float, update_ratio: float) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
@@ -112,7 +120,7 @@ class UpdateRatioRule(Rule):
             self.remember(val_loss)
             return self.start()
         if self.rises(val_loss):
-            return self.diverged()
+            return self._answer(val_loss)
         self.remember(val_loss)
         if not memory["steering"]:
             return Decision(1.0)
@@ -129,6 +137,13 @@ class UpdateRatioRule(Rule):
         return self.decide(float(observation[0]), 10.0 ** float(observation[1]))
 
     def diverged(self) -> Decision:
-        """Take the chunk back, lower the rate, and hold it."""
-        self._memory |= {"started": True, "steering": False}
-        return Decision(1.0 / self.config.undo_factor, undo=True)
+        """Answer as to a rise."""
+        self._memory["started"] = True
+        return self._answer(math.inf)
+
+    def _answer(self, val_loss: float) -> Decision:
+        """Step back; steer on once, then hold the rate."""
+        memory = self._memory
+        memory["steering"] = memory["steering"] and not memory["undone"]
+        memory["undone"] = True
+        return self.step_back(val_loss)
