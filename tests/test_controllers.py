@@ -22,7 +22,9 @@ from tests.loop import Loop, always, same, settings
 
 def test_the_rate_used_is_the_rate_decided_in_every_group() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = ControllerLR(
+        loop.optimizer, "ramp_and_undo", undo=loop.model, **settings()
+    )
     loop.run(controller, 60)
     first = [rates[0] for rates in loop.used]
     assert first == controller.used_learning_rates().tolist()
@@ -224,7 +226,7 @@ def test_a_loop_that_never_evaluates_first_starts_as_the_rule_says() -> None:
     assert loop.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 / 300)
     assert controller.history == [Record(0, None, 1e-2 / 300, 1 / 300)]
     loop.run(controller, 6)
-    assert controller.history[-1].factor == 2.0
+    assert controller.history[-1].factor > 2.0, "far below its target"
 
 
 def test_a_learned_policy_without_a_first_evaluation_warns_and_keeps() -> None:
@@ -240,7 +242,9 @@ def test_a_learned_policy_without_a_first_evaluation_warns_and_keeps() -> None:
 def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     plain, watched = Loop(), Loop()
     with caplog.at_level(logging.INFO, "lr_gym.controllers"):
-        controller = ControllerLR(watched.optimizer, dry_run=True, **settings())
+        controller = ControllerLR(
+            watched.optimizer, "ramp_and_undo", dry_run=True, **settings()
+        )
         for loop in (plain, watched):  # with a scheduler of their own
             scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, 7)
             for _ in range(20):

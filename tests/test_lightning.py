@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable"),
 ]
 
+STEPS_BACK = "ramp_and_undo"  # the default hardly ever does
+
 
 class Module(pl.LightningModule):
     """A small regression; `rate` is far too high where a test wants undos."""
@@ -58,7 +60,7 @@ class Module(pl.LightningModule):
                 torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
             ]
         self.controller = ControllerLR(
-            optimizer, interval=4, max_iters=40, undo=self, max_lr=1e4
+            optimizer, STEPS_BACK, interval=4, max_iters=40, undo=self, max_lr=1e4
         )
         return scheduler_entry(self.controller, "val_loss", frequency=4)
 
@@ -93,7 +95,7 @@ def run(
     """Train a module in one of the two forms; return it and its controller."""
     module = Module(form, rate=30.0)
     if form == "callback":
-        callback = LRController(max_lr=1e4)
+        callback = LRController(STEPS_BACK, max_lr=1e4)
         fit(module, folder, callback, *callbacks, path=path, **more)
         return module, callback.controller
     fit(module, folder, *callbacks, path=path, **more)

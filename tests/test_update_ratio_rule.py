@@ -17,6 +17,7 @@ from agents.baselines import UpdateRatioAgent
 from lr_gym.controllers import (
     ControllerLR,
     Decision,
+    RampAndUndo,
     UpdateRatioRule,
     save_policy,
 )
@@ -118,7 +119,9 @@ def test_without_undo_it_compares_with_where_it_is() -> None:
 
 
 def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
-    assert isinstance(lr_gym.load_controller("update_ratio"), UpdateRatioRule)
+    for name in ("default", "update_ratio"):
+        assert isinstance(lr_gym.load_controller(name), UpdateRatioRule)
+    assert isinstance(lr_gym.load_controller("ramp_and_undo"), RampAndUndo)
     rule = UpdateRatioRule(target=0.02, max_lr=2.0)
     save_policy(rule, tmp_path / "rule.safetensors")
     loaded = lr_gym.load_controller(tmp_path / "rule.safetensors")

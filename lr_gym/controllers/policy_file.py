@@ -48,9 +48,10 @@ RULES: dict[str, type[RampAndUndo] | type[UpdateRatioRule]] = {
     "update_ratio_rule": UpdateRatioRule,
 }
 BUILT_IN: dict[str, Callable[[], Policy]] = {
-    "default": RampAndUndo,
-    "default_without_undo": lambda: RampAndUndo(undo=False),
+    "default": UpdateRatioRule,
+    "default_without_undo": lambda: UpdateRatioRule(undo=False),
     "update_ratio": UpdateRatioRule,
+    "ramp_and_undo": RampAndUndo,
 }
 
 Arrays = dict[str, NDArray[Any]]
@@ -61,10 +62,10 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
     """Return a policy by name, or from a file.
 
     Args:
-        name_or_path: ``default``, the ramp-and-undo rule; ``default_without_undo``, the
-            same where nothing can be taken back; ``update_ratio``, the update-ratio
-            rule; the path of a policy file; or that of a table that
-            `agents/tabular_q.py` saved (``.json``).
+        name_or_path: ``default`` or ``update_ratio``, the update-ratio rule;
+            ``default_without_undo``, the same where nothing can be taken back;
+            ``ramp_and_undo``, the rule of that name; the path of a policy file; or that
+            of a table that `agents/tabular_q.py` saved (``.json``).
 
     Raises:
         TypeError: It is neither a name nor a path.

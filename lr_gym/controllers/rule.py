@@ -69,7 +69,7 @@ class Rule(ABC):
         return known is not None and not val_loss <= known + self.tolerance
 
     def step_back(self, val_loss: float, factor: float = 1.0) -> Decision:
-        """Answer a rise to a loss, nats: lower the rate, and undo where that is allowed.
+        """Answer a rise to a loss, nats: lower the rate, undo where that is allowed.
 
         Where nothing is put back, training goes on from here, and so does comparing.
         `factor` is what the rate would be multiplied by without the rise.
