@@ -128,6 +128,23 @@ class Objective:
                 total[rows] += self.losses(weights, shared, "sum").double()
         return total
 
+    def update_ratio(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how far an update moved a typical matrix, relative to its size: (E,).
+
+        The median over matrices of norm(change) / norm(matrix): unlike the norms over
+        all weights, it does not hang on which layer was initialized large.
+
+        Args:
+            before: (E, P) weights.
+            after: (E, P), one update later.
+        """
+        sizes = [s.numel() for s in self.shapes.values() if len(s) >= 2]
+        old = before[:, : self.decayed]
+        change = after[:, : self.decayed] - old
+        pairs = zip(change.split(sizes, 1), old.split(sizes, 1), strict=True)
+        ratios = [c.norm(dim=1) / m.norm(dim=1).clamp(min=1e-12) for c, m in pairs]
+        return torch.stack(ratios).median(dim=0).values
+
     def _loss(
         self,
         flat: Tensor,

@@ -208,8 +208,8 @@ class PopulationTrainer:
     def telemetry(self) -> dict[str, FloatArray]:
         """Return what a training script would log, (E,) each.
 
-        ``grad_norm``: mean before clipping over the last chunk. ``update_ratio``: norm
-        of the last update over the norm of the weights. ``tokens``: characters trained
+        ``grad_norm``: mean before clipping over the last chunk. ``update_ratio``: of
+        the last update, see `Objective.update_ratio`. ``tokens``: characters trained
         on. ``seconds``: wall time in `train`, shared by members that train together.
         """
         per_iteration = self.config.batch_size * self.config.block_size
@@ -277,8 +277,7 @@ class PopulationTrainer:
             if on_iteration is not None:
                 on_iteration()
         state["iteration"] += steps
-        change = (state["parameters"] - before).norm(dim=1)
-        ratio = change / before.norm(dim=1).clamp(min=1e-12)
+        ratio = self.objective.update_ratio(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
         self._telemetry["update_ratio"][rows] = ratio.cpu()
         self._telemetry["grad_norm"][rows] = grad_norm.cpu()

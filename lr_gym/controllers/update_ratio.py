@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 
 class UpdateRatio:
-    """Measures single updates: the norm of the change over the norm of the weights.
+    """Measures single updates, as `Objective.update_ratio` does: of a typical matrix.
+
+    The median of norm(change) / norm(weight) over those weights that have a gradient
+    and two dimensions or more; over all that have a gradient where none has.
 
     Attributes:
         value: Of the last update that was measured; `None` before any.
@@ -18,20 +21,29 @@ class UpdateRatio:
         """Measure the updates of `optimizer`; nothing is copied yet."""
         self.optimizer = optimizer
         self.value: float | None = None
-        self._before: list[Tensor] | None = None
+        self._before: list[tuple[Tensor, Tensor]] | None = None
 
     def before_update(self) -> None:
         """Copy the weights: the update to come is measured."""
-        self._before = [weight.detach().clone() for weight in self._weights()]
+        self._before = [(weight, weight.detach().clone()) for weight in self._weights()]
 
     def after_update(self) -> None:
         """Compare with the copy, if there is one, and let it go."""
         if self._before is None:
             return
-        before, self._before = self._before, None
-        pairs = zip(self._weights(), before, strict=True)
-        change = get_total_norm([weight.detach() - old for weight, old in pairs])
-        self.value = float(change / get_total_norm(before).clamp(min=1e-12))
+        ratios = [
+            (weight.detach() - old).norm() / old.norm().clamp(min=1e-12)
+            for weight, old in self._before
+        ]
+        self._before = None
+        if ratios:  # one transfer, however many weights
+            self.value = float(torch.stack(ratios).median())
 
     def _weights(self) -> list[Tensor]:
-        return [w for group in self.optimizer.param_groups for w in group["params"]]
+        weights = [
+            weight
+            for group in self.optimizer.param_groups
+            for weight in group["params"]
+            if weight.grad is not None
+        ]
+        return [weight for weight in weights if weight.dim() >= 2] or weights

@@ -18,7 +18,8 @@ from lr_gym.controllers.policy import Decision
 from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
 
-CLOSE = 1.25  # within this factor of the target the rate is left alone
+CLOSE = 1.1  # within this factor of the target the rate is left alone
+ENOUGH = 2  # rises, after which nothing is steered
 MOST_GROWTH = 1e3  # per decision
 LEAST = 1e-12  # of a single factor: a rate never becomes 0
 FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
@@ -27,14 +28,15 @@ FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
 class UpdateRatioRule(Rule):
     """A state machine over (validation loss, update ratio); one run at a time.
 
-    The first decision multiplies the learning rate by `start_factor`. The following
-    ones bring the update ratio (norm of an update over the norm of the weights) to
-    `target`: at once to within `growth` ** 2 below it, then by `growth` at most. From
-    there on the rate is held, and the ``wsd`` schedule under it cools the run down. A
-    loss that rises by more than `tolerance` is answered at any time: the last chunk is
-    taken back and the rate divided by `undo_factor`. The first such rise on the way to
-    the target is taken for chance, and the steering goes on from there; after any other
-    the rate is held.
+    The first decision multiplies the learning rate by `start_factor`. Those over the
+    first `steering` of the run bring the update ratio (norm of an update over the norm
+    of the weights, the median over matrices) to `target`: at once to within
+    `growth` ** 2 below it, then by `growth` at most. Gradients agree less and less, and
+    Adam's updates shrink by it: to keep their size the rate goes on rising, which is
+    the run's warm-up. Then the rate is held, and the ``wsd`` schedule under it cools
+    the run down. A loss that rises by more than `tolerance` is answered at any time:
+    the last chunk is taken back and the rate divided by `undo_factor`. The first such
+    rise is taken for chance, and the steering goes on; a second one ends it.
 
     The relative size of updates as what decides on a rate is known from LARS (You et
     al. 2017, arXiv 1708.03888); here it sets one rate for all weights, once.
@@ -46,7 +48,7 @@ class UpdateRatioRule(Rule):
     100.0
     >>> rule.decide(3.5, 0.01)
     Decision(factor=2.0, undo=False)
-    >>> rule.decide(3.4, 0.04)  # there: the rate is held from now on
+    >>> rule.decide(3.4, 0.08, progress=0.3)  # no longer steered, but held
     Decision(factor=1.0, undo=False)
     """
 
@@ -54,8 +56,9 @@ class UpdateRatioRule(Rule):
         self,
         *,
         start_factor: float = 1.0 / 300.0,
-        target: float = 0.02,
+        target: float = 0.025,
         growth: float = 2.0,
+        steering: float = 0.25,
         tolerance: float = 0.1,
         undo_factor: float = 3.0,
         undo: bool = True,
@@ -68,6 +71,7 @@ class UpdateRatioRule(Rule):
             start_factor: Of the given learning rate, what to start from, in (0, 1].
             target: Norm of an update over the norm of the weights, in (0, 1].
             growth: Largest factor per decision close to the target, in (1, 1000].
+            steering: Share of the run over which the rate is steered, in (0, 1].
             tolerance: The largest rise of the loss that is not answered, nats.
             undo_factor: What a rise divides the rate by, above 1.
             undo: Whether a rise takes the last chunk back. Without, the rate is lowered
@@ -83,6 +87,7 @@ class UpdateRatioRule(Rule):
             start_factor=start_factor,
             target=target,
             growth=growth,
+            steering=steering,
             tolerance=tolerance,
             undo_factor=undo_factor,
             undo=undo,
@@ -92,10 +97,12 @@ class UpdateRatioRule(Rule):
         check_boolean("undo", undo)
         check_real("target", target, 0.0, 1.0, low_open=True)
         check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
+        check_real("steering", steering, 0.0, 1.0, low_open=True)
         self.target = float(target)
         self.growth = float(growth)
+        self.steering = float(steering)
         self.config = MDPConfig(
-            features=("val_loss", "update_ratio"),
+            features=("val_loss", "update_ratio", "progress"),
             base_schedule="wsd",
             allow_undo=undo,
             undo_factor=undo_factor,
@@ -105,15 +112,18 @@ class UpdateRatioRule(Rule):
         self.reset()
 
     def fresh(self) -> dict[str, Any]:
-        """Return that it has still to steer, and has not stepped back."""
-        return {"steering": True, "undone": False}
+        """Return that the loss has not risen."""
+        return {"rises": 0}
 
-    def decide(self, val_loss: float, update_ratio: float) -> Decision:
+    def decide(
+        self, val_loss: float, update_ratio: float, progress: float = 0.0
+    ) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
 
         Args:
             val_loss: Of the weights as they are now; anything but a number is a rise.
             update_ratio: Of the last update; 0 before any.
+            progress: Share of the run's iterations spent, in [0, 1].
         """
         memory = self._memory
         if not memory["started"]:
@@ -122,19 +132,19 @@ class UpdateRatioRule(Rule):
         if self.rises(val_loss):
             return self._answer(val_loss)
         self.remember(val_loss)
-        if not memory["steering"]:
+        if progress > self.steering or memory["rises"] >= ENOUGH:
             return Decision(1.0)
         if not update_ratio > FAINT:
             return Decision(self.growth)
         missing = max(LEAST, self.target / update_ratio)
-        if missing <= CLOSE:
-            memory["steering"] = False
-            return Decision(1.0 if missing * CLOSE >= 1.0 else missing)
+        if 1.0 / CLOSE <= missing <= CLOSE:
+            return Decision(1.0)
         return Decision(max(missing / self.growth**2, min(missing, self.growth)))
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
-        """Decide on (val_loss, update_ratio), whose second is a log10."""
-        return self.decide(float(observation[0]), 10.0 ** float(observation[1]))
+        """Decide on (val_loss, log10 of the update ratio, progress)."""
+        val_loss, log_ratio, progress = map(float, observation)
+        return self.decide(val_loss, 10.0**log_ratio, progress)
 
     def diverged(self) -> Decision:
         """Answer as to a rise."""
@@ -142,8 +152,5 @@ class UpdateRatioRule(Rule):
         return self._answer(math.inf)
 
     def _answer(self, val_loss: float) -> Decision:
-        """Step back; steer on once, then hold the rate."""
-        memory = self._memory
-        memory["steering"] = memory["steering"] and not memory["undone"]
-        memory["undone"] = True
+        self._memory["rises"] += 1
         return self.step_back(val_loss)
