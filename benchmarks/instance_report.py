@@ -152,10 +152,7 @@ def write_results(
     write_text(folder / "tuning_free.svg", figure(lines, names))
     for name, judged in result["controllers"].items():
         print(f"\n{name}, {len(result['instances'])} instances\n")
-        print(markdown([_text(row) for row in judged["rows"]]))
-        for goal, reached in judged["goals"].items():
-            shown = ", ".join(reached) if isinstance(reached, list) else reached
-            print(f"{goal}: {shown or 'none'}")
+        print(f"{judged_table(judged)}\n\n{goals_text(judged)}")
 
 
 def instance_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
@@ -171,6 +168,23 @@ def instance_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
         }
         for name in table[TUNED]
     ]
+
+
+def judged_table(judged: Mapping[str, Any]) -> str:
+    """Return what `judge` found as a Markdown table."""
+    return markdown([_text(row) for row in judged["rows"]])
+
+
+def goals_text(judged: Mapping[str, Any]) -> str:
+    """Return which goals were reached, one a line of Markdown."""
+    lines = []
+    for goal, reached in judged["goals"].items():
+        if isinstance(reached, bool):
+            shown = "yes" if reached else "no"
+        else:
+            shown = ", ".join(reached) or "none"
+        lines.append(f"- {goal}: {shown}")
+    return "\n".join(lines)
 
 
 def _text(row: Mapping[str, Any]) -> dict[str, str]:

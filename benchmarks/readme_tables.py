@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -72,6 +73,49 @@ def wrong_rates(name: str = "wrong_rates") -> str:
         rows.append(
             {"start LR / good LR": f"`{method}`"} | dict(zip(names, cells, strict=True))
         )
+    return markdown(rows)
+
+
+def tuning_free() -> str:
+    """Return the default controller's table on the held-out tasks, and its goals."""
+    (judged,) = _read("tuning_free/tuning_free.json")["controllers"].values()
+    return f"{judged_table(judged)}\n\n{goals_text(judged)}"
+
+
+def tuning_cost() -> str:
+    """Return after how many uses the choice of the rule has paid for itself."""
+    result = _read("tuning_free/tuning_free.json")
+    tuning = int(result["tuning_trainings_per_instance"])
+    names = ("wrong_rates", "wrong_rates_markov", "wrong_rates_text8")
+    spent = sum(
+        len(seeds)
+        for name in names
+        for seeds in _read(f"{name}.json")["final_val_loss"]["update_ratio"]
+    )
+    uses = -(-spent // (tuning - 1))
+    return (
+        f"Tuning a schedule costs {tuning} trainings for each task, and the rule one. "
+        f"The {spent} trainings from wrong rates above, by which it was checked, have "
+        f"paid for themselves after {uses} tasks."
+    )
+
+
+def foreign_loops() -> str:
+    """Return how far the examples end from the same loops with their rate tuned."""
+    result = _read("foreign_loops.json")
+    rows = []
+    for loop, own in result["loops"].items():
+        row = {
+            "loop": f"`examples/{loop}.py`",
+            "best of 8 constant rates": f"{own['tuned_rate']:g}",
+            "val loss there": f"{sum(own['tuned']) / len(own['tuned']):.3f}",
+        }
+        for name, gap in own.items():
+            if name.endswith("minus tuned"):
+                runs = own[name.removesuffix(", minus tuned")]
+                cell = f"{gap:+.3f} (worst run {max(runs):.3f})"
+                row[name] = cell
+        rows.append(row | {"seeds": str(len(own["tuned"]))})
     return markdown(rows)
 
 

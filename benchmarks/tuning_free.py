@@ -1,6 +1,6 @@
 """One controller, no tuning, runs it has never seen: as good as tuned schedules?
 
-    python benchmarks/tuning_free.py --controllers ramp_and_undo
+    python benchmarks/tuning_free.py
     python benchmarks/tuning_free.py --quick
 
 On the held-out instances (`lr_gym.HELD_OUT`: three corpora, two sizes, two horizons,
@@ -39,7 +39,7 @@ QUICK = (0, 3, 6)  # three initial rates of one corpus, size and horizon
 class Args:
     """Run what is missing, judge, and write the results."""
 
-    controllers: tuple[str, ...] = ("ramp_and_undo",)
+    controllers: tuple[str, ...] = ("update_ratio",)
     """Names as of compare_agents.py's --agents; a learned one by its path."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """The preset that has what instances do not say; the held-out are of tiny."""

@@ -101,8 +101,8 @@ class LawConstants:
             loss is lower by the rest.
         grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
             of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_ratio: ln of the last update's norm over the weights' norm: 1, ln eta,
-            ln(U + progress_scale).
+        update_ratio: ln of an update's norm over a weight's, the median of matrices: 1,
+            ln eta, ln(U + progress_scale).
     """
 
     initial_loss: float

@@ -31,7 +31,7 @@ class RecordedRun:
         train_loss: Mean over the iterations since the evaluation before, (m,); NaN at
             the first.
         grad_norm: Mean gradient norm over the same iterations, (m,).
-        update_ratio: Norm of the last update over the norm of the weights, (m,).
+        update_ratio: Norm of an update over that of a weight, median of matrices, (m,).
 
     Raises:
         ValueError: Shapes do not fit, or a rate or iteration is out of range.

@@ -268,6 +268,21 @@ def test_the_check_of_the_rate_can_fail(
         check_rates(trainer, rates)
 
 
+@every_architecture
+def test_the_update_ratio_is_that_of_the_median_matrix(architecture: str) -> None:
+    trainer = small_trainer(2, architecture=architecture)
+    trainer.reset([0, 1], [0, 1])
+    trainer.train(3, [1e-2, 1e-3])
+    before = [trainer.model(member) for member in (0, 1)]
+    trainer.train(1, [1e-2, 1e-3])
+    for member, old in enumerate(before):
+        pairs = zip(trainer.model(member).parameters(), old.parameters(), strict=True)
+        moved = [(new - was).norm() / was.norm() for new, was in pairs if was.dim() > 1]
+        expected = float(torch.stack(moved).detach().median())
+        measured = trainer.telemetry()["update_ratio"][member]
+        assert measured == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_rate_of_zero_moves_nothing() -> None:
     trainer = small_trainer()
     trainer.reset([0], [0])

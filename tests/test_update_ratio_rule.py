@@ -181,7 +181,7 @@ def test_in_the_environment_it_sees_the_trainers_ratio() -> None:
     settings = {"scale": "tiny"} | SMALL | {"max_iters": 24}
     finals = []
     for rate in (1e-5, 1e-1):
-        agent = UpdateRatioAgent(target=0.03)
+        agent = UpdateRatioAgent(target=0.03, steering=1.0)
         env = make_env("markov", **{**agent.settings, **settings})
         given = {"seed": 1, "learning_rate": rate}
         rows = run_episode(env, agent, options=given)

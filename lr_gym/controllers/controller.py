@@ -166,8 +166,8 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_ratio: Norm of the last update over the norm of the weights; `None`
-                takes what was measured here, at the update before each decision.
+            update_ratio: Norm of the last update over that of a weight, the median over
+                matrices; `None` takes what was measured before each decision.
 
         Returns:
             What was decided and done. Where it says `undone`, the weights are no longer
