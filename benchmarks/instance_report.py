@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks import estimates
@@ -31,6 +32,7 @@ GOAL_IQM = 0.01  # nats of regret, the interquartile mean over all runs
 GOAL_WORST = 0.03  # the mean of the worst tenth
 SHOWN = ("ramp_and_undo", "wsd", "plateau", ONE_SETTING, "schedule_free")
 FLOOR = 0.003  # nats: the figure's axis is linear below, logarithmic above
+TICKS = (-0.1, -0.01, 0.0, 0.01, 0.1, 1.0, 10.0)
 
 Line = Mapping[str, Any]
 
@@ -253,11 +255,19 @@ def _paint_factors(
     axes.axhline(0.0, color=INK, lw=0.8, zorder=1)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=FLOOR)
+    _label_regrets(axes.yaxis)
     axes.xaxis.set_major_locator(FixedLocator(wrong))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{f:.2g}" for f in wrong]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("initial rate over a good one")
     axes.set_ylabel("regret, nats per character")
+
+
+def _label_regrets(axis: Axis) -> None:
+    """Mark powers of ten in plain figures."""
+    axis.set_major_locator(FixedLocator(TICKS))
+    axis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in TICKS]))
+    axis.set_minor_locator(NullLocator())
 
 
 def _paint_distribution(
@@ -271,5 +281,6 @@ def _paint_distribution(
         axes.plot(everything, share, drawstyle="steps-post", **style)
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
     axes.set_xscale("symlog", linthresh=FLOOR)
+    _label_regrets(axes.xaxis)
     axes.set_xlabel("regret at most, nats per character")
     axes.set_ylabel("share of runs")

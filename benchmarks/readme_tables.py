@@ -100,25 +100,6 @@ def tuning_cost() -> str:
     )
 
 
-def foreign_loops() -> str:
-    """Return how far the examples end from the same loops with their rate tuned."""
-    result = _read("foreign_loops.json")
-    rows = []
-    for loop, own in result["loops"].items():
-        row = {
-            "loop": f"`examples/{loop}.py`",
-            "best of 8 constant rates": f"{own['tuned_rate']:g}",
-            "val loss there": f"{sum(own['tuned']) / len(own['tuned']):.3f}",
-        }
-        for name, gap in own.items():
-            if name.endswith("minus tuned"):
-                runs = own[name.removesuffix(", minus tuned")]
-                cell = f"{gap:+.3f} (worst run {max(runs):.3f})"
-                row[name] = cell
-        rows.append(row | {"seeds": str(len(own["tuned"]))})
-    return markdown(rows)
-
-
 def _factor(factor: float) -> str:
     return f"{factor:g}" if factor >= 1 else f"1/{1 / factor:g}"
 
