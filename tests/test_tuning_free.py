@@ -20,7 +20,7 @@ from lr_gym import HELD_OUT, Instance
 from tests.small import SMALL, small_env
 
 SETTINGS = json.dumps({k: v for k, v in SMALL.items() if k != "learning_rate"})
-CONTROLLER = "ramp_and_undo"
+CONTROLLER = "update_ratio"
 
 
 def small_instances(count: int = 3) -> list[Instance]:
@@ -72,7 +72,8 @@ def test_everyone_runs_every_instance_on_the_same_seeds(folder: Path) -> None:
         TUNED,
         ONE_SETTING,
         *("cosine", "linear", "wsd", "plateau", "greedy_lr", "constant", "random"),
-        *("schedule_free", "prodigy", CONTROLLER, f"{CONTROLLER} (open loop)"),
+        *("schedule_free", "prodigy", "ramp_and_undo"),
+        *(CONTROLLER, f"{CONTROLLER} (open loop)"),
     }
     names = {line["instance"] for line in lines}
     assert len(names) == 3
