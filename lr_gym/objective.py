@@ -141,8 +141,11 @@ class Objective:
         sizes = [s.numel() for s in self.shapes.values() if len(s) >= 2]
         old = before[:, : self.decayed]
         change = after[:, : self.decayed] - old
-        pairs = zip(change.split(sizes, 1), old.split(sizes, 1), strict=True)
-        ratios = [c.norm(dim=1) / m.norm(dim=1).clamp(min=1e-12) for c, m in pairs]
+        parts = (torch.split(weights, sizes, dim=1) for weights in (change, old))
+        ratios = [
+            c.norm(dim=1) / m.norm(dim=1).clamp(min=1e-12)
+            for c, m in zip(*parts, strict=True)
+        ]
         return torch.stack(ratios).median(dim=0).values
 
     def _loss(
