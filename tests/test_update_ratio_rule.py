@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import lr_gym
 from agents.agent import make_env, run_episode
@@ -20,6 +22,7 @@ from lr_gym.controllers import (
     UpdateRatioRule,
     save_policy,
 )
+from lr_gym.controllers.update_ratio import UpdateRatio
 from tests.loop import Loop
 from tests.small import SMALL
 
@@ -159,6 +162,20 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
     assert ratios[19] == pytest.approx(0.02, rel=0.7)
     held = {record.learning_rate for record in controller.history[9:]}
     assert len(held) == 1
+
+
+def test_half_precision_counts_and_frozen_weights_and_vectors_do_not() -> None:
+    half = nn.Parameter(torch.full((300, 300), 300.0, dtype=torch.float16))
+    whole, frozen = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    vector = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([half, whole, vector, frozen], lr=1.0)
+    for weight, gradient in ((half, 150.0), (whole, 0.75), (vector, 0.1)):
+        weight.grad = torch.full_like(weight, gradient)
+    measured = UpdateRatio(optimizer)
+    measured.before_update()
+    optimizer.step()
+    measured.after_update()
+    assert measured.value == 0.5, "of 0.5 and 0.75, the lower: torch's median"
 
 
 def test_without_a_measurement_the_policy_cannot_decide() -> None:

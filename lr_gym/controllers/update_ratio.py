@@ -32,12 +32,13 @@ class UpdateRatio:
         if self._before is None:
             return
         ratios = [
-            (weight.detach() - old).norm() / old.norm().clamp(min=1e-12)
+            _norm(weight.detach() - old) / _norm(old).clamp(min=1e-12)
             for weight, old in self._before
         ]
         self._before = None
         if ratios:  # one transfer, however many weights
-            self.value = float(torch.stack(ratios).median())
+            together = [ratio.to(ratios[0].device) for ratio in ratios]
+            self.value = float(torch.stack(together).median())
 
     def _weights(self) -> list[Tensor]:
         weights = [
@@ -47,3 +48,8 @@ class UpdateRatio:
             if weight.grad is not None
         ]
         return [weight for weight in weights if weight.dim() >= 2] or weights
+
+
+def _norm(values: Tensor) -> Tensor:
+    """Return the norm in float32: half precision's would overflow."""
+    return values.float().norm()
