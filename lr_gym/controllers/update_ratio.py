@@ -52,4 +52,5 @@ class UpdateRatio:
 
 def _norm(values: Tensor) -> Tensor:
     """Return the norm in float32: half precision's would overflow."""
-    return values.float().norm()
+    norm: Tensor = values.float().norm()
+    return norm
