@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.config import check_boolean, check_real
+from lr_gym.config import check_real
 from lr_gym.controllers.policy import Decision
 from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
@@ -85,7 +85,6 @@ class RampAndUndo(Rule):
         )
         check_real("growth", growth, 1.0)
         check_real("cooldown", cooldown, 0.0, 1.0, high_open=True)
-        check_boolean("undo", undo)
         self.growth = float(growth)
         self.cooldown = float(cooldown)
         self.config = MDPConfig(
@@ -115,8 +114,7 @@ class RampAndUndo(Rule):
         before, memory["annealed"] = memory["annealed"], self._cooled(progress)
         factor = memory["annealed"] / before
         if self.rises(val_loss):
-            memory["ramping"] = False
-            return self.step_back(val_loss, factor)
+            return self.answer(val_loss, factor)
         self.remember(val_loss)
         if memory["ramping"] and progress < 1.0 - self.cooldown:
             factor *= self.growth
@@ -126,10 +124,10 @@ class RampAndUndo(Rule):
         """Decide on (val_loss, progress)."""
         return self.decide(float(observation[0]), float(observation[1]))
 
-    def diverged(self) -> Decision:
-        """Answer as to a rise."""
-        self._memory |= {"started": True, "ramping": False}
-        return self.step_back(math.inf)
+    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
+        """Step back, and ramp no more."""
+        self._memory["ramping"] = False
+        return super().answer(val_loss, factor)
 
     def _cooled(self, progress: float) -> float:
         """Return the factor of the cooldown at a share of the run, in (0, 1]."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.config import check_real
+from lr_gym.config import check_boolean, check_real
 from lr_gym.controllers.policy import Decision
 from lr_gym.mdp import MDPConfig
 
@@ -26,15 +26,16 @@ class Rule(ABC):
     config: MDPConfig
 
     def __init__(self, **parameters: float | bool) -> None:
-        """Keep the parameters, `start_factor` and `tolerance` among them.
+        """Keep the parameters; `start_factor`, `tolerance` and `undo` among them.
 
         Raises:
-            TypeError: One of these two has the wrong type.
+            TypeError: One of these three has the wrong type.
             ValueError: One of them is out of range.
         """
         start_factor, tolerance = parameters["start_factor"], parameters["tolerance"]
         check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
         check_real("tolerance", tolerance, 0.0)
+        check_boolean("undo", parameters["undo"])
         self.parameters = parameters
         self.start_factor = float(start_factor)
         self.tolerance = float(tolerance)
@@ -56,9 +57,10 @@ class Rule(ABC):
     def act(self, observation: NDArray[np.float32]) -> Decision:
         """Decide on `config.features`, (F,) float32; see `Policy.act`."""
 
-    @abstractmethod
     def diverged(self) -> Decision:
-        """Answer a loss that is not finite, or far above the initial one."""
+        """Answer a loss that is not finite, or far above the initial one, as a rise."""
+        self._memory["started"] = True
+        return self.answer(math.inf)
 
     def rises(self, val_loss: float) -> bool:
         """Return whether a loss, nats, is above that of the weights before the chunk.
@@ -68,7 +70,7 @@ class Rule(ABC):
         known = self._memory["loss"]
         return known is not None and not val_loss <= known + self.tolerance
 
-    def step_back(self, val_loss: float, factor: float = 1.0) -> Decision:
+    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Answer a rise to a loss, nats: lower the rate, undo where that is allowed.
 
         Where nothing is put back, training goes on from here, and so does comparing.

@@ -7,13 +7,12 @@ nothing is damaged, and of whatever rate the run was given.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.config import check_boolean, check_real
+from lr_gym.config import check_real
 from lr_gym.controllers.policy import Decision
 from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
@@ -26,7 +25,7 @@ FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
 
 
 class UpdateRatioRule(Rule):
-    """A state machine over (validation loss, update ratio); one run at a time.
+    """A state machine over (val_loss, update ratio, progress); one run at a time.
 
     The first decision multiplies the learning rate by `start_factor`. Those over the
     first `steering` of the run bring the update ratio (norm of an update over the norm
@@ -69,7 +68,7 @@ class UpdateRatioRule(Rule):
 
         Args:
             start_factor: Of the given learning rate, what to start from, in (0, 1].
-            target: Norm of an update over the norm of the weights, in (0, 1].
+            target: Norm of an update over that of a matrix, in (0, 1].
             growth: Largest factor per decision close to the target, in (1, 1000].
             steering: Share of the run over which the rate is steered, in (0, 1].
             tolerance: The largest rise of the loss that is not answered, nats.
@@ -94,7 +93,6 @@ class UpdateRatioRule(Rule):
             min_lr=min_lr,
             max_lr=max_lr,
         )
-        check_boolean("undo", undo)
         check_real("target", target, 0.0, 1.0, low_open=True)
         check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
         check_real("steering", steering, 0.0, 1.0, low_open=True)
@@ -130,7 +128,7 @@ class UpdateRatioRule(Rule):
             self.remember(val_loss)
             return self.start()
         if self.rises(val_loss):
-            return self._answer(val_loss)
+            return self.answer(val_loss)
         self.remember(val_loss)
         if progress > self.steering or memory["rises"] >= ENOUGH:
             return Decision(1.0)
@@ -146,11 +144,7 @@ class UpdateRatioRule(Rule):
         val_loss, log_ratio, progress = map(float, observation)
         return self.decide(val_loss, 10.0**log_ratio, progress)
 
-    def diverged(self) -> Decision:
-        """Answer as to a rise."""
-        self._memory["started"] = True
-        return self._answer(math.inf)
-
-    def _answer(self, val_loss: float) -> Decision:
+    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
+        """Step back, and count the rise."""
         self._memory["rises"] += 1
-        return self.step_back(val_loss)
+        return super().answer(val_loss, factor)
