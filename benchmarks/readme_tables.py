@@ -96,8 +96,8 @@ def tuning_cost() -> str:
     return (
         f"Tuning a schedule costs {tuning} trainings for each task, and the rule one. "
         f"The {spent} trainings from wrong rates above, by which it was checked, have "
-        f"paid for themselves after {uses} tasks; the trials before them were not kept, "
-        "and are not counted."
+        f"paid for themselves after {uses} tasks; the trials before them were not "
+        "kept, and are not counted."
     )
 
 
