@@ -3,8 +3,8 @@
     python benchmarks/foreign_loops.py
 
 The three scripts of `examples/` (plain PyTorch, Hugging Face, Lightning), each without
-the controller at 8 learning rates, and with it from rates that are ten times too high
-and ten times too low. The tuned rate is the best for the very seeds that are reported:
+the controller at 8 learning rates (constant, but for Hugging Face's linear decay), and
+with it from rates that are ten times too high and ten times too low. The tuned rate is the best for the very seeds that are reported:
 the comparison favours it. Finished runs are kept in the result file, so that the same
 command goes on where it was.
 """
@@ -30,7 +30,7 @@ from lr_gym.files import write_text
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
 RATES = tuple(0.01 * 2.0**power for power in range(-4, 4))
-GOOD = 0.01  # about the best constant rate of all three
+GOOD = 0.01  # near the best rate of all three
 WRONG = {"from 10 times too high": 10 * GOOD, "from 10 times too low": GOOD / 10}
 
 

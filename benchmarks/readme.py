@@ -201,6 +201,7 @@ def rendered(readme: str) -> str:
         "wrong-rates-text8": readme_tables.wrong_rates("wrong_rates_text8"),
         "tuning-free": readme_tables.tuning_free(),
         "tuning-cost": textwrap.fill(readme_tables.tuning_cost(), 88),
+        "foreign-loops": readme_tables.foreign_loops(),
         "laws": readme_tables.laws(),
         "optimum": readme_tables.optimum(),
         "surrogate-speed": readme_tables.surrogate_speed(),

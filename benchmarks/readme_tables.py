@@ -101,6 +101,22 @@ def tuning_cost() -> str:
     )
 
 
+def foreign_loops() -> str:
+    """Return how far the examples end from the same loops with their rate tuned."""
+    rows = []
+    for loop, own in _read("foreign_loops.json")["loops"].items():
+        row = {
+            "loop": f"`examples/{loop}.py`",
+            "best of 8 rates": f"{own['tuned_rate']:g}",
+            "val loss there": f"{sum(own['tuned']) / len(own['tuned']):.3f}",
+        }
+        for name in ("from 10 times too high", "from 10 times too low"):
+            gap, worst = own[f"{name}, minus tuned"], max(own[name])
+            row[name] = f"{gap:+.3f} (worst run ends at {worst:.3f})"
+        rows.append(row)
+    return markdown(rows)
+
+
 def _factor(factor: float) -> str:
     return f"{factor:g}" if factor >= 1 else f"1/{1 / factor:g}"
 
