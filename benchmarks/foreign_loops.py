@@ -4,9 +4,9 @@
 
 The three scripts of `examples/` (plain PyTorch, Hugging Face, Lightning), each without
 the controller at 8 learning rates (constant, but for Hugging Face's linear decay), and
-with it from rates that are ten times too high and ten times too low. The tuned rate is the best for the very seeds that are reported:
-the comparison favours it. Finished runs are kept in the result file, so that the same
-command goes on where it was.
+with it from rates that are ten times too high and ten times too low. The tuned rate is
+the best for the very seeds that are reported: the comparison favours it. Finished runs
+are kept in the result file, so that the same command goes on where it was.
 """
 
 from __future__ import annotations
