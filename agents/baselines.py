@@ -25,7 +25,7 @@ from agents.agent import (
 )
 from lr_gym.controllers.policy import Policy
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
-from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
+from lr_gym.controllers.update_size_rule import UpdateSizeRule
 from lr_gym.episodes import Episodes
 from lr_gym.schedules import SCHEDULES
 
@@ -195,12 +195,12 @@ class RampAndUndoAgent(RuleAgent):
         super().__init__(RampAndUndo(**parameters))
 
 
-class UpdateRatioAgent(RuleAgent):
-    """Follows `lr_gym.controllers.update_ratio_rule`."""
+class UpdateSizeAgent(RuleAgent):
+    """Follows `lr_gym.controllers.update_size_rule`."""
 
     def __init__(self, seed: int = 0, **parameters: Any) -> None:
-        """Set the rule by `parameters` of `UpdateRatioRule`; `seed` changes nothing."""
-        super().__init__(UpdateRatioRule(**parameters))
+        """Set the rule by `parameters` of `UpdateSizeRule`; `seed` changes nothing."""
+        super().__init__(UpdateSizeRule(**parameters))
 
 
 def _factors(episodes: Episodes) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ import gymnasium as gym
 import numpy as np
 
 from agents.agent import Agent, episodes_of, run_population
-from agents.baselines import RampAndUndoAgent, UpdateRatioAgent
+from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
 from agents.deep_rl import DeepAgent
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
@@ -43,7 +43,7 @@ DECISIONS: dict[str, Any] = {
     "allow_undo": True,
     "decision_spacing": "dense_start",
     "lr_factors": (1 / 300, 0.5, 1.0, 2.0),
-    "features": ("progress", "loss_slope", "update_ratio", "generalization_gap"),
+    "features": ("progress", "loss_slope", "update_size", "generalization_gap"),
     "reward": "log_loss_reduction",
     "min_lr": 1e-8,
     "max_lr": 10.0,
@@ -143,7 +143,7 @@ def main(args: Args) -> dict[str, Any]:
     makers: dict[str, Callable[[int], Agent]] = {
         "controller": lambda seed: saved_agent(path, seed),
         "ramp_and_undo": RampAndUndoAgent,
-        "update_ratio": UpdateRatioAgent,
+        "update_size": UpdateSizeAgent,
         "keep": Keep,
     }
     report: dict[str, Any] = {

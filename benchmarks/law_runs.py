@@ -175,7 +175,7 @@ def collect(
             )
 
 
-_MEASURED = ("val_loss", "train_loss", "grad_norm", "update_ratio")
+_MEASURED = ("val_loss", "train_loss", "grad_norm", "update_size")
 
 
 def _measure(trainer: PopulationTrainer, train_loss: FloatArray) -> FloatArray:
@@ -186,7 +186,7 @@ def _measure(trainer: PopulationTrainer, train_loss: FloatArray) -> FloatArray:
             trainer.evaluate(),
             train_loss,
             telemetry["grad_norm"],
-            telemetry["update_ratio"],
+            telemetry["update_size"],
         ]
     )
     return np.where(trainer.diverged(), np.nan, rows)

@@ -14,7 +14,7 @@ from agents.baselines import (
     BASELINES,
     RampAndUndoAgent,
     ScheduleAgent,
-    UpdateRatioAgent,
+    UpdateSizeAgent,
 )
 from agents.deep_rl import ALGORITHMS, DeepAgent
 from agents.optimizers import OPTIMIZERS, OptimizerMethod
@@ -96,7 +96,7 @@ VARIANTS: dict[str, Method] = {
     "ramp_and_undo_near": Method(
         partial(RampAndUndoAgent, start_factor=1 / 30, growth=1.6), "rule"
     ),
-    "update_ratio": Method(UpdateRatioAgent, "rule"),
+    "update_size": Method(UpdateSizeAgent, "rule"),
     "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
     "as_published_epsilon_decay": Method(
         partial(_as_published, epsilon_decay=True), "placebo"

@@ -90,7 +90,7 @@ def tuning_cost() -> str:
     spent = sum(
         len(seeds)
         for name in names
-        for seeds in _read(f"{name}.json")["final_val_loss"]["update_ratio"]
+        for seeds in _read(f"{name}.json")["final_val_loss"]["update_size"]
     )
     uses = -(-spent // (tuning - 1))
     return (

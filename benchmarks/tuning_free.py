@@ -39,7 +39,7 @@ QUICK = (0, 3, 6)  # three initial rates of one corpus, size and horizon
 class Args:
     """Run what is missing, judge, and write the results."""
 
-    controllers: tuple[str, ...] = ("update_ratio",)
+    controllers: tuple[str, ...] = ("update_size",)
     """Names as of compare_agents.py's --agents; a learned one by its path."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """The preset that has what instances do not say; the held-out are of tiny."""

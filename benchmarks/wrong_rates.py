@@ -37,7 +37,7 @@ class Args:
         "reactive",
         "ramp_and_undo_near",
         "ramp_and_undo",
-        "update_ratio",
+        "update_size",
     )
     """Names as of compare_agents.py's --agents."""
     good_lr: float = 8e-3

@@ -71,7 +71,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `loss_slope`         | ln(previous val_loss / val_loss)                | none           | -10           | 10            |
     | `generalization_gap` | val_loss - train_loss                           | nats/character | -1000         | 1000          |
     | `grad_norm`          | log10 of the mean gradient norm, before clipping | none          | -10           | 10            |
-    | `update_ratio`       | log10 of norm(last update) / norm(weights), the median over matrices | none           | -10           | 10            |
+    | `update_size`        | log10 of norm(last update) / sqrt(rows), the median over matrices | none         | -10           | 10            |
 
     With the default features the remaining budget is not seen: add `progress` for a
     Markov state.

@@ -90,7 +90,7 @@ class Episodes:
         self.seeds = np.zeros(trainer.size, dtype=np.int64)
         self.optimizer_lr: FloatArray = np.zeros(trainer.size)
         self._all = np.arange(trainer.size)
-        watched = ("grad_norm", "update_ratio")
+        watched = ("grad_norm", "update_size")
         self._watched = [name for name in watched if name in config.features]
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
 
@@ -160,7 +160,7 @@ class Episodes:
         self.trainer.reset(rows, seeds)
         loss = self.trainer.evaluate(members=rows)
         state = self.state
-        for name in ("decision", "iteration", "grad_norm", "update_ratio"):
+        for name in ("decision", "iteration", "grad_norm", "update_size"):
             getattr(state, name)[rows] = 0
         for name in ("initial_loss", "val_loss", "previous_loss"):
             getattr(state, name)[rows] = loss

@@ -114,8 +114,8 @@ def describe_noise(
         jitter_exponent=float(jitter[0]),
         batch_noise=float(scatter.std()) if len(scatter) else 0.0,
         grad_norm=_log_linear(measured["grad_norm"], norm),
-        update_ratio=_log_linear(
-            measured["update_ratio"], [ones, np.log(rate), log_undamaged]
+        update_size=_log_linear(
+            measured["update_size"], [ones, np.log(rate), log_undamaged]
         ),
     )
 

@@ -61,7 +61,7 @@ LOWEST_RATE = 1e-7  # a smaller rate, 0 included, counts as this in logarithms
 _NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
 _ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
 _SPREADS = ("efficiency_spread", "tolerance_spread", "jitter", "batch_noise")
-_WEIGHTS = {"grad_norm": 4, "update_ratio": 3}  # constants of a log-linear model
+_WEIGHTS = {"grad_norm": 4, "update_size": 3}  # constants of a log-linear model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class LawConstants:
             loss is lower by the rest.
         grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
             of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_ratio: ln of an update's norm over a weight's, the median of matrices: 1,
+        update_size: ln of an update's norm per sqrt(rows), the median of matrices: 1,
             ln eta, ln(U + progress_scale).
     """
 
@@ -135,7 +135,7 @@ class LawConstants:
     gap_exponent: float = 1.0
     gap_share: float = 0.0
     grad_norm: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    update_ratio: tuple[float, ...] = (0.0, 1.0, 0.0)
+    update_size: tuple[float, ...] = (0.0, 1.0, 0.0)
 
     def check(self) -> None:
         """Raise TypeError or ValueError, naming the field, unless all make sense."""

@@ -165,7 +165,7 @@ class EpisodeState:
     train_loss: FloatArray  # mean over the last chunk; initial_loss before any
     # Read off the trainer only where they are among the features, else 0:
     grad_norm: FloatArray  # mean over the last chunk, before clipping
-    update_ratio: FloatArray  # of the last update
+    update_size: FloatArray  # of the last update
     episode_return: FloatArray  # undiscounted, so far
     diverged: NDArray[np.bool_]
     terminated: NDArray[np.bool_]
@@ -306,8 +306,8 @@ FEATURES: dict[str, Feature] = {
         -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss
     ),
     "grad_norm": _between(-LOG_BOUND, LOG_BOUND, lambda s, p, f: _log10(s.grad_norm)),
-    "update_ratio": _between(
-        -LOG_BOUND, LOG_BOUND, lambda s, p, f: _log10(s.update_ratio)
+    "update_size": _between(
+        -LOG_BOUND, LOG_BOUND, lambda s, p, f: _log10(s.update_size)
     ),
 }
 

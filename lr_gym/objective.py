@@ -5,6 +5,7 @@ Shapes: E members, B batch, T time, P parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -128,25 +129,25 @@ class Objective:
                 total[rows] += self.losses(weights, shared, "sum").double()
         return total
 
-    def update_ratio(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how far an update moved a typical matrix, relative to its size: (E,).
+    def update_size(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how far an update moved the outputs of a typical layer: (E,).
 
-        The median over matrices of norm(change) / norm(matrix): unlike the norms over
-        all weights, it does not hang on which layer was initialized large.
+        The median over matrices of norm(change) / sqrt(rows), a row per output: the
+        root mean square change of a layer's outputs, were its inputs independent and of
+        unit variance. It means the same at any width, however weights are initialized.
 
         Args:
             before: (E, P) weights.
             after: (E, P), one update later.
         """
-        sizes = [s.numel() for s in self.shapes.values() if len(s) >= 2]
-        old = before[:, : self.decayed]
-        change = after[:, : self.decayed] - old
-        parts = (torch.split(weights, sizes, dim=1) for weights in (change, old))
-        ratios = [
-            c.norm(dim=1) / m.norm(dim=1).clamp(min=1e-12)
-            for c, m in zip(*parts, strict=True)
+        shapes = [shape for shape in self.shapes.values() if len(shape) >= 2]
+        change = after[:, : self.decayed] - before[:, : self.decayed]
+        parts = torch.split(change, [shape.numel() for shape in shapes], dim=1)
+        sizes = [
+            part.norm(dim=1) / math.sqrt(shape[0])
+            for part, shape in zip(parts, shapes, strict=True)
         ]
-        return torch.stack(ratios).median(dim=0).values
+        return torch.stack(sizes).quantile(0.5, dim=0)
 
     def _loss(
         self,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-CURVES = ("val_loss", "train_loss", "grad_norm", "update_ratio")
+CURVES = ("val_loss", "train_loss", "grad_norm", "update_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class RecordedRun:
         train_loss: Mean over the iterations since the evaluation before, (m,); NaN at
             the first.
         grad_norm: Mean gradient norm over the same iterations, (m,).
-        update_ratio: Norm of an update over that of a weight, median of matrices, (m,).
+        update_size: Norm of an update per sqrt(rows), median of matrices, (m,).
 
     Raises:
         ValueError: Shapes do not fit, or a rate or iteration is out of range.
@@ -44,7 +44,7 @@ class RecordedRun:
     val_loss: FloatArray
     train_loss: FloatArray
     grad_norm: FloatArray
-    update_ratio: FloatArray
+    update_size: FloatArray
 
     def __post_init__(self) -> None:
         """Check shapes and ranges."""

@@ -187,7 +187,7 @@ class SurrogateTrainer:
     def telemetry(self) -> dict[str, FloatArray]:
         """Return what a training script would log, (E,) each.
 
-        ``grad_norm`` and ``update_ratio`` are the law's log-linear models of what was
+        ``grad_norm`` and ``update_size`` are the law's log-linear models of what was
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
         """
@@ -196,13 +196,13 @@ class SurrogateTrainer:
         a, b, c, d = law.grad_norm
         progress = np.log(state["progress"] + law.progress_scale)
         norm = np.exp(a + b * self._log_rate + c * progress - d * state["damage"])
-        a, b, c = law.update_ratio
+        a, b, c = law.update_size
         undamaged = np.log(state["undamaged"] + law.progress_scale)
-        ratio = np.exp(a + b * self._log_rate + c * undamaged)
+        update = np.exp(a + b * self._log_rate + c * undamaged)
         per_iteration = training.batch_size * training.block_size
         return {
             "grad_norm": begun * norm,
-            "update_ratio": begun * ratio,
+            "update_size": begun * update,
             "tokens": np.asarray(self._iteration * float(per_iteration)),
             "seconds": self._seconds.copy(),
         }

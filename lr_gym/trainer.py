@@ -69,7 +69,7 @@ class Trainer(Protocol):
         """
 
     def telemetry(self) -> dict[str, FloatArray]:
-        """Return (E,) arrays: grad_norm, update_ratio, tokens, seconds."""
+        """Return (E,) arrays: grad_norm, update_size, tokens, seconds."""
 
 
 def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:

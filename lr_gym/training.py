@@ -88,7 +88,7 @@ class PopulationTrainer:
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
-            name: np.zeros(size) for name in ("grad_norm", "update_ratio", "seconds")
+            name: np.zeros(size) for name in ("grad_norm", "update_size", "seconds")
         }
 
     # ---------------------------------------------------------------- the protocol
@@ -208,8 +208,8 @@ class PopulationTrainer:
     def telemetry(self) -> dict[str, FloatArray]:
         """Return what a training script would log, (E,) each.
 
-        ``grad_norm``: mean before clipping over the last chunk. ``update_ratio``: of
-        the last update, see `Objective.update_ratio`. ``tokens``: characters trained
+        ``grad_norm``: mean before clipping over the last chunk. ``update_size``: of
+        the last update, see `Objective.update_size`. ``tokens``: characters trained
         on. ``seconds``: wall time in `train`, shared by members that train together.
         """
         per_iteration = self.config.batch_size * self.config.block_size
@@ -277,9 +277,9 @@ class PopulationTrainer:
             if on_iteration is not None:
                 on_iteration()
         state["iteration"] += steps
-        ratio = self.objective.update_ratio(before, state["parameters"])
+        size = self.objective.update_size(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
-        self._telemetry["update_ratio"][rows] = ratio.cpu()
+        self._telemetry["update_size"][rows] = size.cpu()
         self._telemetry["grad_norm"][rows] = grad_norm.cpu()
         return np.asarray(torch.stack(losses, dim=1).double().cpu())
 

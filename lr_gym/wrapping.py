@@ -38,7 +38,7 @@ def wrap_training(
         get_state: Returns what the updates change, weights and optimizer; it is copied.
             `allow_undo` and agents that go back need it, and `set_state`.
         set_state: Puts a state back. The stream of data moves on where it is.
-        telemetry: Returns ``grad_norm`` and ``update_ratio`` of the last chunk, which
+        telemetry: Returns ``grad_norm`` and ``update_size`` of the last chunk, which
             only the features of these names need.
 
     Raises:

@@ -271,7 +271,7 @@ def planted_runs(law: LawConstants, seed: int) -> list[RecordedRun]:
             val_loss=losses[row],
             train_loss=train[row],
             grad_norm=shown[row],
-            update_ratio=shown[row],
+            update_size=shown[row],
         )
         for row in range(len(rows))
     ]

@@ -63,7 +63,7 @@ class ScriptedTrainer:
 
     def telemetry(self) -> dict[str, FloatArray]:
         ones = np.ones(self.size)
-        names = ("grad_norm", "update_ratio", "seconds")
+        names = ("grad_norm", "update_size", "seconds")
         return {**dict.fromkeys(names, ones), "tokens": self.updates * 10.0}
 
 
@@ -246,7 +246,7 @@ def test_every_feature_by_hand() -> None:
         "loss_slope": math.log(3.0 / 2.0),
         "generalization_gap": 0.1,
         "grad_norm": 0.0,
-        "update_ratio": 0.0,
+        "update_size": 0.0,
     }
     assert values == pytest.approx(expected, abs=1e-6)
 

@@ -215,7 +215,7 @@ def test_a_rule_is_a_file_as_well(tmp_path: Path) -> None:
 def test_names_and_paths() -> None:
     assert lr_gym.load_controller("default").config.allow_undo
     assert not lr_gym.load_controller("default_without_undo").config.allow_undo
-    named = "one of default, default_without_undo, update_ratio, ramp_and_undo, or"
+    named = "one of default, default_without_undo, update_size, ramp_and_undo, or"
     with pytest.raises(ValueError, match=named):
         lr_gym.load_controller("no_such_file.safetensors")
     with pytest.raises(TypeError, match="must be a name or a path"):

@@ -346,7 +346,7 @@ def test_telemetry_and_losses_have_the_spread_of_the_law() -> None:
     assert telemetry["tokens"][0] == 100 * 16 * 32
     expected = np.exp(0.1 + 0.2 * np.log(1e-3))
     assert telemetry["grad_norm"] == pytest.approx(np.full(size, expected))
-    assert telemetry["update_ratio"] == pytest.approx(np.full(size, 1e-3))
+    assert telemetry["update_size"] == pytest.approx(np.full(size, 1e-3))
     assert (telemetry["seconds"] > 0).all()
     efficiency = np.log(trainer.state_dict()["efficiency"])
     assert efficiency.mean() == pytest.approx(0.0, abs=0.003)

@@ -20,7 +20,7 @@ from lr_gym import load_controller
 from lr_gym.controllers import (
     ActionPolicy,
     RampAndUndo,
-    UpdateRatioRule,
+    UpdateSizeRule,
     save_policy,
 )
 
@@ -104,7 +104,7 @@ def test_a_controller_is_learned_judged_and_kept(learned: Path) -> None:
     report = json.loads((learned / "report.json").read_text())
     assert report["simulated_episodes"] >= 64
     losses = report["final_val_loss"]["surrogate"]
-    rules = {"ramp_and_undo", "update_ratio", "keep"}
+    rules = {"ramp_and_undo", "update_size", "keep"}
     assert set(losses) == {"controller", *rules}
     assert all(len(own) == 4 and np.isfinite(own).all() for own in losses.values())
     policy = load_controller(learned / "policy.safetensors")
@@ -132,9 +132,9 @@ def test_a_saved_policy_joins_a_comparison_and_acts_as_it_does_elsewhere(
         observation = env.step(action)[0]
 
 
-@pytest.mark.parametrize("rule", [RampAndUndo(growth=1.5), UpdateRatioRule()])
+@pytest.mark.parametrize("rule", [RampAndUndo(growth=1.5), UpdateSizeRule()])
 def test_a_saved_rule_joins_a_comparison(
-    tmp_path: Path, rule: RampAndUndo | UpdateRatioRule
+    tmp_path: Path, rule: RampAndUndo | UpdateSizeRule
 ) -> None:
     path = tmp_path / "rule.safetensors"
     save_policy(rule, path)

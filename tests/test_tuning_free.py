@@ -20,7 +20,7 @@ from lr_gym import HELD_OUT, Instance
 from tests.small import SMALL, small_env
 
 SETTINGS = json.dumps({k: v for k, v in SMALL.items() if k != "learning_rate"})
-CONTROLLER = "update_ratio"
+CONTROLLER = "update_size"
 
 
 def small_instances(count: int = 3) -> list[Instance]:

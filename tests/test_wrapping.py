@@ -182,7 +182,7 @@ def test_what_is_missing_is_named_where_it_is_needed() -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match="feature 'grad_norm' needs telemetry"):
         env.step(1)
-    given = {"telemetry": lambda: {"grad_norm": 10.0, "update_ratio": 0.1}}
+    given = {"telemetry": lambda: {"grad_norm": 10.0, "update_size": 0.1}}
     env = make(descent, watching, **given)
     env.reset(seed=0)
     assert env.step(1)[0][1] == pytest.approx(1.0)  # log10

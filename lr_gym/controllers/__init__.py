@@ -16,4 +16,4 @@ from lr_gym.controllers.policy_file import save_policy as save_policy
 from lr_gym.controllers.ramp_and_undo import RampAndUndo as RampAndUndo
 from lr_gym.controllers.snapshots import load_state as load_state
 from lr_gym.controllers.snapshots import save_state as save_state
-from lr_gym.controllers.update_ratio_rule import UpdateRatioRule as UpdateRatioRule
+from lr_gym.controllers.update_size_rule import UpdateSizeRule as UpdateSizeRule

@@ -36,7 +36,7 @@ from lr_gym.controllers.policy import Decision, Policy
 from lr_gym.controllers.policy_file import load_controller
 from lr_gym.controllers.run_state import RunState
 from lr_gym.controllers.snapshots import Snapshot, Stateful
-from lr_gym.controllers.update_ratio import UpdateRatio
+from lr_gym.controllers.update_size import UpdateSize
 from lr_gym.schedules import schedule_factor
 
 FORMAT = "lr-gym controller 1"
@@ -124,7 +124,7 @@ class ControllerLR(LRScheduler):
         self.iteration = 0
         self.history: list[Record] = []
         self._run = RunState(self.config, max_iters)
-        self._update_ratio = UpdateRatio(optimizer)
+        self._update_size = UpdateSize(optimizer)
         self._write()
         self._hooks = (
             optimizer.register_step_pre_hook(self._before_update),
@@ -153,7 +153,7 @@ class ControllerLR(LRScheduler):
         *,
         train_loss: SupportsFloat | None = None,
         grad_norm: SupportsFloat | None = None,
-        update_ratio: SupportsFloat | None = None,
+        update_size: SupportsFloat | None = None,
     ) -> Record:
         """Decide on a validation loss; set the learning rate, take back if need be.
 
@@ -166,8 +166,8 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_ratio: Norm of the last update over that of a weight, the median over
-                matrices; `None` takes what was measured before each decision.
+            update_size: Norm of the last update / sqrt(rows), the median over matrices;
+                `None` takes what was measured before each decision.
 
         Returns:
             What was decided and done. Where it says `undone`, the weights are no longer
@@ -181,13 +181,13 @@ class ControllerLR(LRScheduler):
         self._rates.verify(self.iteration)
         if self.dry_run:
             self._learning_rate = self._rates.read()[0]
-        if update_ratio is None:
-            update_ratio = self._update_ratio.value
+        if update_size is None:
+            update_size = self._update_size.value
         measured = {
             "val_loss": val_loss,
             "train_loss": train_loss,
             "grad_norm": grad_norm,
-            "update_ratio": update_ratio,
+            "update_size": update_size,
         }
         judged = self._last_judged()
         if judged is not None and judged.iteration == self.iteration:
@@ -258,7 +258,7 @@ class ControllerLR(LRScheduler):
             "learning_rate": self._learning_rate,
             "policy": self.policy.state_dict(),
             "run": self._run.state_dict(),
-            "update_ratio": self._update_ratio.value,
+            "update_size": self._update_size.value,
             "history": [dataclasses.asdict(record) for record in self.history],
             "snapshot": None if self.snapshot is None else self.snapshot.state_dict(),
         }
@@ -279,7 +279,7 @@ class ControllerLR(LRScheduler):
         self._learning_rate = float(state_dict["learning_rate"])
         self.policy.load_state_dict(state_dict["policy"])
         self._run.load_state_dict(state_dict["run"])
-        self._update_ratio.value = state_dict["update_ratio"]
+        self._update_size.value = state_dict["update_size"]
         self.history = [Record(**record) for record in state_dict["history"]]
         if self.snapshot is not None:
             self.snapshot.load_state_dict(state_dict["snapshot"])
@@ -322,9 +322,9 @@ class ControllerLR(LRScheduler):
     def _before_update(self, *_: object) -> None:
         """Hook: decide if nobody has yet; see that the rate is the one decided."""
         self._rates.verify(self.iteration)
-        observed = "update_ratio" in self.config.features
+        observed = "update_size" in self.config.features
         if observed and self.iteration + 1 in self._points:
-            self._update_ratio.before_update()
+            self._update_size.before_update()
         if self.history:
             self._write()  # to the last bit, whatever rounding was let through
             return
@@ -341,7 +341,7 @@ class ControllerLR(LRScheduler):
     def _after_update(self, *_: object) -> None:
         """Hook: count the update; set the rate of the next one."""
         self._rates.verify(self.iteration)
-        self._update_ratio.after_update()
+        self._update_size.after_update()
         self.iteration += 1
         self._write()
 

@@ -33,7 +33,7 @@ from lr_gym.controllers.policy import ActionPolicy, Policy
 from lr_gym.controllers.q_table import QTable
 from lr_gym.controllers.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.rule import Rule
-from lr_gym.controllers.update_ratio_rule import UpdateRatioRule
+from lr_gym.controllers.update_size_rule import UpdateSizeRule
 from lr_gym.files import write_bytes
 from lr_gym.mdp import MDPConfig
 
@@ -43,14 +43,14 @@ LARGEST_FILE = 64 * 2**20  # bytes
 LARGEST_HEADER = 256 * 2**10  # bytes of JSON
 MOST_LAYERS = 16
 DTYPES = {"F32": np.float32, "F64": np.float64}
-RULES: dict[str, type[RampAndUndo] | type[UpdateRatioRule]] = {
+RULES: dict[str, type[RampAndUndo] | type[UpdateSizeRule]] = {
     "rule": RampAndUndo,
-    "update_ratio_rule": UpdateRatioRule,
+    "update_size_rule": UpdateSizeRule,
 }
 BUILT_IN: dict[str, Callable[[], Policy]] = {
-    "default": UpdateRatioRule,
-    "default_without_undo": lambda: UpdateRatioRule(undo=False),
-    "update_ratio": UpdateRatioRule,
+    "default": UpdateSizeRule,
+    "default_without_undo": lambda: UpdateSizeRule(undo=False),
+    "update_size": UpdateSizeRule,
     "ramp_and_undo": RampAndUndo,
 }
 
@@ -62,7 +62,7 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
     """Return a policy by name, or from a file.
 
     Args:
-        name_or_path: ``default`` or ``update_ratio``, the update-ratio rule;
+        name_or_path: ``default`` or ``update_size``, the update-size rule;
             ``default_without_undo``, the same where nothing can be taken back;
             ``ramp_and_undo``, the rule of that name; the path of a policy file; or that
             of a table that `agents/tabular_q.py` saved (``.json``).

@@ -21,7 +21,7 @@ NEEDED = {
     "train_loss": "train_loss",
     "generalization_gap": "train_loss",
     "grad_norm": "grad_norm",
-    "update_ratio": "update_ratio",
+    "update_size": "update_size",
 }
 
 
@@ -47,7 +47,7 @@ class RunState:
 
         Args:
             measured: ``val_loss`` and, where the policy observes them, ``train_loss``,
-                ``grad_norm`` and ``update_ratio``; before training the loss alone.
+                ``grad_norm`` and ``update_size``; before training the loss alone.
             iteration: Updates made.
             learning_rate: That the policy sees.
 
@@ -68,7 +68,7 @@ class RunState:
         state.previous_loss[0] = state.val_loss[0]
         state.val_loss[0] = val_loss
         state.train_loss[0] = measured.get("train_loss", val_loss)
-        for name in ("grad_norm", "update_ratio"):
+        for name in ("grad_norm", "update_size"):
             finite = np.nan_to_num(measured.get(name, 0.0), nan=mdp.LOSS_BOUND)
             getattr(state, name)[0] = finite
         return False

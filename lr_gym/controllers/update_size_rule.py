@@ -1,8 +1,8 @@
-"""The update-ratio rule: steer the size of the updates, relative to the weights.
+"""The update-size rule: steer how far an update moves the outputs of a layer.
 
-How far an update moves the weights, relative to their own size, says whether a learning
-rate is far off before the loss can: within a few iterations, at a rate so low that
-nothing is damaged, and of whatever rate the run was given.
+That says whether a learning rate is far off before the loss can: within a few
+iterations, at a rate so low that nothing is damaged, and of whatever rate the run was
+given.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ CLOSE = 1.1  # within this factor of the target the rate is left alone
 ENOUGH = 2  # rises, after which nothing is steered
 MOST_GROWTH = 1e3  # per decision
 LEAST = 1e-12  # of a single factor: a rate never becomes 0
-FAINT = 1.001e-8  # the feature knows no smaller ratio, 0 included
+FAINT = 1.001e-8  # the feature knows no smaller size, 0 included
 
 
-class UpdateRatioRule(Rule):
-    """A state machine over (val_loss, update ratio, progress); one run at a time.
+class UpdateSizeRule(Rule):
+    """A state machine over (val_loss, update size, progress); one run at a time.
 
     The first decision multiplies the learning rate by `start_factor`. Those over the
-    first `steering` of the run bring the update ratio (norm of an update over the norm
-    of the weights, the median over matrices) to `target`: at once to within
-    `growth` ** 2 below it, then by `growth` at most. Gradients agree less and less, and
-    Adam's updates shrink by it: to keep their size the rate goes on rising, which is
-    the run's warm-up. Then the rate is held, and the ``wsd`` schedule under it cools
-    the run down. A loss that rises by more than `tolerance` is answered at any time:
+    first `steering` of the run bring the update size (see `Objective.update_size`) to
+    `target`: at once to within `growth` ** 2 below it, then by `growth` at most.
+    Gradients agree less and less, and Adam's updates shrink by it: to keep their size
+    the rate goes on rising a little, which is the run's warm-up. Then the rate is held,
+    and the ``wsd`` schedule under it cools the run down. A loss that rises by more than `tolerance` is answered at any time:
     the last chunk is taken back and the rate divided by `undo_factor`. The first such
     rise is taken for chance, and the steering goes on; a second one ends it.
 
-    The relative size of updates as what decides on a rate is known from LARS (You et
-    al. 2017, arXiv 1708.03888); here it sets one rate for all weights, once.
+    That the change of a layer's outputs is what should not depend on its width is from
+    Yang and Hu 2021 (arXiv 2011.14522), and Yang et al. 2023 (arXiv 2310.17813); here
+    the median layer sets one rate for all weights.
 
-    >>> rule = UpdateRatioRule(target=0.04, growth=2.0)
+    >>> rule = UpdateSizeRule(target=0.04, growth=2.0)
     >>> rule.decide(4.0, 0.0)
     Decision(factor=0.0033333333333333335, undo=False)
     >>> rule.decide(4.0, 0.0001).factor  # 400 times too low: up to a fourth of it
@@ -55,7 +55,7 @@ class UpdateRatioRule(Rule):
         self,
         *,
         start_factor: float = 1.0 / 300.0,
-        target: float = 0.025,
+        target: float = 0.01,
         growth: float = 2.0,
         steering: float = 0.25,
         tolerance: float = 0.1,
@@ -68,7 +68,7 @@ class UpdateRatioRule(Rule):
 
         Args:
             start_factor: Of the given learning rate, what to start from, in (0, 1].
-            target: Norm of an update over that of a matrix, in (0, 1].
+            target: The update size to steer to, in (0, 1].
             growth: Largest factor per decision close to the target, in (1, 1000].
             steering: Share of the run over which the rate is steered, in (0, 1].
             tolerance: The largest rise of the loss that is not answered, nats.
@@ -100,7 +100,7 @@ class UpdateRatioRule(Rule):
         self.growth = float(growth)
         self.steering = float(steering)
         self.config = MDPConfig(
-            features=("val_loss", "update_ratio", "progress"),
+            features=("val_loss", "update_size", "progress"),
             base_schedule="wsd",
             allow_undo=undo,
             undo_factor=undo_factor,
@@ -114,13 +114,13 @@ class UpdateRatioRule(Rule):
         return {"rises": 0}
 
     def decide(
-        self, val_loss: float, update_ratio: float, progress: float = 0.0
+        self, val_loss: float, update_size: float, progress: float = 0.0
     ) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
 
         Args:
             val_loss: Of the weights as they are now; anything but a number is a rise.
-            update_ratio: Of the last update; 0 before any.
+            update_size: Of the last update; 0 before any.
             progress: Share of the run's iterations spent, in [0, 1].
         """
         memory = self._memory
@@ -132,17 +132,17 @@ class UpdateRatioRule(Rule):
         self.remember(val_loss)
         if progress > self.steering or memory["rises"] >= ENOUGH:
             return Decision(1.0)
-        if not update_ratio > FAINT:
+        if not update_size > FAINT:
             return Decision(self.growth)
-        missing = max(LEAST, self.target / update_ratio)
+        missing = max(LEAST, self.target / update_size)
         if 1.0 / CLOSE <= missing <= CLOSE:
             return Decision(1.0)
         return Decision(max(missing / self.growth**2, min(missing, self.growth)))
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
-        """Decide on (val_loss, log10 of the update ratio, progress)."""
-        val_loss, log_ratio, progress = map(float, observation)
-        return self.decide(val_loss, 10.0**log_ratio, progress)
+        """Decide on (val_loss, log10 of the update size, progress)."""
+        val_loss, log_size, progress = map(float, observation)
+        return self.decide(val_loss, 10.0**log_size, progress)
 
     def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Step back, and count the rise."""

@@ -1,4 +1,4 @@
-"""The update-ratio rule: told ratios and asked what it does, and in real training."""
+"""The update-size rule: told sizes and asked what it does, and in real training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import nn
 
 import lr_gym
 from agents.agent import make_env, run_episode
-from agents.baselines import UpdateRatioAgent
+from agents.baselines import UpdateSizeAgent
 from lr_gym.controllers import (
     ControllerLR,
     Decision,
     RampAndUndo,
-    UpdateRatioRule,
+    UpdateSizeRule,
     save_policy,
 )
-from lr_gym.controllers.update_ratio import UpdateRatio
+from lr_gym.controllers.update_size import UpdateSize
 from tests.loop import Loop
 from tests.small import SMALL
 
@@ -30,7 +30,7 @@ from tests.small import SMALL
 
 
 @pytest.mark.parametrize(
-    ("gain", "expected"),  # what a rate of 1 does to the weights; ratios from then on
+    ("gain", "expected"),  # what a rate of 1 does to the weights; sizes from then on
     [
         (1e-3, [1e-3 / 300, 0.01, 0.02, 0.04, 0.04]),  # to a fourth, then by doubling
         (1.0, [1 / 300, 0.01, 0.02, 0.04, 0.04]),
@@ -40,31 +40,31 @@ from tests.small import SMALL
 def test_it_steers_to_the_target_whatever_rate_it_was_given(
     gain: float, expected: list[float]
 ) -> None:
-    rule = UpdateRatioRule(target=0.04, growth=2.0)
-    rate, ratios = 1.0, [0.0]
+    rule = UpdateSizeRule(target=0.04, growth=2.0)
+    rate, sizes = 1.0, [0.0]
     for _ in expected:
-        rate *= rule.decide(4.0, ratios[-1]).factor
-        ratios.append(gain * rate)
-    assert ratios[1:] == pytest.approx(expected)
+        rate *= rule.decide(4.0, sizes[-1]).factor
+        sizes.append(gain * rate)
+    assert sizes[1:] == pytest.approx(expected)
 
 
 def test_it_follows_the_target_for_its_share_of_the_run() -> None:
-    rule = UpdateRatioRule(target=0.04, growth=2.0, steering=0.25)
+    rule = UpdateSizeRule(target=0.04, growth=2.0, steering=0.25)
     seen = [(0.0, 0.0), (0.02, 0.05), (0.038, 0.1), (0.03, 0.2), (0.06, 0.25)]
-    factors = [rule.decide(3.0, ratio, progress).factor for ratio, progress in seen]
+    factors = [rule.decide(3.0, size, progress).factor for size, progress in seen]
     assert factors[1:] == pytest.approx([2.0, 1.0, 4 / 3, 2 / 3])
     assert rule.decide(3.0, 0.001, 0.26) == Decision(1.0), "held from there on"
 
 
-def test_a_ratio_too_small_to_tell_doubles_the_rate() -> None:
-    rule = UpdateRatioRule(growth=2.0)
+def test_a_size_too_small_to_tell_doubles_the_rate() -> None:
+    rule = UpdateSizeRule(growth=2.0)
     rule.start()
     nothing = np.array([3.0, -8.0, 0.0], dtype=np.float32)  # the feature's lowest value
     assert rule.act(nothing) == Decision(2.0)
 
 
 def test_a_rise_is_taken_back_and_the_second_ends_the_steering() -> None:
-    rule = UpdateRatioRule(target=0.04, tolerance=0.1, undo_factor=4.0)
+    rule = UpdateSizeRule(target=0.04, tolerance=0.1, undo_factor=4.0)
     rule.decide(4.0, 0.0)
     assert rule.decide(4.05, 1e-3).factor > 1.0, "a rise within the tolerance"
     assert rule.decide(4.2, 0.01) == Decision(0.25, undo=True)
@@ -74,7 +74,7 @@ def test_a_rise_is_taken_back_and_the_second_ends_the_steering() -> None:
 
 
 def test_a_rise_while_the_rate_is_held_is_answered_too() -> None:
-    rule = UpdateRatioRule(target=0.04, tolerance=0.1, undo_factor=4.0)
+    rule = UpdateSizeRule(target=0.04, tolerance=0.1, undo_factor=4.0)
     rule.decide(4.0, 0.0)
     rule.decide(3.0, 0.04, 0.1)
     assert rule.decide(3.2, 0.04, 0.6) == Decision(0.25, undo=True)
@@ -83,15 +83,15 @@ def test_a_rise_while_the_rate_is_held_is_answered_too() -> None:
 
 def test_it_continues_from_its_saved_state() -> None:
     seen = [(4.0, 0.0), (3.9, 1e-4), (3.5, 0.01), (3.9, 0.02), (3.4, 0.03), (3.6, 0.0)]
-    rule = UpdateRatioRule()
+    rule = UpdateSizeRule()
     whole = [rule.decide(*pair) for pair in seen]
     for cut in range(len(seen)):
-        first, second = UpdateRatioRule(), UpdateRatioRule()
+        first, second = UpdateSizeRule(), UpdateSizeRule()
         for pair in seen[:cut]:
             first.decide(*pair)
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert [second.decide(*pair) for pair in seen[cut:]] == whole[cut:]
-    fresh = UpdateRatioRule().state_dict()
+    fresh = UpdateSizeRule().state_dict()
     assert rule.state_dict() != fresh
     rule.reset()
     assert rule.state_dict() == fresh
@@ -110,11 +110,11 @@ def test_it_continues_from_its_saved_state() -> None:
 )
 def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        UpdateRatioRule(**wrong)
+        UpdateSizeRule(**wrong)
 
 
 def test_without_undo_it_compares_with_where_it_is() -> None:
-    rule = UpdateRatioRule(target=0.04, undo=False, undo_factor=4.0)
+    rule = UpdateSizeRule(target=0.04, undo=False, undo_factor=4.0)
     assert not rule.config.allow_undo
     rule.decide(4.0, 0.0)
     assert rule.decide(4.5, 0.01) == Decision(0.25), "lowered, with nothing put back"
@@ -124,13 +124,13 @@ def test_without_undo_it_compares_with_where_it_is() -> None:
 
 
 def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
-    for name in ("default", "update_ratio"):
-        assert isinstance(lr_gym.load_controller(name), UpdateRatioRule)
+    for name in ("default", "update_size"):
+        assert isinstance(lr_gym.load_controller(name), UpdateSizeRule)
     assert isinstance(lr_gym.load_controller("ramp_and_undo"), RampAndUndo)
-    rule = UpdateRatioRule(target=0.02, max_lr=2.0)
+    rule = UpdateSizeRule(target=0.02, max_lr=2.0)
     save_policy(rule, tmp_path / "rule.safetensors")
     loaded = lr_gym.load_controller(tmp_path / "rule.safetensors")
-    assert isinstance(loaded, UpdateRatioRule)
+    assert isinstance(loaded, UpdateSizeRule)
     assert loaded.parameters == rule.parameters
     assert loaded.config == rule.config
 
@@ -141,11 +141,11 @@ def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [1e-6, 1e-2, 3.0])
 def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
     loop = Loop(rate=rate)
-    rule = UpdateRatioRule(target=0.02, tolerance=10.0)
+    rule = UpdateSizeRule(target=0.02, tolerance=10.0)
     controller = ControllerLR(
         loop.optimizer, rule, interval=2, max_iters=60, undo=loop.model
     )
-    ratios = []
+    sizes = []
     while controller.iteration < 60:
         if controller.due:
             controller.step(loop.evaluate())
@@ -153,52 +153,56 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
         before = [matrix.detach().clone() for matrix in matrices]
         loop.update()
         pairs = zip(matrices, before, strict=True)
-        moved = [float((new.detach() - old).norm() / old.norm()) for new, old in pairs]
-        ratios.append(min(moved))  # torch's median of two
+        moved = [
+            float((new.detach() - old).norm()) / math.sqrt(len(old))
+            for new, old in pairs
+        ]
+        sizes.append(np.median(moved))
         if controller.iteration % 2 == 0:
-            measured = controller.state_dict()["update_ratio"]
-            assert measured == pytest.approx(ratios[-1], rel=1e-4)
+            measured = controller.state_dict()["update_size"]
+            assert measured == pytest.approx(sizes[-1], rel=1e-4)
     # The rule held once it was there; by the last update of each chunk it is judged.
-    assert ratios[19] == pytest.approx(0.02, rel=0.7)
+    assert sizes[19] == pytest.approx(0.02, rel=0.7)
     held = {record.learning_rate for record in controller.history[9:]}
     assert len(held) == 1
 
 
 def test_half_precision_counts_and_frozen_weights_and_vectors_do_not() -> None:
-    half = nn.Parameter(torch.full((300, 300), 300.0, dtype=torch.float16))
-    one, two, frozen = (nn.Parameter(torch.ones(2, 2)) for _ in range(3))
-    vector = nn.Parameter(torch.ones(2))
+    half = nn.Parameter(torch.zeros(300, 300, dtype=torch.float16))
+    one, two, frozen = (nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
+    vector = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([half, one, two, vector, frozen], lr=1.0)
-    for weight, gradient in ((half, 180.0), (one, 0.5), (two, 0.75), (vector, 0.1)):
+    for weight, gradient in ((half, 250.0), (one, 1.0), (two, 1e4), (vector, 1e5)):
         weight.grad = torch.full_like(weight, gradient)
-    measured = UpdateRatio(optimizer)
+    measured = UpdateSize(optimizer)
     measured.before_update()
     optimizer.step()
-    measured.after_update()
-    assert measured.value == pytest.approx(0.6), "of 0.5, 0.6 and 0.75"
+    measured.after_update()  # the norm of 75,000 is beyond half precision
+    expected = pytest.approx(250.0 * math.sqrt(300), rel=1e-3)
+    assert measured.value == expected, "the middle one of three matrices"
 
 
 def test_without_a_measurement_the_policy_cannot_decide() -> None:
     loop = Loop()
-    rule = UpdateRatioRule()
+    rule = UpdateSizeRule()
     controller = ControllerLR(
         loop.optimizer, rule, interval=5, max_iters=60, undo=loop.model
     )
     controller.step(1.0)
     loop.update()  # not the one before a decision
-    with pytest.raises(ValueError, match="pass update_ratio= to step"):
+    with pytest.raises(ValueError, match="pass update_size= to step"):
         controller.step(1.0)
-    assert controller.step(1.0, update_ratio=0.01).factor == 2.0
+    assert controller.step(1.0, update_size=0.001).factor == 2.0
 
 
 # --------------------------------------------------------------- the environment's runs
 
 
-def test_in_the_environment_it_sees_the_trainers_ratio() -> None:
+def test_in_the_environment_it_sees_the_trainers_measurement() -> None:
     settings = {"scale": "tiny"} | SMALL | {"max_iters": 24}
     finals = []
     for rate in (1e-5, 1e-1):
-        agent = UpdateRatioAgent(target=0.03, steering=1.0)
+        agent = UpdateSizeAgent(target=0.03, steering=1.0)
         env = make_env("markov", **{**agent.settings, **settings})
         given = {"seed": 1, "learning_rate": rate}
         rows = run_episode(env, agent, options=given)
@@ -212,7 +216,7 @@ def test_in_the_environment_it_sees_the_trainers_ratio() -> None:
 @pytest.mark.parametrize("factor", [1 / 30, 1.0, 30.0])
 def test_it_comes_through_wrong_rates(factor: float) -> None:
     """600 iterations on Shakespeare at `tiny`: tuned WSD ends at about 2.13."""
-    agent = UpdateRatioAgent()
+    agent = UpdateSizeAgent()
     env = make_env("shakespeare", **{**agent.settings, "scale": "tiny"})
     given = {"seed": 5_000, "learning_rate": 8e-3 * factor}
     final = run_episode(env, agent, options=given)[-1]

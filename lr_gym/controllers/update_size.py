@@ -1,17 +1,19 @@
-"""How far one update moves an optimizer's weights, relative to their size."""
+"""How far one update of an optimizer moves the outputs of a typical layer."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 
-class UpdateRatio:
-    """Measures single updates, as `Objective.update_ratio` does: of a typical matrix.
+class UpdateSize:
+    """Measures single updates, as `Objective.update_size` does: of a typical matrix.
 
-    The median of norm(change) / norm(weight) over those weights that have a gradient
-    and two dimensions or more; over all that have a gradient where none has.
+    The median of norm(change) / sqrt(rows) over those weights that have a gradient and
+    two dimensions or more; over all that have a gradient where none has.
 
     Attributes:
         value: Of the last update that was measured; `None` before any.
@@ -31,14 +33,11 @@ class UpdateRatio:
         """Compare with the copy, if there is one, and let it go."""
         if self._before is None:
             return
-        ratios = [
-            _norm(weight.detach() - old) / _norm(old).clamp(min=1e-12)
-            for weight, old in self._before
-        ]
+        sizes = [_size(weight.detach() - old) for weight, old in self._before]
         self._before = None
-        if ratios:  # one transfer, however many weights
-            together = [ratio.to(ratios[0].device) for ratio in ratios]
-            self.value = float(torch.stack(together).median())
+        if sizes:  # one transfer, however many weights
+            together = torch.stack([size.to(sizes[0].device) for size in sizes])
+            self.value = float(together.quantile(0.5))
 
     def _weights(self) -> list[Tensor]:
         weights = [
@@ -50,7 +49,8 @@ class UpdateRatio:
         return [weight for weight in weights if weight.dim() >= 2] or weights
 
 
-def _norm(values: Tensor) -> Tensor:
-    """Return the norm in float32: half precision's would overflow."""
-    norm: Tensor = values.float().norm()
-    return norm
+def _size(change: Tensor) -> Tensor:
+    """Return the norm per row, in float32: half precision's would overflow."""
+    rows = change.shape[0] if change.dim() else 1
+    size: Tensor = change.float().norm() / math.sqrt(rows)
+    return size
