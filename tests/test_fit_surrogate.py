@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import law_runs
+from benchmarks import law_runs, proposals
 from benchmarks.fit_surrogate import Args, collect, scores
 from benchmarks.law_pictures import draw_curves
 from benchmarks.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
+from lr_gym import preset
+from lr_gym.instances import HELD_OUT_LR_FACTORS
 from lr_gym.recorded_runs import RecordedRun, load_runs
 from tests.small import small_config
-from tests.test_loss_law import make_constants, planted_runs
+from tests.test_loss_law import make_constants, make_law, planted_runs
 
 CONFIG = small_config(max_iters=40, eval_interval=10, warmup_iters=4)
 
@@ -45,6 +47,20 @@ def test_the_plans_hold_what_they_promise() -> None:
     assert sum(name.startswith("walk") for name in names) == 14
     peaks = {plan.rates.max() for plan in held_out if "linear" in plan.name}
     assert len(peaks) == 4
+
+
+def test_proposals_are_what_the_rule_does_on_the_law(tmp_path: Path) -> None:
+    config, law = preset("tiny", "markov"), tmp_path / "law.json"
+    replace(make_law(), training=config).save(law)
+    found = proposals.propose(proposals.Args(), config, law)
+    assert len(found) == len(HELD_OUT_LR_FACTORS)
+    for factor, (_, rates) in zip(HELD_OUT_LR_FACTORS, found, strict=True):
+        assert rates.shape == (config.max_iters,)
+        expected = factor * config.learning_rate / 300 * np.arange(1, 11) / 21
+        assert rates[:10] == pytest.approx(expected), "far below, and warming up"
+        # Of this law an update's size is its rate; the target is reached and held.
+        assert rates[config.max_iters // 2] == pytest.approx(0.01, rel=0.11)
+        assert rates[-1] < 1e-3, "cooled down"
 
 
 def test_published_laws_by_hand() -> None:

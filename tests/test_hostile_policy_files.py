@@ -22,7 +22,7 @@ from agents.tabular_q import TabularQ
 from lr_gym.controllers import (
     ActionPolicy,
     RampAndUndo,
-    UpdateRatioRule,
+    UpdateSizeRule,
     save_policy,
 )
 from lr_gym.controllers.policy_file import FORMAT, KEY
@@ -53,7 +53,7 @@ def _whole_files(folder: Path) -> tuple[bytes, ...]:
     assert isinstance(table, ActionPolicy)
     save_policy(table, folder / "table")
     save_policy(RampAndUndo(), folder / "rule")
-    save_policy(UpdateRatioRule(), folder / "ratio")
+    save_policy(UpdateSizeRule(), folder / "ratio")
     names = ("mlp", "table", "rule", "ratio")
     return tuple((folder / name).read_bytes() for name in names)
 

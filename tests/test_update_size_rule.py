@@ -192,7 +192,7 @@ def test_without_a_measurement_the_policy_cannot_decide() -> None:
     loop.update()  # not the one before a decision
     with pytest.raises(ValueError, match="pass update_size= to step"):
         controller.step(1.0)
-    assert controller.step(1.0, update_size=0.001).factor == 2.0
+    assert controller.step(1.0, update_size=0.004).factor == 2.0
 
 
 # --------------------------------------------------------------- the environment's runs

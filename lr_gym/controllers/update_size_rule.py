@@ -32,9 +32,10 @@ class UpdateSizeRule(Rule):
     `target`: at once to within `growth` ** 2 below it, then by `growth` at most.
     Gradients agree less and less, and Adam's updates shrink by it: to keep their size
     the rate goes on rising a little, which is the run's warm-up. Then the rate is held,
-    and the ``wsd`` schedule under it cools the run down. A loss that rises by more than `tolerance` is answered at any time:
-    the last chunk is taken back and the rate divided by `undo_factor`. The first such
-    rise is taken for chance, and the steering goes on; a second one ends it.
+    and the ``wsd`` schedule under it cools the run down. A loss that rises by more than
+    `tolerance` is answered at any time: the last chunk is taken back and the rate
+    divided by `undo_factor`. The first such rise is taken for chance, and the steering
+    goes on; a second one ends it.
 
     That the change of a layer's outputs is what should not depend on its width is from
     Yang and Hu 2021 (arXiv 2011.14522), and Yang et al. 2023 (arXiv 2310.17813); here
