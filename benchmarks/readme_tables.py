@@ -1,4 +1,4 @@
-"""README's tables of the paper, of wrong rates and of simulated training."""
+"""README's tables of the paper, of controllers, architectures and simulated training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.architectures import table as architecture_table
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 
@@ -117,6 +118,34 @@ def foreign_loops() -> str:
     return markdown(rows)
 
 
+def controller_cost() -> str:
+    """Return what a decision costs, in updates of a plain loop."""
+    rows = []
+    for scale, found in _read("controller_cost.json").items():
+        costs = found["in_updates"]
+        update = costs["update, measured"]["median"] - 1.0
+        rows.append(
+            {
+                "scale": f"`{scale}`",
+                "an update, s": f"{found['update_seconds']['median']:.4f}",
+                "copying model and optimizer, updates": spread_text(
+                    costs["snapshot, same"], 3
+                ),
+                "putting them back, updates": spread_text(costs["undo, same"], 3),
+                "measuring an update, updates": f"{update:+.3f}",
+                "memory of the copy, weights": (
+                    f"{found['snapshot_bytes_per_byte_of_weights']:.1f}"
+                ),
+            }
+        )
+    return markdown(rows)
+
+
+def architectures() -> str:
+    """Return speeds and learning rates of the models."""
+    return architecture_table(_read("architectures.json"))
+
+
 def _factor(factor: float) -> str:
     return f"{factor:g}" if factor >= 1 else f"1/{1 / factor:g}"
 
@@ -125,7 +154,7 @@ def laws() -> str:
     """Return the errors of the law, and of published ones, on runs held out."""
     found = [
         (task, name, law["held_out"])
-        for task in ("shakespeare-tiny", "markov-tiny")
+        for task in ("shakespeare-tiny", "markov-tiny", "text8-tiny", "shakespeare-mini")
         for name, law in _read(f"surrogate/{task}-report.json")["laws"].items()
     ]
     rows = []
@@ -144,6 +173,25 @@ def laws() -> str:
                 "runs": str(held_out["runs"]),
             }
         )
+    return markdown(rows)
+
+
+def proposals() -> str:
+    """Return how well laws know what the default rule proposes on them."""
+    rows = []
+    for task in ("shakespeare-tiny", "markov-tiny", "text8-tiny", "shakespeare-mini"):
+        result = _read(f"surrogate/{task}-proposals.json")
+        row = {"task": task.replace("-", " ")}
+        for when in ("before_refitting", "after_refitting"):
+            error = result[when]
+            text = f"{error['mean_final_error']:.3f} ({error['worst_final_error']:.3f})"
+            row[f"mean (worst) error {when.replace('_', ' ')}, nats"] = text
+        apart = result["real_spread_of_two_seeds"]
+        row["two seeds of a curve apart, mean (worst)"] = (
+            f"{sum(apart) / len(apart):.3f} ({max(apart):.3f})"
+        )
+        row["curves"] = str(len(apart))
+        rows.append(row)
     return markdown(rows)
 
 

@@ -44,6 +44,7 @@ def estimate_text(estimate: Estimate, form: str = "+.4f") -> str:
     return f"{text} ({estimate.low:{form}} to {estimate.high:{form}})"
 
 
-def spread_text(spread: dict[str, float]) -> str:
+def spread_text(spread: dict[str, float], digits: int = 2) -> str:
     """Return a median with the least and the greatest of its sample."""
-    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
+    median, low, high = (f"{spread[k]:.{digits}f}" for k in ("median", "min", "max"))
+    return f"{median} ({low} to {high})"
