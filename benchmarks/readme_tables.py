@@ -1,4 +1,4 @@
-"""README's tables of the paper, of controllers, architectures and simulated training."""
+"""README's tables of the paper, of controllers, models and simulated training."""
 
 from __future__ import annotations
 

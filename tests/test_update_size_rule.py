@@ -114,7 +114,7 @@ def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
 
 
 def test_without_undo_it_compares_with_where_it_is() -> None:
-    rule = UpdateSizeRule(target=0.04, undo=False, undo_factor=4.0)
+    rule = UpdateSizeRule(target=0.04, growth=2.0, undo=False, undo_factor=4.0)
     assert not rule.config.allow_undo
     rule.decide(4.0, 0.0)
     assert rule.decide(4.5, 0.01) == Decision(0.25), "lowered, with nothing put back"
@@ -192,7 +192,7 @@ def test_without_a_measurement_the_policy_cannot_decide() -> None:
     loop.update()  # not the one before a decision
     with pytest.raises(ValueError, match="pass update_size= to step"):
         controller.step(1.0)
-    assert controller.step(1.0, update_size=0.004).factor == 2.0
+    assert controller.step(1.0, update_size=0.004).factor == 1.4
 
 
 # --------------------------------------------------------------- the environment's runs

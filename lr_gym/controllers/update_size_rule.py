@@ -18,6 +18,7 @@ from lr_gym.controllers.rule import Rule
 from lr_gym.mdp import MDPConfig
 
 CLOSE = 1.1  # within this factor of the target the rate is left alone
+CAREFUL = 4.0  # how far below the target one decision may go from anywhere
 ENOUGH = 2  # rises, after which nothing is steered
 MOST_GROWTH = 1e3  # per decision
 LEAST = 1e-12  # of a single factor: a rate never becomes 0
@@ -29,10 +30,10 @@ class UpdateSizeRule(Rule):
 
     The first decision multiplies the learning rate by `start_factor`. Those over the
     first `steering` of the run bring the update size (see `Objective.update_size`) to
-    `target`: at once to within `growth` ** 2 below it, then by `growth` at most.
-    Gradients agree less and less, and Adam's updates shrink by it: to keep their size
-    the rate goes on rising a little, which is the run's warm-up. Then the rate is held,
-    and the ``wsd`` schedule under it cools the run down. A loss that rises by more than
+    `target`: at once to a fourth of it, then by `growth` at most, since fresh weights
+    are easily damaged. Gradients agree less and less, and Adam's updates shrink by it:
+    to keep their size the rate goes on rising a little. Then the rate is held, and the
+    ``wsd`` schedule under it cools the run down. A loss that rises by more than
     `tolerance` is answered at any time: the last chunk is taken back and the rate
     divided by `undo_factor`. The first such rise is taken for chance, and the steering
     goes on; a second one ends it.
@@ -57,7 +58,7 @@ class UpdateSizeRule(Rule):
         *,
         start_factor: float = 1.0 / 300.0,
         target: float = 0.01,
-        growth: float = 2.0,
+        growth: float = 1.4,
         steering: float = 0.25,
         tolerance: float = 0.1,
         undo_factor: float = 3.0,
@@ -138,7 +139,7 @@ class UpdateSizeRule(Rule):
         missing = max(LEAST, self.target / update_size)
         if 1.0 / CLOSE <= missing <= CLOSE:
             return Decision(1.0)
-        return Decision(max(missing / self.growth**2, min(missing, self.growth)))
+        return Decision(max(missing / CAREFUL, min(missing, self.growth)))
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
         """Decide on (val_loss, log10 of the update size, progress)."""
