@@ -45,6 +45,7 @@ DECISIONS: dict[str, Any] = {
     "lr_factors": (1 / 300, 0.5, 1.0, 2.0),
     "features": ("progress", "loss_slope", "update_size", "generalization_gap"),
     "reward": "log_loss_reduction",
+    "base_schedule": "wsd",  # cools the run down, as under the rules
     "min_lr": 1e-8,
     "max_lr": 10.0,
 }
@@ -160,11 +161,11 @@ def main(args: Args) -> dict[str, Any]:
         }
         report["final_val_loss"][trainer] = {k: v.tolist() for k, v in losses.items()}
         for name, own in losses.items():
-            gap = own - losses["ramp_and_undo"]
+            gap = own - losses["update_size"]
             print(
                 f"{trainer:9s} {name:13s} mean {own.mean():.4f}  "
                 f"median {np.median(own):.4f}  worst tenth {np.quantile(own, 0.9):.4f}"
-                f"  minus the rule {gap.mean():+.4f}"
+                f"  minus update_size {gap.mean():+.4f}"
             )
     write_text(args.out / "report.json", json.dumps(report, indent=1) + "\n")
     print(f"policy: {path}, learned in {seconds:.0f} s")
