@@ -184,15 +184,20 @@ def goals_text(judged: Mapping[str, Any]) -> str:
         if isinstance(reached, bool):
             shown = "yes" if reached else "no"
         else:
-            shown = ", ".join(reached) or "none"
+            shown = ", ".join(map(short, reached)) or "none"
         lines.append(f"- {goal}: {shown}")
     return "\n".join(lines)
+
+
+def short(label: str) -> str:
+    """Return a label as it is shown: of a file's path, the last folder and the name."""
+    return "/".join(Path(label).parts[-2:])
 
 
 def _text(row: Mapping[str, Any]) -> dict[str, str]:
     beats = row["controller_beats_it"]
     return {
-        "method": row["label"],
+        "method": short(row["label"]),
         "regret": estimate_text(Estimate(**row["regret"])),
         "worst tenth": estimate_text(Estimate(**row["worst_tenth"])),
         "diverged": f"{row['diverged']:.0%}",
@@ -222,7 +227,8 @@ def figure(lines: Sequence[Line], controllers: Sequence[str]) -> str:
     def with_legend(axes: Axes) -> None:
         _paint_distribution(axes, regrets, styles)
         place = "outside right upper"
-        axes.figure.legend(axes.get_lines(), list(styles), loc=place, frameon=False)
+        names = [short(label) for label in styles]
+        axes.figure.legend(axes.get_lines(), names, loc=place, frameon=False)
 
     by_factor = partial(_paint_factors, regrets=regrets, styles=styles, factors=factors)
     svg = draw("Regret to tuned schedules", (10.5, 3.6), by_factor, with_legend)
