@@ -124,7 +124,7 @@ class SurrogateTrainer:
             counts = check_counts(iterations, self.size)
             rates = np.asarray(learning_rate, dtype=np.float64)
             self._check_rates(rates, counts)
-            losses = self._run(counts, rates)
+            losses = self._run(slice(None), counts, rates)
         else:
             counts, plan = check_chunk(iterations, learning_rate, self.size)
             losses = self._run_plan(counts, plan)
@@ -214,31 +214,48 @@ class SurrogateTrainer:
         """Updates spent by each member, (E,)."""
         return self._iteration.copy()
 
-    def _run(self, counts: NDArray[np.int64], rates: FloatArray) -> FloatArray:
-        """Advance members by `counts` updates each; return their train losses."""
-        running = (counts > 0) & self._finite
-        if np.count_nonzero(running) == self.size:
-            return self._step(slice(None), counts, rates)
-        losses = np.full(self.size, np.nan)
-        self._iteration += counts * ~self._finite  # frozen members spend theirs too
-        rows = np.flatnonzero(running)
-        if len(rows):
-            losses[rows] = self._step(rows, counts[rows], rates[rows])
+    def _run(
+        self,
+        rows: slice | NDArray[np.int64],
+        counts: NDArray[np.int64],
+        rates: FloatArray,
+    ) -> FloatArray:
+        """Advance some members by `counts` updates each; return their train losses."""
+        finite = self._finite[rows]
+        running = (counts > 0) & finite
+        if np.count_nonzero(running) == len(running):
+            return self._step(rows, counts, rates)
+        losses = np.full(len(counts), np.nan)
+        self._iteration[rows] += counts * ~finite  # frozen members spend theirs too
+        chosen = np.flatnonzero(running)
+        if len(chosen):
+            acting = chosen if isinstance(rows, slice) else rows[chosen]
+            losses[chosen] = self._step(acting, counts[chosen], rates[chosen])
         return losses
 
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:
-        """Advance members by segments of the plan; return mean train losses."""
-        total, trained = np.zeros(self.size), np.zeros(self.size)
+        """Advance members by a plan of rates; return their mean train losses.
+
+        Those whose rate is constant make one step, as if all were: what a member goes
+        through does not hang on its neighbours. The others go on segment by segment.
+        """
+        within = np.arange(plan.shape[1]) < counts[:, None]
+        varies = ((plan != plan[:, :1]) & within).any(axis=1)
+        losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
+        rows = np.flatnonzero(varies)
+        if not len(rows):
+            return losses
+        counts, plan = counts[rows], np.where(within[rows], plan[rows], 0.0)
+        total, trained = np.zeros(len(rows)), np.zeros(len(rows))
         for start in range(0, plan.shape[1], SEGMENT):
             part = plan[:, start : start + SEGMENT]
             length = np.minimum(np.maximum(counts - start, 0), part.shape[1])
-            used = np.arange(part.shape[1]) < length[:, None]
-            rates = np.where(used, part, 0.0).sum(axis=1) / np.maximum(length, 1)
-            losses = self._run(length, rates)
-            usable = np.isfinite(losses)
-            total += np.where(usable, losses * length, 0.0)
+            found = self._run(rows, length, part.sum(axis=1) / np.maximum(length, 1))
+            usable = np.isfinite(found)
+            total += np.where(usable, found * length, 0.0)
             trained += usable * length
-        return np.where(trained > 0, total / np.maximum(trained, 1), np.nan)
+        losses[rows] = np.where(trained > 0, total / np.maximum(trained, 1), np.nan)
+        return losses
 
     def _step(
         self,
