@@ -162,12 +162,7 @@ def laws() -> str:
     """Return the errors of the law, and of published ones, on runs held out."""
     found = [
         (task, name, law["held_out"])
-        for task in (
-            "shakespeare-tiny",
-            "markov-tiny",
-            "text8-tiny",
-            "shakespeare-mini",
-        )
+        for task in LAWS
         for name, law in _read(f"surrogate/{task}-report.json")["laws"].items()
     ]
     rows = []
