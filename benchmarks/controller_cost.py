@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.provenance import provenance
-from benchmarks.timing import spread, synchronize, timed
+from benchmarks.timing import spread, timed
 from lr_gym import load_corpus, preset
 from lr_gym.controllers.snapshots import DEVICES, Snapshot
 from lr_gym.controllers.update_size import UpdateSize
@@ -67,7 +67,6 @@ def measure(env: str, scale: str, repeats: int) -> dict[str, Any]:
                 spent, _ = timed(call, loop.device)
                 if turn:  # the first one allocates
                     seconds[name].append(spent)
-        synchronize(loop.device)
         weights = sum(p.nbytes for p in loop.model.parameters())
         held = snapshots["same"].bytes
     plain = seconds["update"]
