@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import lr_gym
-from agents.agent import make_env, run_episode
+from agents.agent import episodes_of, make_env, run_episode
 from agents.baselines import UpdateSizeAgent
 from lr_gym.controllers import (
     ControllerLR,
@@ -209,6 +209,28 @@ def test_in_the_environment_it_sees_the_trainers_measurement() -> None:
         assert rows[1]["learning_rate"] == pytest.approx(rate / 300, rel=1e-5)
         finals.append(rows[5]["learning_rate"])
     assert 0.2 < finals[0] / finals[1] < 5.0, "from 10,000 times apart"
+
+
+def test_the_agent_and_the_shipped_policy_act_the_same_on_random_observations() -> None:
+    agent, policy = UpdateSizeAgent(), lr_gym.load_controller("default")
+    settings = {**agent.settings, "scale": "tiny", **SMALL}
+    episodes = episodes_of(make_env("markov", **settings))
+    random = np.random.default_rng(0)
+    undone = 0
+    for _ in range(500):  # runs of 20 decisions
+        agent.begin(episodes)
+        policy.reset(20)
+        for progress in np.arange(20) / 40:
+            # An action reaches a factor of 2**10; smaller sizes ask for more.
+            given = random.uniform(2.0, 2.2), random.uniform(-5, 0), progress
+            seen = np.array(given, dtype=np.float32)
+            decision = policy.act(seen)
+            exponent, undo = np.asarray(agent.act(seen))
+            factor = 2.0 ** (float(exponent) * episodes.config.max_log2_factor)
+            assert factor == pytest.approx(decision.factor, rel=1e-5)
+            assert (undo > 0) == decision.undo
+            undone += decision.undo
+    assert 1_000 < undone < 9_000
 
 
 @pytest.mark.real_text
