@@ -136,15 +136,16 @@ class Episodes:
             seeds = _per_member("seed", options["seed"], len(members))
             for seed in seeds:
                 check_integer("seed", seed, 0, 2**63 - 1)
-        default: Any = self.training.learning_rate
+        rates: Any = [self.training.learning_rate] * len(members)  # already checked
         instances = None
         if self.family is not None:
             instances = self._drawn(self.family, generators, options.get("instance"))
-            default = [instance.learning_rate for instance in instances]
-        rate = options.get("learning_rate", default)
-        rates = _per_member("learning_rate", rate, len(members))
-        for value in rates:
-            self.check_learning_rate(value)
+            rates = [instance.learning_rate for instance in instances]
+        if instances is not None or "learning_rate" in options:
+            rates = options.get("learning_rate", rates)
+            rates = _per_member("learning_rate", rates, len(members))
+            for value in rates:
+                self.check_learning_rate(value)
         if instances is not None:
             self._become(members, instances)
         self.reset(members, [int(s) for s in seeds], np.array(rates, dtype=float))
@@ -197,7 +198,7 @@ class Episodes:
         size = self.trainer.size
         everybody = members is None or len(members) == size
         rows = self._all if everybody else np.asarray(members)
-        acting = _Choice(None if everybody else np.isin(self._all, rows))
+        acting = _Choice(None if everybody else mask_of(rows, size))
 
         factors, undo = mdp.factors_and_undos(config, actions)
         rates = mdp.next_learning_rate(config, state.learning_rate, factors)
@@ -229,9 +230,9 @@ class Episodes:
         state = self.state
         known = {
             "tokens": self.trainer.telemetry()["tokens"].astype(np.int64),
-            "optimizer_lr": self.optimizer_lr,
+            "optimizer_lr": self.optimizer_lr.copy(),
             "progress": state.iteration / self.max_iters,
-            "seed": self.seeds,
+            "seed": self.seeds.copy(),
         }
         return {
             key: known[key] if key in known else getattr(state, key).copy()
@@ -297,25 +298,24 @@ class Episodes:
         (E, n), one per update, or (E,) where every member's rate is constant: after
         the warm-up of the ``constant`` schedule, whose factor is then exactly 1.
         """
-        state = self.state
-        if (
-            self.config.base_schedule == "constant"
-            and (state.iteration[counts > 0] >= self.training.warmup_iters).all()
-        ):
-            self.optimizer_lr = np.where(
-                counts > 0, state.learning_rate, self.optimizer_lr
-            )
-            return state.learning_rate
-        steps = np.arange(max(1, counts.max()))
-        factors = schedule_factor(
-            self.config.base_schedule,
-            state.iteration[:, None] + steps,
-            self.max_iters[:, None],
-            self.training.warmup_iters,
+        state, config, warmup = self.state, self.config, self.training.warmup_iters
+        rates = state.learning_rate
+        self.optimizer_lr = np.where(counts > 0, rates, self.optimizer_lr)
+        scheduled = counts > 0
+        if config.base_schedule == "constant":
+            scheduled &= state.iteration < warmup
+        rows = np.flatnonzero(scheduled)
+        if not len(rows):
+            return rates
+        steps = np.arange(counts.max())
+        plan = np.repeat(rates[:, None], len(steps), axis=1)
+        plan[rows] *= schedule_factor(
+            config.base_schedule,
+            state.iteration[rows, None] + steps,
+            self.max_iters[rows, None],
+            warmup,
         )
-        plan = state.learning_rate[:, None] * factors
-        last = plan[np.arange(len(plan)), np.maximum(counts - 1, 0)]
-        self.optimizer_lr = np.where(counts > 0, last, self.optimizer_lr)
+        self.optimizer_lr[rows] = plan[rows, counts[rows] - 1]
         return plan
 
     def _settle(
@@ -370,6 +370,13 @@ class _Choice:
         if self.mask is None:
             return np.array(chosen)
         return np.where(self.mask, chosen, other)
+
+
+def mask_of(members: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Return which of `size` members are among `members`, (size,) bool."""
+    mask: NDArray[np.bool_] = np.zeros(size, dtype=np.bool_)
+    mask[members] = True
+    return mask
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:

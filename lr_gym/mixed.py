@@ -43,15 +43,20 @@ class MixedTrainer:
         self._make = make
         self._trainers = {shape: make(shape)}  # the least recently chosen first
         self._shapes = [shape] * size
+        self._owners = [self._trainers[shape]] * size
+        self._everybody = self._parts(range(size))
 
     def choose(self, members: Sequence[int], shapes: Sequence[TrainingConfig]) -> None:
         """Give each of `members` its shape; it has to be reset next."""
-        for member, shape in zip(members, shapes, strict=True):
-            self._shapes[member] = shape
         for shape in dict.fromkeys(shapes):
             known = self._trainers.pop(shape, None)
             self._trainers[shape] = self._make(shape) if known is None else known
-        unused = [shape for shape in self._trainers if shape not in self._shapes]
+        for member, shape in zip(members, shapes, strict=True):
+            self._shapes[member] = shape
+            self._owners[member] = self._trainers[shape]
+        self._everybody = self._parts(range(self.size))
+        used = set(self._shapes)
+        unused = [shape for shape in self._trainers if shape not in used]
         for shape in unused[: max(0, len(unused) - SPARE)]:
             del self._trainers[shape]
 
@@ -81,7 +86,7 @@ class MixedTrainer:
         counts, _ = check_chunk(iterations, learning_rate, self.size)
         losses = np.full(self.size, np.nan)
         longest = int(counts.argmax())
-        for trainer, own, _ in self._parts(range(self.size)):
+        for trainer, own, _ in self._everybody:
             there = np.isin(np.arange(self.size), own)
             if counts[there].any():
                 told = on_iteration if longest in own else None
@@ -91,25 +96,22 @@ class MixedTrainer:
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
         """Return the validation loss; see `Trainer.evaluate`."""
-        chosen = range(self.size) if members is None else members
-        losses = np.empty(len(chosen))
-        for trainer, own, places in self._parts(chosen):
+        parts = self._everybody if members is None else self._parts(members)
+        losses = np.empty(self.size if members is None else len(members))
+        for trainer, own, places in parts:
             losses[places] = trainer.evaluate(members=own)
         return losses
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members are frozen, (E,) bool."""
         frozen: NDArray[np.bool_] = np.zeros(self.size, dtype=np.bool_)
-        for trainer, own, _ in self._parts(range(self.size)):
+        for trainer, own, _ in self._everybody:
             frozen[own] = trainer.diverged()[own]
         return frozen
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Any]:
         """Copy what training of `members` depends on, each with its shape."""
-        states = [
-            self._trainers[self._shapes[member]].snapshot([member])
-            for member in members
-        ]
+        states = [self._owners[member].snapshot([member]) for member in members]
         return {"shapes": [self._shapes[m] for m in members], "states": states}
 
     def restore(
@@ -127,22 +129,22 @@ class MixedTrainer:
                     f"member {member} is of another shape than the snapshot's: "
                     f"{self._shapes[member]}, not {shape}"
                 )
-            self._trainers[shape].restore([member], copy, rewind=rewind)
+            self._owners[member].restore([member], copy, rewind=rewind)
 
     def telemetry(self) -> dict[str, FloatArray]:
         """Return every member's, from the trainer of its shape."""
         found: dict[str, FloatArray] = {}
-        for trainer, own, _ in self._parts(range(self.size)):
+        for trainer, own, _ in self._everybody:
             for name, values in trainer.telemetry().items():
                 found.setdefault(name, np.zeros(self.size))[own] = values[own]
         return found
 
     def _parts(self, members: Sequence[int]) -> list[Part]:
         """Return `members` by shape, and their places in the order given."""
-        parts: dict[TrainingConfig, Part] = {}
+        parts: dict[int, Part] = {}
         for place, member in enumerate(members):
-            shape = self._shapes[member]
-            _, own, places = parts.setdefault(shape, (self._trainers[shape], [], []))
+            trainer = self._owners[member]
+            _, own, places = parts.setdefault(id(trainer), (trainer, [], []))
             own.append(int(member))
             places.append(place)
         return list(parts.values())

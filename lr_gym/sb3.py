@@ -83,9 +83,10 @@ class LRTuningVecEnv(VecEnv):
         final_info = infos.pop("final_info", None)
         infos = {k: v for k, v in infos.items() if not k.startswith("_final")}
         rows = self._split(infos)
+        last = self._split(final_info) if ended.any() else rows
         for member in np.flatnonzero(ended):
             self.reset_infos[member] = rows[member]
-            rows[member] = self._split(final_info)[member]
+            rows[member] = last[member]
             rows[member]["terminal_observation"] = final_obs[member]
         for row, over, cut in zip(rows, terminated, truncated, strict=True):
             row["TimeLimit.truncated"] = bool(cut and not over)
@@ -140,11 +141,9 @@ class LRTuningVecEnv(VecEnv):
 
     def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
         """Return one dictionary of plain numbers per member."""
-        names = [name for name in infos if not name.startswith("_")]
-        return [
-            {name: infos[name][member].item() for name in names}
-            for member in range(self.num_envs)
-        ]
+        columns = {k: v.tolist() for k, v in infos.items() if not k.startswith("_")}
+        rows = zip(*columns.values(), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 class ScaleReward(VecEnvWrapper):

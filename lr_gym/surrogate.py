@@ -10,7 +10,7 @@ through the same run in a population of any size, bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,8 +148,10 @@ class SurrogateTrainer:
 
     def snapshot(self, members: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Copy the rows of `members`: plain arrays, ready for safetensors."""
-        rows = list(members)
-        return {name: values[rows] for name, values in self._columns().items()}
+        rows: Any = list(members)
+        if len(rows) == 1:  # as an undo needs it, of every member: a slice costs less
+            rows = slice(rows[0], rows[0] + 1)
+        return {name: values[rows].copy() for name, values in self._columns().items()}
 
     def restore(
         self,
@@ -214,27 +216,8 @@ class SurrogateTrainer:
         """Updates spent by each member, (E,)."""
         return self._iteration.copy()
 
-    def _run(
-        self,
-        rows: slice | NDArray[np.int64],
-        counts: NDArray[np.int64],
-        rates: FloatArray,
-    ) -> FloatArray:
-        """Advance some members by `counts` updates each; return their train losses."""
-        finite = self._finite[rows]
-        running = (counts > 0) & finite
-        if np.count_nonzero(running) == len(running):
-            return self._step(rows, counts, rates)
-        losses = np.full(len(counts), np.nan)
-        self._iteration[rows] += counts * ~finite  # frozen members spend theirs too
-        chosen = np.flatnonzero(running)
-        if len(chosen):
-            acting = chosen if isinstance(rows, slice) else rows[chosen]
-            losses[chosen] = self._step(acting, counts[chosen], rates[chosen])
-        return losses
-
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:
-        """Advance members by a plan of rates; return their mean train losses.
+        """Advance members by a plan of rates, (E, n); return their mean train losses.
 
         Those whose rate is constant make one step, as if all were: what a member goes
         through does not hang on its neighbours. The others go on segment by segment.
@@ -243,58 +226,82 @@ class SurrogateTrainer:
         varies = ((plan != plan[:, :1]) & within).any(axis=1)
         losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
         rows = np.flatnonzero(varies)
-        if not len(rows):
-            return losses
-        counts, plan = counts[rows], np.where(within[rows], plan[rows], 0.0)
-        total, trained = np.zeros(len(rows)), np.zeros(len(rows))
-        for start in range(0, plan.shape[1], SEGMENT):
-            part = plan[:, start : start + SEGMENT]
-            length = np.minimum(np.maximum(counts - start, 0), part.shape[1])
-            found = self._run(rows, length, part.sum(axis=1) / np.maximum(length, 1))
-            usable = np.isfinite(found)
-            total += np.where(usable, found * length, 0.0)
-            trained += usable * length
-        losses[rows] = np.where(trained > 0, total / np.maximum(trained, 1), np.nan)
+        if len(rows):
+            # The longest first: whoever goes on is then always the first so many.
+            rows = rows[np.argsort(-counts[rows], kind="stable")]
+            rates = np.where(within[rows], plan[rows], 0.0)
+            losses[rows] = self._run(rows, counts[rows], rates)
         return losses
 
-    def _step(
+    def _run(
         self,
         rows: slice | NDArray[np.int64],
         counts: NDArray[np.int64],
         rates: FloatArray,
     ) -> FloatArray:
-        """Advance some members at constant rates; return their mean train losses."""
+        """Advance some members by `counts` updates each; return their train losses.
+
+        `rates` are (R,) or (R, n), 0 beyond a member's count; see `_segments`.
+        """
+        finite = self._finite[rows]
+        running = (counts > 0) & finite
+        if np.count_nonzero(running) == len(running):
+            return self._learn(rows, counts, rates)
+        losses = np.full(len(counts), np.nan)
+        self._iteration[rows] += counts * ~finite  # frozen members spend theirs too
+        chosen = np.flatnonzero(running)
+        if len(chosen):
+            acting = chosen if isinstance(rows, slice) else rows[chosen]
+            losses[chosen] = self._learn(acting, counts[chosen], rates[chosen])
+        return losses
+
+    def _learn(
+        self,
+        rows: slice | NDArray[np.int64],
+        counts: NDArray[np.int64],
+        rates: FloatArray,
+    ) -> FloatArray:
+        """Advance members that are not frozen; return their mean train losses."""
         law = self._constants
         whole = isinstance(rows, slice)
         members = self._members if whole else self._members.take(rows)
-        before: State = (
+        state: State = (
             self._state if whole else {k: v[rows] for k, v in self._state.items()}
         )
-        log_rate = np.log(np.maximum(rates, LOWEST_RATE))
-        after = advance(law, members, before, rates, counts)
-        new_loss = validation_loss(law, after, log_rate)
-        # Half way: a chunk's loss falls almost linearly once the first is over.
-        loss = 0.5 * (self._loss[rows] + new_loss)
-        if law.gap_scale:
-            loss -= generalization_gap(law, after)
-        hashed = self._hash(rows, counts)
-        noise = law.batch_noise / np.sqrt(counts)
-        loss = np.maximum(loss + _normal(hashed << _SHIFT_LEFT) * noise, 0.0)
+        loss = self._loss[rows]
+        total, log_rate, highest = np.zeros((3, len(counts)))
+        for lengths, rate in _segments(counts, rates):
+            active = slice(len(lengths))
+            log_rate[active] = np.log(np.maximum(rate, LOWEST_RATE))
+            highest[active] = np.maximum(highest[active], rate)
+            before = {name: values[active] for name, values in state.items()}
+            after = advance(law, members.take(active), before, rate, lengths)
+            found = validation_loss(law, after, log_rate[active])
+            # Half way: a loss falls almost linearly once the first chunk is over.
+            middle = 0.5 * (loss[active] + found)
+            if law.gap_scale:
+                middle -= generalization_gap(law, after)
+            total[active] += middle * lengths
+            loss = _overlaid(loss, found)
+            state = {name: _overlaid(state[name], after[name]) for name in STATE_NAMES}
         if whole:
-            self._state = after
+            self._state = state
         else:
             for name in STATE_NAMES:
-                self._state[name][rows] = after[name]
-        self._iteration[rows] += counts
+                self._state[name][rows] = state[name]
         self._log_rate[rows] = log_rate
-        self._loss[rows] = new_loss
+        self._loss[rows] = loss
+        hashed = self._hash(rows, counts)
+        self._iteration[rows] += counts
         self._measured[rows] = self._evaluated(rows, hashed)
-        fatal = rates > law.divergence_rate
+        noise = law.batch_noise / np.sqrt(counts) * _normal(hashed << _SHIFT_LEFT)
+        train_loss = np.maximum(total / counts + noise, 0.0)
+        fatal = highest > law.divergence_rate
         if np.count_nonzero(fatal):
             self._finite[rows] &= ~fatal
-            loss = np.where(fatal, np.nan, loss)
+            train_loss = np.where(fatal, np.nan, train_loss)
             self._measured[rows] = np.where(fatal, np.nan, self._measured[rows])
-        return loss
+        return train_loss
 
     def _hash(
         self, rows: slice | NDArray[np.int64], counts: NDArray[np.int64] | int = 0
@@ -346,6 +353,31 @@ class SurrogateTrainer:
             "loss": self._loss,
             "finite": self._finite,
         }
+
+
+def _segments(
+    counts: NDArray[np.int64], rates: FloatArray
+) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+    """Yield updates and their rate, of the first so many members, in their order.
+
+    One segment for constant rates, (R,). Of (R, n), `SEGMENT` updates at a time at
+    their mean rate; counts fall from the first member to the last.
+    """
+    if rates.ndim == 1:
+        yield counts, rates
+        return
+    for start in range(0, int(counts[0]), SEGMENT):
+        left = counts[: np.count_nonzero(counts > start)] - start
+        lengths = np.minimum(left, SEGMENT)
+        part = rates[: len(left), start : start + SEGMENT]
+        yield lengths, part.sum(axis=1) / lengths
+
+
+def _overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
+    """Return `new`, followed by what of `old` is beyond it."""
+    if len(new) == len(old):
+        return new
+    return np.concatenate([new, old[len(new) :]])
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:

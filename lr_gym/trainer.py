@@ -109,10 +109,12 @@ def check_chunk(
             f"learning_rate must have shape ({size},) or ({size}, n >= {steps}), got "
             f"{rates.shape}"
         )
-    used = rates[:, :steps][np.arange(steps) < counts[:, None]]
-    if not (np.isfinite(used).all() and (used >= 0).all()):
+    rates = rates[:, :steps]
+    wrong = ~((rates >= 0.0) & (rates < np.inf))  # true for NaN
+    if wrong.any():
+        wrong &= np.arange(steps) < counts[:, None]  # what is not used may be anything
+    if wrong.any():
         raise ValueError(
-            "learning_rate must be finite and not negative, got "
-            f"{used[~(np.isfinite(used) & (used >= 0))][0]!r}"
+            f"learning_rate must be finite and not negative, got {rates[wrong][0]!r}"
         )
-    return counts, np.ascontiguousarray(rates[:, :steps])
+    return counts, np.ascontiguousarray(rates)

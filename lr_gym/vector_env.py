@@ -21,6 +21,7 @@ from lr_gym.env import (
     build_observation_space,
     check_render_mode,
 )
+from lr_gym.episodes import INFO_KEYS, mask_of
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.sharding import ShardedTrainer
 from lr_gym.trainer import Trainer
@@ -129,6 +130,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self._generators = [np_random()[0] for _ in range(num_envs)]
         # Whose episode has ended since its last reset.
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
+        self._all = np.arange(num_envs)
         self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
 
@@ -175,9 +177,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         for member in members:
             if seeds[member] is not None:
                 self._generators[member], _ = np_random(seeds[member])
-        infos = self._begin(members, options)
+        self._begin(members, options)
         self._started = True
-        return self.episodes.observe(), infos
+        return self.episodes.observe(), self._infos(members)
 
     def step(self, actions: ArrayLike) -> Step:
         """Set every member's LR, train all for a chunk, evaluate.
@@ -205,9 +207,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             rewards = self.episodes.step(actions, acting.tolist())
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
-        infos = self._infos(acting)
         if len(resetting):
-            infos = self._merge(infos, self._begin(resetting, {}), resetting)
+            self._begin(resetting, {})
+        infos = self._infos(self._all)
         self._ended = terminated.copy()
         ended = np.flatnonzero(terminated)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
@@ -252,49 +254,49 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             )
         return mask
 
-    def _begin(
-        self, members: NDArray[np.int64], options: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Start new episodes of `members`; return their infos."""
+    def _begin(self, members: NDArray[np.int64], options: dict[str, Any]) -> None:
+        """Start new episodes of `members`."""
         generators = [self._generators[member] for member in members]
         self.episodes.begin(members.tolist(), generators, options)
         self._ended[members] = False
         for member in members:
             self._history[member] = []
-        return self._infos(members)
 
     def _infos(self, members: NDArray[np.int64]) -> dict[str, Any]:
         """Return infos with Gymnasium's masks: ``key`` and ``_key``, each (E,)."""
-        mask = np.isin(np.arange(self.num_envs), members)
-        infos: dict[str, Any] = {}
-        for key, values in self.episodes.info().items():
-            infos[key] = np.where(mask, values, np.zeros_like(values))
-            infos[f"_{key}"] = mask.copy()
+        infos = _masked(self.episodes.info(), mask_of(members, self.num_envs))
         if self.render_mode is not None:
             for member in members:
                 row = {k: v[member].item() for k, v in infos.items() if k[0] != "_"}
                 self._history[member].append(row)
         return infos
 
-    def _merge(
-        self, infos: dict[str, Any], news: dict[str, Any], members: NDArray[np.int64]
-    ) -> dict[str, Any]:
-        """Return `infos` with the rows of `members` taken from `news`."""
-        chosen = np.isin(np.arange(self.num_envs), members)
-        return {key: np.where(chosen, news[key], infos[key]) for key in infos}
-
     def _reset_now(
         self, ended: NDArray[np.int64], infos: dict[str, Any]
     ) -> dict[str, Any]:
         """Reset `ended` within the step; keep their last observation and info."""
-        mask = np.isin(np.arange(self.num_envs), ended)
+        mask = mask_of(ended, self.num_envs)
         last = self.episodes.observe()
         final_obs = np.full(self.num_envs, None, dtype=object)
         for member in ended:
             final_obs[member] = last[member]
-        final_info: dict[str, Any] = {}
-        for key, values in infos.items():
-            final_info[key] = np.where(mask, values, np.zeros_like(values))
-        infos = self._merge(infos, self._begin(ended, {}), ended)
+        final = {key: infos[key] for key in INFO_KEYS}
+        self._begin(ended, {})
+        news = self._infos(ended)
+        infos = {k: np.where(mask, news[k], old) for k, old in infos.items()}
         infos |= {"final_obs": final_obs, "_final_obs": mask.copy()}
-        return infos | {"final_info": final_info, "_final_info": mask.copy()}
+        return infos | {"final_info": _masked(final, mask), "_final_info": mask.copy()}
+
+
+def _masked(
+    values: dict[str, NDArray[Any]], mask: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Return ``key`` and ``_key`` for every key, (E,): 0 where the mask is false."""
+    infos: dict[str, NDArray[Any]] = {}
+    everybody = mask.all()
+    for key, column in values.items():
+        infos[key] = (
+            column if everybody else np.where(mask, column, np.zeros_like(column))
+        )
+        infos[f"_{key}"] = mask.copy()
+    return infos
