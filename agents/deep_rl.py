@@ -104,8 +104,8 @@ class DeepAgent(Agent):
     def train(self, env: LREnv, episodes: int) -> None:
         """Learn from `episodes` whole runs like those of `env`, in a population.
 
-        `training_episodes` is what was spent in the end: stable-baselines3 rounds up to
-        whole updates.
+        Called again, it goes on learning, from other runs. `training_episodes` is what
+        was spent in the end: stable-baselines3 rounds up to whole updates.
 
         Args:
             env: Made with the agent's settings; the population gets the same.
@@ -124,7 +124,9 @@ class DeepAgent(Agent):
                 f"--algo {self.algo} needs {library}: pip install 'lr-gym[agents]'"
             ) from error
         env_id, keywords = population_spec(env)
-        runs = make_vec_env(env_id, self.num_envs, seed=self.seed, **keywords)
+        first_seed = self.seed + self.training_episodes
+        runs = make_vec_env(env_id, self.num_envs, seed=first_seed, **keywords)
+        scaled = ScaleReward(runs, REWARD_SCALE)
         decisions = episodes_of(env).decisions
         model_settings = dict(defaults)
         if defaults is not _REPLAY:
@@ -133,14 +135,18 @@ class DeepAgent(Agent):
             model_settings["n_steps"] = decisions * episodes_per_update
         if defaults in (_PPO, _TRPO):
             model_settings["batch_size"] = model_settings["n_steps"]
-        self.model = algorithm(
-            policy,
-            ScaleReward(runs, REWARD_SCALE),
-            gamma=self.discount,
-            seed=self.seed,
-            device="cpu",
-            **(model_settings | self.model_settings),
-        )
+        begins = self.model is None
+        if begins:
+            self.model = algorithm(
+                policy,
+                scaled,
+                gamma=self.discount,
+                seed=self.seed,
+                device="cpu",
+                **(model_settings | self.model_settings),
+            )
+        else:
+            self.model.set_env(scaled)
         history: list[float] = []
 
         def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -148,8 +154,12 @@ class DeepAgent(Agent):
             history.extend(float(info["val_loss"]) for done, info in ended if done)
             return True
 
-        self.model.learn(total_timesteps=episodes * decisions, callback=note)
-        self.history = tuple(history)
+        self.model.learn(
+            total_timesteps=episodes * decisions,
+            callback=note,
+            reset_num_timesteps=begins,
+        )
+        self.history += tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
 
     def begin(self, episodes: Episodes) -> None:

@@ -1,13 +1,17 @@
-"""Learn a controller on simulated runs, and check it on real ones.
+"""Learn a controller on simulated runs, and check and mend it on real ones.
 
     python agents/train_controller.py                     # minutes on two cores
     python agents/train_controller.py --real 12           # and 12 real trainings
+    python agents/train_controller.py --rounds 2          # and 36 to learn from
 
 Every simulated episode is another run: its corpus is one of those with a fitted law,
 its horizon one of three, its initial learning rate wrong by up to a factor of 30. The
 controller decides often at the start, which it owns (one of its actions goes far below
 the rate it was given), and can take a step back. It sees only what means the same in
 any training: no absolute rate, no absolute loss.
+
+In each of ``--rounds`` it controls some real runs of every corpus, the laws are fitted
+again with these runs among theirs, and it goes on learning on the new laws.
 
 The result is a policy file, for `ControllerLR` and `compare_agents.py`, and a report:
 final losses on fresh runs beside those of the two rules and of keeping the rate,
@@ -18,27 +22,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from agents.agent import Agent, episodes_of, run_population
+from agents.agent import Agent, LREnv, episodes_of, run_population
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
 from agents.deep_rl import DeepAgent
+from agents.rollouts import final_errors, record_runs, refitted
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
 from lr_gym.construction import build_episodes
 from lr_gym.files import write_text
-from lr_gym.law_files import packaged_laws
+from lr_gym.instances import WRONG
+from lr_gym.law_files import packaged_law, packaged_laws
+from lr_gym.recorded_runs import RecordedRun
 from lr_gym.trainer import FloatArray
 
 HORIZONS = (300, 600, 900)
 GOOD_LR = 8e-3  # at `tiny`; `lr_factor` of the family is relative to it
 CHECK_SEED = 10_000_000  # far from the runs that are learned on
+ROLLOUT_SEED = 20_000_000  # likewise, and from those
 DECISIONS: dict[str, Any] = {
     "allow_undo": True,
     "decision_spacing": "dense_start",
@@ -67,6 +76,14 @@ class Args:
     """Fresh simulated runs that it is judged on."""
     real: int = 0
     """Real runs that it is checked on; they are of the same family, not held out."""
+    rounds: int = 0
+    """Rounds of real runs, new laws, and learning on."""
+    rollouts: int = 6
+    """Real runs of every corpus in a round."""
+    round_episodes: int = 10_000
+    """Simulated runs to learn from after each round."""
+    fitted_on: Path = Path("benchmarks/results/surrogate")
+    """Folder of the recorded runs that the laws were fitted on."""
     out: Path = Path("results/controller")
     """Folder of policy.safetensors and report.json."""
 
@@ -86,22 +103,32 @@ def run_settings(args: Args) -> dict[str, Any]:
     return {"scale": args.scale, "corpus": corpus, "family": runs}
 
 
-def learn(args: Args) -> tuple[DeepAgent, float]:
-    """Return a PPO agent that has learned on simulated runs, and the seconds taken."""
-    settings = {**run_settings(args), "trainer": "surrogate", **DECISIONS}
-    env = gym.make("LRTuningEnv-v0", **settings)
-    agent = DeepAgent(
+def simulated(
+    args: Args, laws: Mapping[str, str] | None = None, **changes: Any
+) -> LREnv:
+    """Return the environment to learn in.
+
+    Args:
+        args: The scale.
+        laws: Files of laws by corpus; `None` is those of the package.
+        **changes: Win over `DECISIONS`.
+    """
+    trainer = "surrogate" if laws is None else dict(laws)
+    settings = {**run_settings(args), "trainer": trainer, **DECISIONS, **changes}
+    return gym.make("LRTuningEnv-v0", **settings)
+
+
+def learner(args: Args, env: LREnv, algo: str = "ppo") -> DeepAgent:
+    """Return an agent that is about to learn in `env`."""
+    return DeepAgent(
         args.seed,
-        algo="ppo",
+        algo=algo,
         num_envs=args.num_envs,
-        # Two minibatches: a member's rollout is one episode.
-        batch_size=max(1, args.num_envs // 2) * episodes_of(env).decisions,
-        n_epochs=5,
-        learning_rate=5e-4,
+        # Four minibatches: a member's rollout is one episode.
+        batch_size=max(1, args.num_envs // 4) * episodes_of(env).decisions,
+        n_epochs=10,
+        learning_rate=1e-3,
     )
-    started = time.perf_counter()
-    agent.train(env, args.episodes)
-    return agent, time.perf_counter() - started
 
 
 def final_losses(
@@ -135,21 +162,68 @@ class Keep(Agent):
         """Take a seed, as all agents do."""
 
 
+def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
+    """Alternate real runs, laws fitted again, and learning on; return what was seen."""
+    seen: dict[str, list[RecordedRun]] = {c: [] for c in family(args.scale)["corpora"]}
+    laws = {corpus: packaged_law(corpus, args.scale) for corpus in seen}
+    files = {c: str(args.out / "laws" / f"{c}-{args.scale}.json") for c in seen}
+    (args.out / "laws").mkdir(parents=True, exist_ok=True)
+    rounds = []
+    for number in range(args.rounds):
+        path = args.out / f"policy-{number}.safetensors"
+        export_policy(agent.model, path)
+        outcome: dict[str, Any] = {}
+        for place, corpus in enumerate(seen):
+            seeds = [ROLLOUT_SEED + 1_000 * number + n for n in range(args.rollouts)]
+            draw = np.random.default_rng([args.seed, number, place])
+            low, high = np.log(WRONG)
+            wrong = np.exp(draw.uniform(low, high, args.rollouts))
+            runs = record_runs(
+                partial(saved_agent, path),
+                seeds,
+                (GOOD_LR * wrong).tolist(),
+                scale=args.scale,
+                corpus=corpus,
+            )
+            seen[corpus] += runs
+            before = final_errors(laws[corpus], runs)
+            laws[corpus] = refitted(corpus, args.scale, args.fitted_on, seen[corpus])
+            laws[corpus].save(files[corpus])
+            outcome[corpus] = {
+                "final_val_loss": [float(run.val_loss[-1]) for run in runs],
+                "error_before_refitting": before.tolist(),
+                "error_after_refitting": final_errors(laws[corpus], runs).tolist(),
+            }
+            print(f"round {number}, {corpus}: error {before.mean():.4f}", flush=True)
+        rounds.append(outcome)
+        agent.train(simulated(args, files), args.round_episodes)
+    return rounds
+
+
 def main(args: Args) -> dict[str, Any]:
-    """Learn, save, judge; return the report."""
-    agent, seconds = learn(args)
+    """Learn, fine-tune, save, judge; return the report."""
+    env = simulated(args)
+    agent = learner(args, env)
+    started = time.perf_counter()
+    agent.train(env, args.episodes)
+    seconds = time.perf_counter() - started
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "policy.safetensors"
+    rounds = fine_tune(agent, args)
     export_policy(agent.model, path, provenance={"family": family(args.scale)})
     makers: dict[str, Callable[[int], Agent]] = {
-        "controller": lambda seed: saved_agent(path, seed),
+        "controller": partial(saved_agent, path),
         "ramp_and_undo": RampAndUndoAgent,
         "update_size": UpdateSizeAgent,
         "keep": Keep,
     }
+    if rounds:
+        first = args.out / "policy-0.safetensors"
+        makers["before fine-tuning"] = partial(saved_agent, first)
     report: dict[str, Any] = {
         "simulated_episodes": agent.training_episodes,
-        "seconds": seconds,
+        "seconds": seconds,  # of learning, before any fine-tuning
+        "rounds": rounds,
         "final_val_loss": {},
     }
     for trainer, count in (("surrogate", args.checks), ("real", args.real)):

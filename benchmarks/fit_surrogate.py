@@ -34,7 +34,7 @@ from benchmarks.published_laws import MULTI_POWER, TISSUE, PublishedLaw
 from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
 from lr_gym.files import write_text
 from lr_gym.loss_law import predict
-from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
+from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs, undone_chunks
 from lr_gym.trainer import FloatArray
 
 OURS = "lr-gym"
@@ -117,7 +117,9 @@ def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]
 def our_losses(law: LossLaw, runs: Sequence[RecordedRun]) -> FloatArray:
     """Return what the law says of an average seed, (R, m - 1)."""
     rates = np.stack([run.rates for run in runs])
-    return predict(law.constants, rates, np.asarray(runs[0].iterations))[0][:, 1:]
+    points = np.asarray(runs[0].iterations)
+    found = predict(law.constants, rates, points, undone=undone_chunks(runs))
+    return found[0][:, 1:]
 
 
 def main(args: Args) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lr_gym.corpora import Corpus, load_corpus
 from lr_gym.devices import check_scale, resolve_scale
 from lr_gym.episodes import Episodes
 from lr_gym.instances import InstanceFamily
-from lr_gym.law_files import packaged_law
+from lr_gym.loss_law import LossLaw
 from lr_gym.mdp import MDPConfig
 from lr_gym.mixed import MixedTrainer, family_population
 from lr_gym.sharding import ShardedTrainer
@@ -24,10 +24,10 @@ from lr_gym.surrogate import SurrogateTrainer
 from lr_gym.trainer import Trainer
 from lr_gym.trainer_choice import (
     REAL,
-    SURROGATE,
     TrainerChoice,
     check_law_covers,
     check_trainer,
+    family_laws,
     find_law,
 )
 from lr_gym.training import PopulationTrainer
@@ -71,10 +71,11 @@ def build_episodes(
         scale: ``auto`` or a preset.
         corpus: A built-in corpus or a text file's path; `None` is the law's own with a
             law, else ``markov``.
-        trainer: ``real``, ``surrogate``, the path of a law's JSON file, a `LossLaw`, or
-            an object with the methods of `Trainer` and E members.
-        family: Fields of `InstanceFamily`, for runs that differ, real or of
-            ``surrogate``; what is not given stays as it is here.
+        trainer: ``real``, ``surrogate``, the path of a law's JSON file, a `LossLaw`, an
+            object with the methods of `Trainer` and E members, or with a family a
+            mapping from each corpus to its law or its law's file.
+        family: Fields of `InstanceFamily`, for runs that differ, real or simulated;
+            what is not given stays as it is here.
         workers: Processes to share the members out to; 1 trains in this one.
         stacklevel: Whom warnings point at.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -91,13 +92,11 @@ def build_episodes(
             raise ValueError(f"workers are for real training, got trainer={trainer!r}")
         if family is None:
             return _build_without_text(size, scale, corpus, trainer, settings)
-        if trainer != SURROGATE:
-            raise ValueError(
-                f"a family is of trainer={REAL!r} or {SURROGATE!r}, got {trainer!r}"
-            )
         scale = "mini" if scale == "auto" else scale
         training, config = _read_configs(scale, corpus or "markov", settings)
-        return _simulated_family(size, training, config, family)
+        drawn = InstanceFamily.around(training, family)
+        laws = family_laws(trainer, training.scale, drawn.corpora)
+        return _simulated_family(size, training, config, drawn, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus or "markov", settings)
     if family is not None:
@@ -115,11 +114,13 @@ def build_episodes(
 
 
 def _simulated_family(
-    size: int, training: TrainingConfig, config: MDPConfig, family: Mapping[str, Any]
+    size: int,
+    training: TrainingConfig,
+    config: MDPConfig,
+    drawn: InstanceFamily,
+    laws: Mapping[str, LossLaw],
 ) -> Episodes:
-    """Return episodes over the packaged laws of a family's corpora."""
-    drawn = InstanceFamily.around(training, family)
-    laws = {name: packaged_law(name, training.scale) for name in drawn.corpora}
+    """Return episodes over the laws of a family's corpora."""
     for shape in drawn.shapes(training):
         check_law_covers(laws[shape.corpus], shape)
 

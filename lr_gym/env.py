@@ -147,7 +147,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     |----------------|----------|------------|----------------------------------------------------|
     | `scale`        | **str**  | `"auto"`   | preset: `paper`, `mini` or `tiny`; `auto` is `paper` on CUDA, else `mini`, and warns which |
     | `corpus`       | **str**  | by id      | `markov`, `shakespeare`, `enwik8`, `text8`, or the path of a text file |
-    | `trainer`      | **str**  | `"real"`   | `real` trains; `surrogate` simulates by the law fitted to this corpus and scale; the path of a law's `.json` file; or an object, a `lr_gym.LossLaw` or one with the methods of `lr_gym.Trainer` |
+    | `trainer`      | **str**  | `"real"`   | `real` trains; `surrogate` simulates by the law fitted to this corpus and scale; the path of a law's `.json` file; an object, a `lr_gym.LossLaw` or one with the methods of `lr_gym.Trainer`; or with a family a dict of laws or their files by corpus |
     | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`: what each reset draws; of `real` and `surrogate` training |
     | `progress_bar` | **bool** | `False`    | show iterations per second and the time left while a step runs |
     | `render_mode`  | **str**  | `None`     | `ansi` or `rgb_array` (`human` by Gymnasium's wrapper) |

@@ -23,7 +23,7 @@ from lr_gym.law_residuals import (
     measure_gap,
 )
 from lr_gym.loss_law import LawConstants, LossLaw, Members, predict
-from lr_gym.recorded_runs import RecordedRun, check_same_points
+from lr_gym.recorded_runs import RecordedRun, check_same_points, undone_chunks
 
 FloatArray = NDArray[np.float64]
 
@@ -128,7 +128,8 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     everything = tuple(_FITTED)
     law, members = _Problem(runs, law, everything).search()
     rates = np.stack([run.rates for run in runs])
-    last = predict(law, rates, np.asarray(runs[0].iterations), members)[1][-1]
+    points = np.asarray(runs[0].iterations)
+    last = predict(law, rates, points, members, undone_chunks(runs))[1][-1]
     unharmed = np.flatnonzero(last["damage"] < UNHARMED)
     chosen = [runs[row] for row in unharmed]
     spread = law.efficiency_spread
@@ -159,6 +160,7 @@ class _Problem:
         self.points = np.asarray(runs[0].iterations)
         self.losses = np.stack([run.val_loss for run in runs])  # (R, m)
         self.usable = np.isfinite(self.losses)
+        self.undone = undone_chunks(runs)
         progress = self.points / self.points[-1]
         weights = np.ones(len(progress))
         for share, weight in reversed(EARLY):
@@ -243,7 +245,8 @@ class _Problem:
             np.exp(own[:, 0] * self.spreads[0]), own[:, 1] * self.spreads[1]
         )
         law = self._constants(solutions)
-        return predict(law, self.rates, self.points, members)[0]  # (K, R, m)
+        found = predict(law, self.rates, self.points, members, self.undone)
+        return found[0]  # (K, R, m)
 
     def _weighted(self, solutions: FloatArray) -> FloatArray:
         """Return weighted residuals, (K, R, m), growing as a root once they are large.

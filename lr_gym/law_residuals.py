@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym.loss_law import LawConstants, Members, generalization_gap, predict
-from lr_gym.recorded_runs import CURVES, RecordedRun
+from lr_gym.recorded_runs import CURVES, RecordedRun, undone_chunks
 
 FloatArray = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ def measure_gap(
     points = np.asarray(runs[0].iterations)
     losses = np.stack([run.val_loss for run in runs])
     train_losses = np.stack([run.train_loss for run in runs])
-    states = predict(law, rates, points, members)[1]
+    states = predict(law, rates, points, members, undone_chunks(runs))[1]
     late = points[1:] > points[-1] / 2
     progress = np.stack([s["progress"] for s in states], axis=1)[:, 1:][:, late]
     between = 0.5 * (losses[:, 1:] + losses[:, :-1])
@@ -80,7 +80,7 @@ def describe_noise(
     measured = {
         name: np.stack([getattr(run, name) for run in runs])[:, 1:] for name in CURVES
     }
-    losses, states = predict(law, rates, points, members)
+    losses, states = predict(law, rates, points, members, undone_chunks(runs))
     progress, undamaged, damage = (
         np.stack([state[name] for state in states], axis=1)[:, 1:]
         for name in ("progress", "undamaged", "damage")

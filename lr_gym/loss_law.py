@@ -334,6 +334,7 @@ def predict(
     rates: FloatArray,
     points: NDArray[np.int64],
     members: Members | None = None,
+    undone: NDArray[np.bool_] | None = None,
 ) -> tuple[FloatArray, list[State]]:
     """Return the validation losses at some iterations, and the states there.
 
@@ -342,17 +343,23 @@ def predict(
         rates: Of every iteration, (R, n).
         points: Iterations, increasing, (m,).
         members: What differs between runs, (R,) or (K, R); `None` is nothing.
+        undone: Which runs go on from where they were a chunk earlier, once they have
+            been at the point before, (R, m); `None` is none.
 
     Returns:
         (R, m) or (K, R, m), and m states of (R,) or (K, R).
     """
     if members is None:
         members = Members(np.ones(len(rates)), np.zeros(len(rates)))
-    state = initial_state(law, members)
+    state = before = initial_state(law, members)
     log_rate = state["tolerance"]
     losses, states = [], []
     start = 0
-    for point in points:
+    for place, point in enumerate(points):
+        if undone is not None and undone[:, place].any():
+            back = undone[:, place]
+            state = {k: np.where(back, before[k], v) for k, v in state.items()}
+        before = state
         while start < point:
             stop = min(start + SEGMENT, int(point))
             rate = rates[:, start:stop].mean(axis=1)

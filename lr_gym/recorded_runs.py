@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 CURVES = ("val_loss", "train_loss", "grad_norm", "update_size")
+UNDONE = "undone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class RecordedRun:
             the first.
         grad_norm: Mean gradient norm over the same iterations, (m,).
         update_size: Norm of an update per sqrt(rows), median of matrices, (m,).
+        undone: Whether weights and optimizer were put back, after the evaluation
+            before, to what they were one chunk earlier, (m,) bool; `None` is never.
 
     Raises:
         ValueError: Shapes do not fit, or a rate or iteration is out of range.
@@ -45,6 +48,7 @@ class RecordedRun:
     train_loss: FloatArray
     grad_norm: FloatArray
     update_size: FloatArray
+    undone: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges."""
@@ -59,11 +63,19 @@ class RecordedRun:
         rates = np.asarray(self.rates)
         if rates.ndim != 1 or not (np.isfinite(rates).all() and (rates >= 0).all()):
             raise ValueError(f"rates of {self.name!r} must be finite and >= 0")
-        for name in CURVES:
+        for name in (*CURVES, *(() if self.undone is None else (UNDONE,))):
             if np.shape(getattr(self, name)) != points.shape:
                 raise ValueError(f"{name} of {self.name!r} must have {len(points)}")
         if not np.isfinite(self.val_loss[0]):
             raise ValueError(f"the first val_loss of {self.name!r} must be finite")
+
+
+def undone_chunks(runs: Sequence[RecordedRun]) -> NDArray[np.bool_] | None:
+    """Return what was undone in any of the runs, (R, m); `None` is nothing."""
+    if all(run.undone is None for run in runs):
+        return None
+    never = np.zeros(len(runs[0].iterations), dtype=np.bool_)
+    return np.stack([never if run.undone is None else run.undone for run in runs])
 
 
 def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None:
@@ -80,6 +92,9 @@ def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None
     }
     for name in ("rates", *CURVES):
         arrays[name] = np.stack([getattr(run, name) for run in runs]).astype(np.float32)
+    undone = undone_chunks(runs)
+    if undone is not None:
+        arrays[UNDONE] = undone
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -98,6 +113,8 @@ def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         columns = {k: arrays[k].astype(np.float64) for k in ("rates", *CURVES)}
+        if UNDONE in arrays:
+            columns[UNDONE] = arrays[UNDONE].astype(np.bool_)
         return [
             RecordedRun(
                 name=str(name),

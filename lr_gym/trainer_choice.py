@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lr_gym.config import TrainingConfig, check_integer, check_keywords, field_names
@@ -25,7 +25,8 @@ _FREE_FIELDS = (
 )
 _METHODS = ("reset", "train", "evaluate", "diverged", "snapshot", "restore")
 
-TrainerChoice = str | os.PathLike[str] | LossLaw | Trainer
+LawChoice = str | os.PathLike[str] | LossLaw
+TrainerChoice = LawChoice | Trainer | Mapping[str, LawChoice]
 
 
 def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
@@ -57,6 +58,46 @@ def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
         if asked not in (None, own):
             raise ValueError(f"the law was fitted at {name}={own!r}, got {asked!r}")
     return law
+
+
+def family_laws(
+    trainer: object, scale: str, corpora: Sequence[str]
+) -> dict[str, LossLaw]:
+    """Return the laws of a family's corpora, by name.
+
+    Args:
+        trainer: ``surrogate``, or a mapping from each corpus to a law or its file.
+        scale: The scale that the laws have to be of.
+        corpora: The family's.
+
+    Raises:
+        TypeError: `trainer` maps a corpus to something else.
+        ValueError: `trainer` is something else, there is no law for a corpus, or one of
+            another scale or corpus.
+        FileNotFoundError: A law's file is absent.
+    """
+    if trainer != SURROGATE and not isinstance(trainer, Mapping):
+        raise ValueError(
+            f"a family is of trainer={REAL!r}, {SURROGATE!r}, or a mapping from each "
+            f"corpus to its law; got {trainer!r}"
+        )
+    laws = {}
+    for corpus in corpora:
+        choice = trainer
+        if isinstance(trainer, Mapping):
+            if corpus not in trainer:
+                raise ValueError(
+                    f"trainer has no law for corpus {corpus!r}, but for "
+                    f"{', '.join(map(str, trainer)) or 'none'}"
+                )
+            choice = trainer[corpus]
+        law = find_law(choice, scale, corpus)
+        if law is None:
+            raise TypeError(
+                f"trainer[{corpus!r}] must be a LossLaw or a .json file, got {choice!r}"
+            )
+        laws[corpus] = law
+    return laws
 
 
 def check_law_covers(law: LossLaw, training: TrainingConfig) -> None:

@@ -1,0 +1,196 @@
+"""Runs under an agent, recorded; laws that know of a step back; learning on."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from agents import train_controller
+from agents.agent import Agent, Observation
+from agents.rollouts import final_errors, record_runs
+from agents.train_controller import Args
+from lr_gym import load_controller
+from lr_gym.law_files import packaged_law, packaged_laws
+from lr_gym.loss_law import predict
+from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
+from tests.test_loss_law import POINTS, make_constants, make_law
+
+RESULTS = Path(train_controller.__file__).parents[1] / "benchmarks/results/surrogate"
+SCRIPT = [1, 2, 3, 1, 3, 3, 2]  # of halve, keep, double, undo; then keep
+SETTINGS: dict[str, Any] = {
+    "allow_undo": True,
+    "decision_spacing": "dense_start",
+    "base_schedule": "wsd",
+}
+
+
+class Scripted(Agent):
+    """Does what `SCRIPT` says."""
+
+    settings = SETTINGS
+
+    def __init__(self, seed: int) -> None:
+        self.left = list(SCRIPT)
+
+    def act(self, observation: Observation) -> int:
+        return self.left.pop(0) if self.left else 1
+
+
+def test_an_undone_chunk_is_as_if_it_had_not_been() -> None:
+    rates = np.full((2, 300), 1e-3)
+    rates[0, :10] = 8e-3  # until the first point
+    undone = np.zeros((2, len(POINTS)), dtype=np.bool_)
+    undone[0, 2] = True  # back to the start, at 10 of 300
+    law = make_constants()
+    losses, states = predict(law, rates, POINTS, undone=undone)
+    alone, _ = predict(law, rates[1:, 10:], POINTS[2:] - 10)
+    assert losses[0, 2:] == pytest.approx(alone[0], abs=1e-12)
+    assert losses[1] == pytest.approx(predict(law, rates, POINTS)[0][1])
+    assert losses[0, 2] != pytest.approx(losses[1, 2], abs=1e-3)
+    assert states[2]["progress"][0] == pytest.approx(10 * 1e-3 / (1 + 1e-3 / 3e-3))
+
+
+def test_what_a_law_goes_through_is_what_it_predicts_of_the_record() -> None:
+    law = make_law()  # without noise, and every seed alike
+    rates = [1e-3, 4e-3]
+    runs = record_runs(
+        Scripted, [3, 4], rates, trainer=law, scale="tiny", corpus=law.training.corpus
+    )
+    for run, rate in zip(runs, rates, strict=True):
+        assert run.undone is not None
+        undone = np.flatnonzero(run.undone)
+        assert undone.tolist() == [3, 5, 6]  # the chunks that the third ... began
+        assert run.iterations[:4].tolist() == [0, 10, 20, 30]
+        warm = run.rates[50:60]  # beyond the warm-up: keep, double, then three thirds
+        assert warm == pytest.approx(rate * 2 / 27)
+        assert run.rates[-1] < 0.1 * run.rates[300]  # the base schedule's cooldown
+    assert final_errors(law, runs) == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_a_diverged_run_is_recorded_up_to_its_end() -> None:
+    law = make_law(divergence_rate=5e-3)
+    (run,) = record_runs(
+        Scripted, [0], [4e-3], trainer=law, scale="tiny", corpus=law.training.corpus
+    )
+    alive = np.isfinite(run.val_loss)
+    assert run.undone is not None
+    assert alive[0]
+    assert not alive[-1]
+    assert (np.diff(alive.astype(int)) <= 0).all()
+    assert len(run.rates) == 600
+    assert not run.undone[~alive].any()
+    assert len(final_errors(law, [run])) == 0
+
+
+def test_undone_chunks_survive_the_file_and_have_to_fit(tmp_path: Path) -> None:
+    law = make_law()
+    how: dict[str, Any] = {
+        "trainer": law,
+        "scale": "tiny",
+        "corpus": law.training.corpus,
+    }
+    runs = record_runs(Scripted, [0, 1], [1e-3, 2e-3], **how)
+    save_runs(tmp_path / "runs.npz", runs)
+    for ours, theirs in zip(load_runs(tmp_path / "runs.npz"), runs, strict=True):
+        assert ours.undone.tolist() == theirs.undone.tolist()  # type: ignore[union-attr]
+        assert ours.undone.dtype == np.bool_  # type: ignore[union-attr]
+    one = runs[0]
+    with pytest.raises(ValueError, match="undone of 'short' must have"):
+        RecordedRun(
+            name="short",
+            seed=0,
+            rates=one.rates,
+            iterations=one.iterations,
+            val_loss=one.val_loss,
+            train_loss=one.train_loss,
+            grad_norm=one.grad_norm,
+            update_size=one.update_size,
+            undone=np.zeros(3, dtype=np.bool_),
+        )
+
+
+def test_a_family_runs_on_the_laws_it_is_given() -> None:
+    files = packaged_laws()
+    laws = {
+        "markov": packaged_law("markov", "tiny"),
+        "shakespeare": str(files["shakespeare", "tiny"]),
+    }
+    family = {"corpora": ["markov", "shakespeare"]}
+    how: dict[str, Any] = {"scale": "tiny", "family": family}
+    given = gym.make("LRTuningEnv-v0", trainer=laws, **how)
+    packaged = gym.make("LRTuningEnv-v0", trainer="surrogate", **how)
+    for seed in range(4):
+        for env in (given, packaged):
+            env.reset(seed=seed)
+        assert given.step(2)[4] == packaged.step(2)[4]
+
+
+@pytest.mark.parametrize(
+    ("laws", "error", "message"),
+    [
+        ({}, ValueError, "no law for corpus 'markov', but for none"),
+        ({"markov": "real"}, TypeError, r"trainer\['markov'\] must be a LossLaw"),
+        ({"markov": "away.json"}, FileNotFoundError, "away.json"),
+        ("real.json", ValueError, "a mapping from each corpus to its law"),
+    ],
+)
+def test_wrong_laws_of_a_family_are_refused(
+    laws: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        gym.make(
+            "LRTuningEnv-v0",
+            trainer=laws,
+            scale="tiny",
+            family={"corpora": ["markov"]},
+        )
+
+
+@pytest.mark.slow
+def test_fine_tuning_runs_for_real_fits_again_and_learns_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One corpus, and enough of its recorded runs for a fit of seconds.
+    monkeypatch.setattr(
+        train_controller, "packaged_laws", lambda: {("markov", "tiny"): Path()}
+    )
+    every = load_runs(RESULTS / "markov-tiny-fit.npz")
+    save_runs(tmp_path / "markov-tiny-fit.npz", every[::4])
+    out = tmp_path / "out"
+    train_controller.main(
+        Args(
+            episodes=64,
+            num_envs=32,
+            checks=2,
+            rounds=1,
+            rollouts=1,
+            round_episodes=32,
+            fitted_on=tmp_path,
+            out=out,
+        )
+    )
+    report = json.loads((out / "report.json").read_text())
+    (seen,) = report["rounds"]
+    assert set(seen["markov"]) == {
+        "final_val_loss",
+        "error_before_refitting",
+        "error_after_refitting",
+    }
+    assert all(len(values) == 1 for values in seen["markov"].values())
+    assert report["simulated_episodes"] >= 96
+    assert "before fine-tuning" in report["final_val_loss"]["surrogate"]
+    before, after = (
+        load_controller(out / name)
+        for name in ("policy-0.safetensors", "policy.safetensors")
+    )
+    weights = [policy.head.weights[0] for policy in (before, after)]  # type: ignore[attr-defined]
+    assert not np.array_equal(*weights)
+    law = partial(train_controller.simulated, Args(out=out))
+    env = law({"markov": str(out / "laws" / "markov-tiny.json")})
+    assert env.reset(seed=0)[1]["val_loss"] > 3.0
