@@ -36,6 +36,7 @@ from agents.train_controller import (
 )
 from benchmarks.provenance import provenance
 from benchmarks.table_text import markdown
+from lr_gym.controllers.q_table import FEATURES
 from lr_gym.files import write_text
 
 SEEN = DECISIONS["features"]
@@ -67,7 +68,7 @@ VARIANTS = (
     _sees("with the absolute rate", *SEEN, "log_learning_rate"),
     Variant("no way back", changes={"allow_undo": False}),
     Variant("with a memory", "recurrent_ppo"),
-    Variant("a table", "q_improved"),
+    Variant("a table", "q_improved", {"features": FEATURES, "allow_undo": False}),
 )
 
 
@@ -93,33 +94,25 @@ class Args:
     """Where the result goes."""
 
 
-def table_settings(args: Learning) -> dict[str, Any]:
-    """Return the decisions of a table: its own features, and no way back."""
-    own = ("features", "allow_undo", "lr_factors")
-    kept = {k: v for k, v in DECISIONS.items() if k not in own}
-    return {**kept, "features": TabularQ(args.seed).settings["features"]}
-
-
 def learned(variant: Variant, args: Learning) -> Callable[[int], Agent]:
     """Let a variant learn; return what makes copies of it, one per run."""
+    env = simulated(args, **variant.changes)
     agent: Any
     if variant.algo == "q_improved":
-        factors = DECISIONS["lr_factors"]
-        agent = TabularQ(args.seed, factors=factors, reward=DECISIONS["reward"])
-        agent.settings = {**table_settings(args), "lr_factors": factors}
-        agent.train(simulated(args, allow_undo=False, **agent.settings), args.episodes)
+        table = {"factors": DECISIONS["lr_factors"], "reward": DECISIONS["reward"]}
+        agent = TabularQ(args.seed, **table)
     else:
-        env = simulated(args, **variant.changes)
         agent = learner(args, env, variant.algo)
-        agent.settings = {**DECISIONS, **variant.changes}
-        agent.train(env, args.episodes)
+    agent.settings = {**DECISIONS, **variant.changes}
+    agent.train(env, args.episodes)
     return lambda seed: copy.copy(agent)  # a model is shared, a memory is not
 
 
 def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
     """Return what one learner ended with, from its file where there is one."""
-    name = f"{variant.name.replace(' ', '_')}-{args.scale}-{args.episodes}-{seed}.json"
-    path = args.jobs / name
+    parts = (variant.name, args.scale, args.episodes, args.checks, seed)
+    name = "-".join(map(str, parts)).replace(" ", "_")
+    path = args.jobs / f"{name}.json"
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found

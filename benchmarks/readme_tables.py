@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from benchmarks.architectures import table as architecture_table
+from benchmarks.controller_features import rows as feature_rows
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 
 LAWS = ("shakespeare-tiny", "markov-tiny", "text8-tiny", "shakespeare-mini")
 LEARNED_ON = LAWS[:3]  # by the controller in results/controller
+FINE_TUNED = "controller_fine_tuned"
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -199,6 +202,62 @@ def proposals() -> str:
             f"{sum(apart) / len(apart):.3f} ({max(apart):.3f})"
         )
         row["curves"] = str(len(apart))
+        rows.append(row)
+    return markdown(rows)
+
+
+def damage() -> str:
+    """Return what simulated runs from wrong rates end with, beside real ones."""
+    result = _read("surrogate/damage.json")
+    columns = [_factor(factor) for factor in result["factors"]]
+    rows = []
+    for name, cells in result["cells"].items():
+        row = {"start LR / good LR": name}
+        for column, loss, ends in zip(
+            columns, cells["mean"], cells["real"], strict=True
+        ):
+            real = " to ".join(dict.fromkeys(f"{end:.2f}" for end in ends))
+            row[column] = f"{loss:.2f} ({real})"
+        rows.append(row)
+    return markdown(rows)
+
+
+def controller_features() -> str:
+    """Return what a learned controller loses without each thing that it sees."""
+    return markdown(feature_rows(_read("controller_features.json")))
+
+
+def fine_tuning() -> str:
+    """Return how right the laws were about a controller's own real runs."""
+    rows = []
+    for number, found in enumerate(_read(f"{FINE_TUNED}/report.json")["rounds"]):
+        for corpus, seen in found.items():
+            losses = [loss for loss in seen["final_val_loss"] if loss == loss]
+            row = {
+                "round": str(number + 1),
+                "corpus": corpus,
+                "real runs": str(len(seen["final_val_loss"])),
+                "their mean final loss": f"{mean(losses):.3f}",
+            }
+            for when in ("before", "after"):
+                errors = seen[f"error_{when}_refitting"]
+                row[f"error of the law {when} refitting"] = (
+                    f"{mean(errors):.3f} ({max(errors):.3f})"
+                )
+            rows.append(row)
+    return markdown(rows)
+
+
+def fine_tuned() -> str:
+    """Return what controllers end with on the same fresh runs."""
+    result = _read(f"{FINE_TUNED}/report.json")["final_val_loss"]
+    rows = []
+    for name in result["real"]:
+        row = {"controller": name}
+        for kind, title in (("surrogate", "simulated"), ("real", "real")):
+            losses = result[kind][name]
+            head = f"{len(losses)} {title} runs, mean (median, worst)"
+            row[head] = f"{mean(losses):.3f} ({median(losses):.3f}, {max(losses):.3f})"
         rows.append(row)
     return markdown(rows)
 

@@ -204,7 +204,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         acting = np.flatnonzero(~self._ended)  # all, unless NextStep resets some now
         rewards: NDArray[np.float64] = np.zeros(self.num_envs)
         if len(acting):
-            rewards = self.episodes.step(actions, acting.tolist())
+            members = None if len(acting) == self.num_envs else acting.tolist()
+            rewards = self.episodes.step(actions, members)
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
         if len(resetting):
