@@ -253,7 +253,7 @@ def fine_tuned() -> str:
     result = _read(f"{FINE_TUNED}/report.json")["final_val_loss"]
     rows = []
     for name in result["real"]:
-        row = {"controller": name}
+        row = {"controller": "after fine-tuning" if name == "controller" else name}
         for kind, title in (("surrogate", "simulated"), ("real", "real")):
             losses = result[kind][name]
             head = f"{len(losses)} {title} runs, mean (median, worst)"

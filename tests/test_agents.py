@@ -314,6 +314,21 @@ def test_a_deep_agent_learns_from_a_population() -> None:
     assert len(run_episode(env, agent, seed=0)) == 5
 
 
+def test_a_deep_agent_goes_on_learning_from_other_runs() -> None:
+    agent = DeepAgent(0, algo="ppo", num_envs=2)
+    how = {"scale": "tiny", "trainer": "surrogate", **agent.settings}
+    env = make_env("markov", **how)
+    agent.train(env, 4)
+    first, model = agent.history, agent.model
+    weights = model.policy.action_net.weight.detach().clone()
+    agent.train(make_env("markov", **how), 4)
+    assert agent.model is model
+    assert agent.training_episodes == 8
+    assert agent.history[:4] == first
+    assert not set(first) & set(agent.history[4:])
+    assert not weights.equal(model.policy.action_net.weight)
+
+
 def test_deep_agents_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="algo must be one of dqn, ppo"):
         DeepAgent(algo="sarsa")
