@@ -19,4 +19,4 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
 
 def test_there_are_pages_with_code() -> None:
     names = {page.stem for page in WITH_CODE}
-    assert names == {"agents", "bring_your_own", "controller", "mdp"}
+    assert names == {"agents", "bring_your_own", "controller", "mdp", "simulated"}
