@@ -86,9 +86,7 @@ def test_a_family_needs_runs_that_can_differ() -> None:
     law = (
         Path(train_controller.__file__).parents[1] / "lr_gym/laws/shakespeare-tiny.json"
     )
-    with pytest.raises(
-        ValueError, match="a family is of trainer='real' or 'surrogate'"
-    ):
+    with pytest.raises(ValueError, match="or a mapping from each corpus to its law"):
         gym.make("LRTuningEnv-v0", family=FAMILY, trainer=str(law))
 
 
