@@ -37,6 +37,7 @@ from agents.deep_rl import DeepAgent
 from agents.rollouts import final_errors, record_runs, refitted
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
+from lr_gym.config import check_integer
 from lr_gym.construction import build_episodes
 from lr_gym.files import write_text
 from lr_gym.instances import WRONG
@@ -190,7 +191,11 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
             laws[corpus] = refitted(corpus, args.scale, args.fitted_on, seen[corpus])
             laws[corpus].save(files[corpus])
             outcome[corpus] = {
-                "final_val_loss": [float(run.val_loss[-1]) for run in runs],
+                # `None` of a run that diverged
+                "final_val_loss": [
+                    float(loss) if np.isfinite(loss) else None
+                    for loss in (run.val_loss[-1] for run in runs)
+                ],
                 "error_before_refitting": before.tolist(),
                 "error_after_refitting": final_errors(laws[corpus], runs).tolist(),
             }
@@ -200,8 +205,27 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
     return rounds
 
 
+def check(args: Args) -> None:
+    """Refuse what would end in an error once there is something to lose.
+
+    Raises:
+        ValueError: A count is out of range.
+        FileNotFoundError: The runs that a law was fitted on are not where they should.
+    """
+    check_integer("--rounds", args.rounds, 0)
+    check_integer("--rollouts", args.rollouts, 1)
+    for corpus in family(args.scale)["corpora"] if args.rounds else ():
+        path = args.fitted_on / f"{corpus}-{args.scale}-fit.npz"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"--rounds needs {path}, which benchmarks/fit_surrogate.py writes; "
+                "--fitted-on names its folder"
+            )
+
+
 def main(args: Args) -> dict[str, Any]:
     """Learn, fine-tune, save, judge; return the report."""
+    check(args)
     env = simulated(args)
     agent = learner(args, env)
     started = time.perf_counter()

@@ -232,7 +232,7 @@ def fine_tuning() -> str:
     rows = []
     for number, found in enumerate(_read(f"{FINE_TUNED}/report.json")["rounds"]):
         for corpus, seen in found.items():
-            losses = [loss for loss in seen["final_val_loss"] if loss == loss]
+            losses = [loss for loss in seen["final_val_loss"] if loss is not None]
             row = {
                 "round": str(number + 1),
                 "corpus": corpus,

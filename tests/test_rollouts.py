@@ -152,6 +152,23 @@ def test_wrong_laws_of_a_family_are_refused(
         )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"rounds": -1}, ValueError, "--rounds must be at least 0, got -1"),
+        ({"rollouts": 0}, ValueError, "--rollouts must be at least 1, got 0"),
+        ({"rounds": 1}, FileNotFoundError, "-fit.npz, which .*fit_surrogate"),
+    ],
+)
+def test_what_fine_tuning_lacks_is_said_before_anything_is_learned(
+    tmp_path: Path, wrong: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(error, match=message):
+        train_controller.main(Args(fitted_on=tmp_path, out=out, **wrong))
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_fine_tuning_runs_for_real_fits_again_and_learns_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
