@@ -19,7 +19,7 @@ from lr_gym.instances import Instance, InstanceFamily
 from lr_gym.mdp import EpisodeState, MDPConfig
 from lr_gym.mixed import MixedTrainer
 from lr_gym.schedules import schedule_factor
-from lr_gym.trainer import FloatArray, Trainer
+from lr_gym.trainer import FloatArray, Trainer, mask_of
 
 INFO_KEYS = (
     "iteration",
@@ -370,13 +370,6 @@ class _Choice:
         if self.mask is None:
             return np.array(chosen)
         return np.where(self.mask, chosen, other)
-
-
-def mask_of(members: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Return which of `size` members are among `members`, (size,) bool."""
-    mask: NDArray[np.bool_] = np.zeros(size, dtype=np.bool_)
-    mask[members] = True
-    return mask
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:

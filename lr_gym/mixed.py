@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lr_gym.config import TrainingConfig
 from lr_gym.corpora import load_corpus
 from lr_gym.instances import InstanceFamily
-from lr_gym.trainer import FloatArray, Trainer, check_chunk
+from lr_gym.trainer import FloatArray, Trainer, check_chunk, mask_of
 from lr_gym.training import PopulationTrainer
 
 SPARE = 4  # trainers kept although no member is of their shape now
@@ -87,7 +87,7 @@ class MixedTrainer:
         losses = np.full(self.size, np.nan)
         longest = int(counts.argmax())
         for trainer, own, _ in self._everybody:
-            there = np.isin(np.arange(self.size), own)
+            there = mask_of(own, self.size)
             if counts[there].any():
                 told = on_iteration if longest in own else None
                 found = trainer.train(np.where(there, counts, 0), learning_rate, told)

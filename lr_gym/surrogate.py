@@ -148,10 +148,8 @@ class SurrogateTrainer:
 
     def snapshot(self, members: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Copy the rows of `members`: plain arrays, ready for safetensors."""
-        rows: Any = list(members)
-        if len(rows) == 1:  # as an undo needs it, of every member: a slice costs less
-            rows = slice(rows[0], rows[0] + 1)
-        return {name: values[rows].copy() for name, values in self._columns().items()}
+        rows = np.array(members, dtype=np.int64)
+        return {name: values.take(rows) for name, values in self._columns().items()}
 
     def restore(
         self,

@@ -72,6 +72,13 @@ class Trainer(Protocol):
         """Return (E,) arrays: grad_norm, update_size, tokens, seconds."""
 
 
+def mask_of(members: Sequence[int] | NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Return which of `size` members are among `members`, (size,) bool."""
+    mask: NDArray[np.bool_] = np.zeros(size, dtype=np.bool_)
+    mask[members] = True
+    return mask
+
+
 def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:
     """Return the updates per member, (E,), of a population of `size`.
 

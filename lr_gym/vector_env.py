@@ -21,10 +21,10 @@ from lr_gym.env import (
     build_observation_space,
     check_render_mode,
 )
-from lr_gym.episodes import INFO_KEYS, mask_of
+from lr_gym.episodes import INFO_KEYS
 from lr_gym.rendering import render_ansi, render_rgb
 from lr_gym.sharding import ShardedTrainer
-from lr_gym.trainer import Trainer
+from lr_gym.trainer import Trainer, mask_of
 from lr_gym.trainer_choice import REAL, TrainerChoice
 
 Step = tuple[

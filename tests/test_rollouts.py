@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from agents import train_controller
 from agents.agent import Agent, Observation
 from agents.rollouts import final_errors, record_runs
 from agents.train_controller import Args
-from lr_gym import load_controller
-from lr_gym.law_files import packaged_law, packaged_laws
+from lr_gym import load_controller, load_law
+from lr_gym.law_files import packaged_laws
 from lr_gym.loss_law import predict
 from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
 from tests.test_loss_law import POINTS, make_constants, make_law
@@ -115,20 +114,24 @@ def test_undone_chunks_survive_the_file_and_have_to_fit(tmp_path: Path) -> None:
         )
 
 
-def test_a_family_runs_on_the_laws_it_is_given() -> None:
+def test_a_family_runs_on_the_laws_it_is_given(tmp_path: Path) -> None:
+    own = make_law(initial_loss=5.0)  # of no package
+    corpus = own.training.corpus
+    own.save(tmp_path / "own.json")
     files = packaged_laws()
-    laws = {
-        "markov": packaged_law("markov", "tiny"),
-        "shakespeare": str(files["shakespeare", "tiny"]),
-    }
-    family = {"corpora": ["markov", "shakespeare"]}
-    how: dict[str, Any] = {"scale": "tiny", "family": family}
+    laws = {corpus: own, "shakespeare": str(files["shakespeare", "tiny"])}
+    how: dict[str, Any] = {"scale": "tiny", "family": {"corpora": list(laws)}}
     given = gym.make("LRTuningEnv-v0", trainer=laws, **how)
+    laws[corpus] = str(tmp_path / "own.json")
+    from_file = gym.make("LRTuningEnv-v0", trainer=laws, **how)
     packaged = gym.make("LRTuningEnv-v0", trainer="surrogate", **how)
-    for seed in range(4):
-        for env in (given, packaged):
-            env.reset(seed=seed)
-        assert given.step(2)[4] == packaged.step(2)[4]
+    for name in (corpus, "shakespeare"):
+        steps = []
+        for env in (given, from_file, packaged):
+            env.reset(seed=1, options={"instance": {"corpus": name}})
+            steps.append(env.step(2)[4]["val_loss"])
+        assert steps[0] == steps[1]
+        assert (steps[0] == steps[2]) == (name == "shakespeare")
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,14 @@ def test_fine_tuning_runs_for_real_fits_again_and_learns_on(
     monkeypatch.setattr(
         train_controller, "packaged_laws", lambda: {("markov", "tiny"): Path()}
     )
+    asked: list[Any] = []
+
+    def simulated(args: Args, laws: Any = None, **changes: Any) -> Any:
+        asked.append(laws)
+        return make_simulated(args, laws, **changes)
+
+    make_simulated = train_controller.simulated
+    monkeypatch.setattr(train_controller, "simulated", simulated)
     every = load_runs(RESULTS / "markov-tiny-fit.npz")
     save_runs(tmp_path / "markov-tiny-fit.npz", every[:9])
     out = tmp_path / "out"
@@ -208,6 +219,6 @@ def test_fine_tuning_runs_for_real_fits_again_and_learns_on(
     )
     weights = [policy.head.weights[0] for policy in (before, after)]  # type: ignore[attr-defined]
     assert not np.array_equal(*weights)
-    law = partial(train_controller.simulated, Args(out=out))
-    env = law({"markov": str(out / "laws" / "markov-tiny.json")})
-    assert env.reset(seed=0)[1]["val_loss"] > 3.0
+    path = out / "laws" / "markov-tiny.json"
+    assert asked == [None, {"markov": str(path)}]  # it learned on, on the new law
+    assert load_law(path).runs == 9 + 1
