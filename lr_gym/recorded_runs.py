@@ -63,7 +63,7 @@ class RecordedRun:
         rates = np.asarray(self.rates)
         if rates.ndim != 1 or not (np.isfinite(rates).all() and (rates >= 0).all()):
             raise ValueError(f"rates of {self.name!r} must be finite and >= 0")
-        for name in (*CURVES, *(() if self.undone is None else (UNDONE,))):
+        for name in CURVES if self.undone is None else (*CURVES, UNDONE):
             if np.shape(getattr(self, name)) != points.shape:
                 raise ValueError(f"{name} of {self.name!r} must have {len(points)}")
         if not np.isfinite(self.val_loss[0]):
