@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
 FEWEST = 8  # runs
 FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
 EVALUATIONS = 120  # of the residuals, in each round
+RESTARTS = 5  # at most, where there are many optima
+WORTHWHILE = 0.01  # share of the cost that a restart has to save for another
 
 # Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
 # in units of the initial one.
@@ -67,6 +69,7 @@ _DAMAGE = (
     "jump_damage",
     "forgetting",
 )
+_NOISE = tuple(name for name in _FITTED if name.startswith(("noise", "overshoot")))
 _SHARE = {"gap_share": (0.1, 0.0, 1.0, False)}  # where there is a gap worth a mention
 
 
@@ -126,7 +129,7 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
         **start,
     )
     everything = tuple(_FITTED)
-    law, members = _Problem(runs, law, everything).search()
+    law, members, _ = _Problem(runs, law, everything).search()
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
     last = predict(law, rates, points, members, undone_chunks(runs))[1][-1]
@@ -134,14 +137,41 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     chosen = [runs[row] for row in unharmed]
     spread = law.efficiency_spread
     if len(chosen) >= FEWEST:
-        law, members = _Problem(chosen, law, everything).search()
+        law, members, _ = _Problem(chosen, law, everything).search()
         spread = law.efficiency_spread
         law = measure_gap(chosen, law, members)
         if law.gap_scale > 0.0:
-            law, _ = _Problem(chosen, law, (*everything, *_SHARE)).search()
+            law = _search_again(chosen, law, {name: start[name] for name in _NOISE})
     law = dataclasses.replace(law, **{name: start[name] for name in _DAMAGE})
-    law, members = _Problem(runs, law, _DAMAGE).search()
+    law, members, _ = _Problem(runs, law, _DAMAGE).search()
     return dataclasses.replace(law, efficiency_spread=spread), members
+
+
+def _search_again(
+    runs: Sequence[RecordedRun], law: LawConstants, noise: dict[str, Any]
+) -> LawConstants:
+    """Return the law fitted with the share of the gap, whose optima are many.
+
+    What passed for noise without a gap may be the gap: from the best fit so far, and
+    from it with first constants of noise, for as long as that finds better ones.
+    """
+    fitted = (*_FITTED, *_SHARE)
+    best = _Problem(runs, law, fitted).search()
+    for _ in range(RESTARTS):
+        starts = (best.law, dataclasses.replace(best.law, **noise))
+        fits = [_Problem(runs, start, fitted).search() for start in starts]
+        before, best = best, min([best, *fits], key=lambda fit: fit.cost)
+        if best.cost > (1.0 - WORTHWHILE) * before.cost:
+            break
+    return best.law
+
+
+class _Fit(NamedTuple):
+    """What a search found: half the sum of squared residuals is its cost."""
+
+    law: LawConstants
+    members: Members
+    cost: float
 
 
 class _Problem:
@@ -171,13 +201,13 @@ class _Problem:
         self.spreads = np.array(FIRST_SPREADS)
         self.fitted = {name: (_FITTED | _SHARE)[name] for name in fitted}
 
-    def search(self) -> tuple[LawConstants, Members]:
+    def search(self) -> _Fit:
         """Return the best constants near the first ones, and the runs' own.
 
         The law's spreads are the root mean square of what the runs are expected to have
         of their own; the prior keeps its width, or it would explain whole runs away.
         """
-        solution, variance = self._search(self._start())
+        solution, variance, cost = self._search(self._start())
         count = len(self.fitted)
         own = solution[count:].reshape(2, -1)
         members = Members(np.exp(own[0] * self.spreads[0]), own[1] * self.spreads[1])
@@ -193,7 +223,7 @@ class _Problem:
             efficiency_spread=float(spreads[0]),
             tolerance_spread=float(spreads[1]),
         )
-        return law, members
+        return _Fit(law, members, cost)
 
     def _start(self) -> FloatArray:
         constants = []
@@ -206,8 +236,8 @@ class _Problem:
         """Return what a constant is measured in while it is fitted."""
         return self.law.initial_loss if name in _LOSSES else 1.0
 
-    def _search(self, solution: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the best solution near one, and the variance of its entries."""
+    def _search(self, solution: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Return the best solution near one, the variance of its entries, its cost."""
         least_squares = _import_least_squares()
         bounds = np.array(
             [
@@ -227,7 +257,7 @@ class _Problem:
         )
         information = found.jac.T @ found.jac
         variance = np.diag(np.linalg.pinv(information, hermitian=True))
-        return found.x, np.minimum(variance, 1.0)
+        return found.x, np.minimum(variance, 1.0), float(found.cost)
 
     def _constants(self, solutions: FloatArray) -> LawConstants:
         """Return the constants of several solutions at once, (K, 1) each."""

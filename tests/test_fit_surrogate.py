@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 
 from benchmarks import law_runs, proposals
-from benchmarks.fit_surrogate import Args, collect, scores
+from benchmarks.fit_surrogate import OURS, Args, collect, main, scores
 from benchmarks.law_pictures import draw_curves
 from benchmarks.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
-from lr_gym import preset
+from lr_gym import load_law, preset
 from lr_gym.instances import HELD_OUT_LR_FACTORS
 from lr_gym.recorded_runs import RecordedRun, load_runs
 from tests.small import small_config
 from tests.test_loss_law import make_constants, make_law, planted_runs
 
+RECORDED = Path(law_runs.__file__).parent / "results/surrogate"
 CONFIG = small_config(max_iters=40, eval_interval=10, warmup_iters=4)
 
 
@@ -61,6 +63,17 @@ def test_proposals_are_what_the_rule_does_on_the_law(tmp_path: Path) -> None:
         # Of this law an update's size is its rate; the target is reached and held.
         assert rates[config.max_iters // 2] == pytest.approx(0.01, rel=0.11)
         assert rates[-1] < 1e-3, "cooled down"
+
+
+@pytest.mark.slow
+def test_the_recorded_runs_give_the_accuracy_that_is_claimed(tmp_path: Path) -> None:
+    for kind in ("fit", "held-out"):
+        shutil.copy(RECORDED / f"shakespeare-mini-{kind}.npz", tmp_path)
+    report = main(Args(scale="mini", collect=False, out=tmp_path))
+    errors = report["laws"][OURS]["held_out"]
+    assert errors["mean_final_error"] <= 0.03
+    assert errors["rank_correlation"] >= 0.9
+    assert load_law(tmp_path / "shakespeare-mini.json").runs == 54
 
 
 def test_published_laws_by_hand() -> None:

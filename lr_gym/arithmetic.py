@@ -1,0 +1,111 @@
+"""Functions of numbers for arrays and for single floats alike, with the same bits.
+
+An operation on an array of one costs thirty times what it costs on a float. Formulas
+that take an `Arithmetic` serve both: a population, and one run without arrays. Floats
+go through NumPy's own exponentials, whose last bit the C library's do not share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value: TypeAlias = Any  # a float, or an array of them; of integers likewise
+
+# The increment and the multipliers of SplitMix64 (Steele et al. 2014).
+GOLDEN = 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_ALL_BITS = 0xFFFFFFFFFFFFFFFF
+_TABLE_BITS = 16
+# A fixed table of standard normal numbers; which one is used is hashed.
+_NORMAL = np.random.Generator(np.random.PCG64(0)).standard_normal(2**_TABLE_BITS)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What formulas need beside ``+ - * /`` and comparisons.
+
+    Attributes:
+        exp: e to a power.
+        log: Natural logarithm.
+        log1p: Natural logarithm of 1 + x.
+        sqrt: Square root.
+        power: A number to a power.
+        maximum: The larger of two numbers, neither of them NaN.
+        where: The second where the first is true, else the third.
+        any: Whether anything is true.
+        entry: The entries of a table at some places.
+        unsigned: Integers from 0 up, for `hashed`.
+    """
+
+    exp: Callable[[Any], Any]
+    log: Callable[[Any], Any]
+    log1p: Callable[[Any], Any]
+    sqrt: Callable[[Any], Any]
+    power: Callable[[Any, Any], Any]
+    maximum: Callable[[Any, Any], Any]
+    where: Callable[[Any, Any, Any], Any]
+    any: Callable[[Any], Any]
+    entry: Callable[[NDArray[Any], Any], Any]
+    unsigned: Callable[[Any], Any]
+
+
+ARRAYS = Arithmetic(
+    exp=np.exp,
+    log=np.log,
+    log1p=np.log1p,
+    sqrt=np.sqrt,
+    power=np.power,
+    maximum=np.maximum,
+    where=np.where,
+    any=np.count_nonzero,
+    entry=lambda table, places: table[places],
+    unsigned=lambda integers: integers.astype(np.uint64),
+)
+
+
+def _of_floats(function: np.ufunc) -> Callable[..., float]:
+    """Return a function of floats that remembers: rates and chunks come back."""
+    return lru_cache(maxsize=4096)(lambda *numbers: float(function(*numbers)))
+
+
+FLOATS = Arithmetic(
+    exp=_of_floats(np.exp),
+    log=_of_floats(np.log),
+    log1p=_of_floats(np.log1p),
+    sqrt=math.sqrt,
+    power=_of_floats(np.power),
+    maximum=max,
+    where=lambda condition, x, y: x if condition else y,
+    any=bool,
+    entry=lambda table, place: table.item(place),
+    unsigned=int,
+)
+
+
+def mix(value: Value) -> Value:
+    """Hash integers of 64 bits, unsigned, elementwise: SplitMix64's finalizer."""
+    value = (value ^ (value >> 30)) * _FIRST & _ALL_BITS
+    value = (value ^ (value >> 27)) * _SECOND & _ALL_BITS
+    return value ^ (value >> 31)
+
+
+def hashed(key: Value, count: Value) -> Value:
+    """Return 64 random bits per key and count, both of 64 bits and unsigned."""
+    return mix((key + count * GOLDEN) & _ALL_BITS)
+
+
+def normal(bits: Value, of: Arithmetic = ARRAYS) -> Value:
+    """Return standard normal numbers, chosen by the highest of 64 bits."""
+    return of.entry(_NORMAL, bits >> (64 - _TABLE_BITS))
+
+
+def second_normal(bits: Value, of: Arithmetic = ARRAYS) -> Value:
+    """Return normal numbers chosen by the next highest bits of the same hash."""
+    return of.entry(_NORMAL, (bits >> (64 - 2 * _TABLE_BITS)) & (2**_TABLE_BITS - 1))
