@@ -315,7 +315,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         self._close_bar()
 
     def _info(self) -> dict[str, Any]:
-        return {key: values[0].item() for key, values in self.episodes.info().items()}
+        return self.episodes.info_of(0)
 
     def _on_iteration(self) -> Callable[[], object] | None:
         if not self._progress_bar:

@@ -227,15 +227,23 @@ class Episodes:
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
+        return {key: values.copy() for key, values in self._facts().items()}
+
+    def info_of(self, member: int) -> dict[str, Any]:
+        """Return one member's, as Python's own numbers."""
+        return {key: values.item(member) for key, values in self._facts().items()}
+
+    def _facts(self) -> dict[str, NDArray[Any]]:
+        """Return `INFO_KEYS`, each of shape (E,); some are the state's own arrays."""
         state = self.state
         known = {
             "tokens": self.trainer.telemetry()["tokens"].astype(np.int64),
-            "optimizer_lr": self.optimizer_lr.copy(),
+            "optimizer_lr": self.optimizer_lr,
             "progress": state.iteration / self.max_iters,
-            "seed": self.seeds.copy(),
+            "seed": self.seeds,
         }
         return {
-            key: known[key] if key in known else getattr(state, key).copy()
+            key: known[key] if key in known else getattr(state, key)
             for key in INFO_KEYS
         }
 
@@ -304,9 +312,9 @@ class Episodes:
         scheduled = counts > 0
         if config.base_schedule == "constant":
             scheduled &= state.iteration < warmup
-        rows = np.flatnonzero(scheduled)
-        if not len(rows):
+        if not np.count_nonzero(scheduled):
             return rates
+        rows = np.flatnonzero(scheduled)
         steps = np.arange(counts.max())
         plan = np.repeat(rates[:, None], len(steps), axis=1)
         plan[rows] *= schedule_factor(

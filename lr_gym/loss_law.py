@@ -40,11 +40,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
 from lr_gym.config import TrainingConfig, check_integer, check_real, field_names
 from lr_gym.files import write_text
 
 FloatArray = NDArray[np.float64]
-State = dict[str, FloatArray]  # (E,) each
+State = dict[str, Value]  # (E,) each, or a float each
 
 FORMAT = 1
 STATE_NAMES = (
@@ -208,15 +209,15 @@ class LossLaw:
 
 @dataclass(frozen=True)
 class Members:
-    """What differs between runs of one law: (E,) each.
+    """What differs between runs of one law: (E,) each, or of one run a float each.
 
     Attributes:
         efficiency: Progress per iteration, relative to the law's.
         log_tolerance: Shift of ln(`tolerance`).
     """
 
-    efficiency: FloatArray
-    log_tolerance: FloatArray
+    efficiency: Value
+    log_tolerance: Value
 
     def take(self, rows: slice | NDArray[np.int64]) -> Members:
         """Return the chosen members'."""
@@ -234,8 +235,9 @@ def advance(
     law: LawConstants,
     members: Members,
     state: State,
-    rate: FloatArray,
-    iterations: FloatArray | NDArray[np.int64] | float,
+    rate: Value,
+    iterations: Value,
+    of: Arithmetic = ARRAYS,
 ) -> State:
     """Return the state after iterations at a constant rate.
 
@@ -248,24 +250,26 @@ def advance(
         state: Before; not changed.
         rate: Learning rates, (E,), at least 0.
         iterations: At least 1, one number or (E,).
+        of: `FLOATS` where all these are one run's, floats instead of arrays.
     """
-    log_rate = np.log(np.maximum(rate, LOWEST_RATE))
-    kept = np.exp(-law.tolerance_pace * iterations)
-    damage = _damage(law, log_rate - state["tolerance"], iterations)
-    borne = np.maximum(log_rate, np.log(law.tolerance) + members.log_tolerance)
+    counted = of.maximum(rate, LOWEST_RATE)
+    log_rate = of.log(counted)
+    kept = of.exp(-law.tolerance_pace * iterations)
+    damage = _damage(law, log_rate - state["tolerance"], kept, of)
+    borne = of.maximum(log_rate, of.log(law.tolerance) + members.log_tolerance)
     total, known = state["damage"], state["progress"]
     if damage is not None:
         total = total + damage
-        known = known * np.exp(-law.forgetting * damage)
+        known = known * of.exp(-law.forgetting * damage)
     learned = (
         members.efficiency * rate / (1.0 + rate / law.saturation_rate) * iterations
     )
-    fading = np.exp(-law.overshoot_pace * iterations)
-    pace = law.noise_clock * np.maximum(rate, LOWEST_RATE) ** law.noise_clock_exponent
+    fading = of.exp(-law.overshoot_pace * iterations)
+    pace = law.noise_clock * of.power(counted, law.noise_clock_exponent)
     return {
-        "progress": known + learned * np.exp(-total),
+        "progress": known + learned * of.exp(-total),
         "undamaged": state["undamaged"] + learned,
-        "noise": rate + (state["noise"] - rate) * np.exp(-pace * iterations),
+        "noise": rate + (state["noise"] - rate) * of.exp(-pace * iterations),
         "tolerance": borne - (borne - state["tolerance"]) * kept,
         "overshoot": log_rate - (log_rate - state["overshoot"]) * fading,
         "damage": total,
@@ -273,60 +277,64 @@ def advance(
 
 
 def _damage(
-    law: LawConstants,
-    jump: FloatArray,
-    iterations: FloatArray | NDArray[np.int64] | float,
-) -> FloatArray | None:
+    law: LawConstants, jump: Value, kept: Value, of: Arithmetic
+) -> Value | None:
     """Return the damage of some iterations at a constant rate; `None` for no damage.
 
-    The jump fades as j exp(-pace t), so what is above the limit has a closed integral.
+    The jump fades as j exp(-pace t), to `kept` of it at the end, so what is above the
+    limit has a closed integral.
     """
-    above = jump > law.jump_limit
-    if not np.count_nonzero(above):
-        return None
-    ratio = law.jump_limit / np.where(above, jump, law.jump_limit)
-    left = np.maximum(np.exp(-law.tolerance_pace * iterations), ratio)
     limit = law.jump_limit
-    area = 0.5 * jump**2 * (1.0 - left**2) - 2.0 * limit * jump * (1.0 - left)
-    area = area - limit**2 * np.log(left)
-    return np.asarray(law.jump_damage / law.tolerance_pace * np.where(above, area, 0.0))
+    above = jump > limit
+    if not of.any(above):
+        return None
+    ratio = limit / of.where(above, jump, limit)
+    left = of.maximum(kept, ratio)
+    area = 0.5 * (jump * jump) * (1.0 - left * left)
+    area = area - 2.0 * limit * jump * (1.0 - left)
+    area = area - limit * limit * of.log(left)
+    return law.jump_damage / law.tolerance_pace * of.where(above, area, 0.0)
 
 
 def validation_loss(
-    law: LawConstants, state: State, log_rate: FloatArray
-) -> FloatArray:
+    law: LawConstants, state: State, log_rate: Value, of: Arithmetic = ARRAYS
+) -> Value:
     """Return the validation loss without evaluation noise, (E,).
 
     Args:
         law: The constants.
         state: Of the runs.
         log_rate: ln of the rate of the last iteration, (E,).
+        of: As of `advance`.
     """
     progress, undamaged = state["progress"], state["undamaged"]
-    rise = np.maximum(log_rate - state["overshoot"], 0.0)
+    rise = of.maximum(log_rate - state["overshoot"], 0.0)
     temperature = (
         law.noise_loss
-        * np.log1p(state["noise"] / law.noise_rate)
+        * of.log1p(state["noise"] / law.noise_rate)
         * (1.0 + law.overshoot * rise)
         * undamaged
         / (undamaged + law.noise_onset)
     )
     top = law.floor + law.amplitude
+    learned = of.power(1.0 + progress / law.progress_scale, -law.exponent)
     loss = (
         law.floor
-        + law.amplitude * (1.0 + progress / law.progress_scale) ** -law.exponent
-        + (law.plateau - top) * np.exp(progress / -law.early_scale)
-        + (law.initial_loss - law.plateau) * np.exp(undamaged / -law.early_scale)
+        + law.amplitude * learned
+        + (law.plateau - top) * of.exp(progress / -law.early_scale)
+        + (law.initial_loss - law.plateau) * of.exp(undamaged / -law.early_scale)
         + temperature
     )
     if law.gap_scale > 0.0:
-        loss = loss + law.gap_share * generalization_gap(law, state)
-    return np.asarray(loss)
+        loss = loss + law.gap_share * generalization_gap(law, state, of)
+    return loss
 
 
-def generalization_gap(law: LawConstants, state: State) -> FloatArray:
+def generalization_gap(
+    law: LawConstants, state: State, of: Arithmetic = ARRAYS
+) -> Value:
     """Return how far memorized training text parts training from validation, (E,)."""
-    return np.asarray(law.gap_scale * state["progress"] ** law.gap_exponent)
+    return law.gap_scale * of.power(state["progress"], law.gap_exponent)
 
 
 def predict(

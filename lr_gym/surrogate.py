@@ -9,37 +9,42 @@ through the same run in a population of any size, bit for bit.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lr_gym.arithmetic import (
+    ARRAYS,
+    FLOATS,
+    GOLDEN,
+    Arithmetic,
+    Value,
+    hashed,
+    mix,
+    normal,
+    second_normal,
+)
 from lr_gym.config import check_integer
 from lr_gym.loss_law import (
-    LOWEST_RATE,
-    SEGMENT,
     STATE_NAMES,
     LossLaw,
     Members,
     State,
-    advance,
-    generalization_gap,
     initial_state,
     validation_loss,
 )
+from lr_gym.simulated_chunk import (
+    evaluated,
+    mean_of_batches,
+    norms,
+    segments,
+    train_segment,
+)
 from lr_gym.trainer import FloatArray, check_chunk, check_counts
-
-_TABLE_BITS = 16
-# A fixed table of standard normal numbers; which one is used is hashed.
-_NORMAL = np.random.Generator(np.random.PCG64(0)).standard_normal(2**_TABLE_BITS)
-# The increment and the multipliers of SplitMix64 (Steele et al. 2014).
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFT = np.uint64(64 - _TABLE_BITS)
-# One hash serves for two numbers: this brings its next bits to the top.
-_SHIFT_LEFT = np.uint64(_TABLE_BITS)
 
 
 class SurrogateTrainer:
@@ -71,7 +76,7 @@ class SurrogateTrainer:
         self._members = Members(np.ones(size), np.zeros(size))
         self._state = initial_state(law.constants, self._members)
         self._iteration = np.zeros(size, dtype=np.int64)
-        self._log_rate = np.zeros(size)  # ln of the rate of the last update
+        self._log_rate: Value = np.zeros(size)  # ln of the rate of the last update
         self._loss = np.zeros(size)  # of validation, without noise
         self._measured = np.zeros(size)  # the same as an evaluation shows it
         self._finite = np.ones(size, dtype=np.bool_)
@@ -87,10 +92,10 @@ class SurrogateTrainer:
         rows = list(members)
         law = self._constants
         # One round apart: seeds that follow each other have unrelated streams.
-        key = _mix(_mix(np.array(seeds, dtype=np.uint64) + _GOLDEN))
-        own = _mix(key + _GOLDEN - np.uint64(1))
-        efficiency = np.exp(law.efficiency_spread * _normal(own))
-        log_tolerance = law.tolerance_spread * _normal(own << _SHIFT_LEFT)
+        key = mix(mix(np.array(seeds, dtype=np.uint64) + GOLDEN))
+        own = mix(key + (GOLDEN - 1))
+        efficiency = np.exp(law.efficiency_spread * normal(own))
+        log_tolerance = law.tolerance_spread * second_normal(own)
         fresh = initial_state(law, Members(efficiency, log_tolerance))
         for name, values in fresh.items():
             self._state[name][rows] = values
@@ -174,7 +179,11 @@ class SurrogateTrainer:
         for name, values in columns.items():
             if rewind or name != "iteration":
                 values[rows] = state[name]
-        self._measured[rows] = self._evaluated(np.array(rows, dtype=np.int64))
+        bits = hashed(self._key[rows], self._iteration[rows].astype(np.uint64))
+        loss = self._loss[rows]
+        shown = evaluated(self._constants, loss, self._log_rate[rows], bits, ARRAYS)
+        shown = np.where(self._iteration[rows] > 0, shown, loss)
+        self._measured[rows] = np.where(self._finite[rows], shown, np.nan)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return a copy of all members' state, for `safetensors.numpy.save_file`."""
@@ -191,19 +200,18 @@ class SurrogateTrainer:
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
         """
-        law, state, training = self._constants, self._state, self.law.training
-        begun = self._iteration > 0
-        a, b, c, d = law.grad_norm
-        progress = np.log(state["progress"] + law.progress_scale)
-        norm = np.exp(a + b * self._log_rate + c * progress - d * state["damage"])
-        a, b, c = law.update_size
-        undamaged = np.log(state["undamaged"] + law.progress_scale)
-        update = np.exp(a + b * self._log_rate + c * undamaged)
+        training = self.law.training
         per_iteration = training.batch_size * training.block_size
+        state, log_rate, of = self._state, self._log_rate, ARRAYS
+        if self.size == 1:
+            state = {name: values.item() for name, values in state.items()}
+            log_rate, of = log_rate.item(), FLOATS
+        grad_norm, update_size = norms(self._constants, state, log_rate, of)
+        begun = self._iteration > 0
         return {
-            "grad_norm": begun * norm,
-            "update_size": begun * update,
-            "tokens": np.asarray(self._iteration * float(per_iteration)),
+            "grad_norm": begun * grad_norm,
+            "update_size": begun * update_size,
+            "tokens": self._iteration * float(per_iteration),
             "seconds": self._seconds.copy(),
         }
 
@@ -260,6 +268,9 @@ class SurrogateTrainer:
         rates: FloatArray,
     ) -> FloatArray:
         """Advance members that are not frozen; return their mean train losses."""
+        if len(counts) == 1:
+            row = 0 if isinstance(rows, slice) else int(rows[0])
+            return np.array([self._learn_alone(row, counts, rates)])
         law = self._constants
         whole = isinstance(rows, slice)
         members = self._members if whole else self._members.take(rows)
@@ -268,17 +279,13 @@ class SurrogateTrainer:
         )
         loss = self._loss[rows]
         total, log_rate, highest = np.zeros((3, len(counts)))
-        for lengths, rate in _segments(counts, rates):
+        for lengths, rate in segments(counts, rates):
             active = slice(len(lengths))
-            log_rate[active] = np.log(np.maximum(rate, LOWEST_RATE))
             highest[active] = np.maximum(highest[active], rate)
             before = {name: values[active] for name, values in state.items()}
-            after = advance(law, members.take(active), before, rate, lengths)
-            found = validation_loss(law, after, log_rate[active])
-            # Half way: a loss falls almost linearly once the first chunk is over.
-            middle = 0.5 * (loss[active] + found)
-            if law.gap_scale:
-                middle -= generalization_gap(law, after)
+            after, log_rate[active], found, middle = train_segment(
+                law, members.take(active), before, loss[active], rate, lengths, ARRAYS
+            )
             total[active] += middle * lengths
             loss = _overlaid(loss, found)
             state = {name: _overlaid(state[name], after[name]) for name in STATE_NAMES}
@@ -287,41 +294,57 @@ class SurrogateTrainer:
         else:
             for name in STATE_NAMES:
                 self._state[name][rows] = state[name]
-        self._log_rate[rows] = log_rate
-        self._loss[rows] = loss
-        hashed = self._hash(rows, counts)
-        self._iteration[rows] += counts
-        self._measured[rows] = self._evaluated(rows, hashed)
-        noise = law.batch_noise / np.sqrt(counts) * _normal(hashed << _SHIFT_LEFT)
-        train_loss = np.maximum(total / counts + noise, 0.0)
-        fatal = highest > law.divergence_rate
-        if np.count_nonzero(fatal):
-            self._finite[rows] &= ~fatal
-            train_loss = np.where(fatal, np.nan, train_loss)
-            self._measured[rows] = np.where(fatal, np.nan, self._measured[rows])
-        return train_loss
+        losses: FloatArray = self._book(
+            rows, counts, loss, log_rate, total, highest, ARRAYS
+        )
+        return losses
 
-    def _hash(
-        self, rows: slice | NDArray[np.int64], counts: NDArray[np.int64] | int = 0
-    ) -> NDArray[np.uint64]:
-        """Return 64 random bits of some members for the update number to come."""
-        iteration = (self._iteration[rows] + counts).astype(np.uint64)
-        return _mix(self._key[rows] + iteration * _GOLDEN)
+    def _learn_alone(
+        self, row: int, counts: NDArray[np.int64], rates: FloatArray
+    ) -> Value:
+        """Do what `_learn` does, bit for bit, for one member and without arrays."""
+        law, members = self._constants, self._members
+        alone = Members(members.efficiency.item(row), members.log_tolerance.item(row))
+        state = {name: values.item(row) for name, values in self._state.items()}
+        loss, log_rate = self._loss.item(row), 0.0
+        total = highest = 0.0
+        for lengths, rate in segments(counts, rates):
+            length, own_rate = lengths.item(), rate.item()
+            highest = max(highest, own_rate)
+            state, log_rate, loss, middle = train_segment(
+                law, alone, state, loss, own_rate, length, FLOATS
+            )
+            total += middle * length
+        for name in STATE_NAMES:
+            self._state[name][row] = state[name]
+        return self._book(row, counts.item(), loss, log_rate, total, highest, FLOATS)
 
-    def _evaluated(
+    def _book(
         self,
-        rows: slice | NDArray[np.int64],
-        hashed: NDArray[np.uint64] | None = None,
-    ) -> FloatArray:
-        """Return the losses of some members as an evaluation shows them."""
+        rows: Value,
+        counts: Value,
+        loss: Value,
+        log_rate: Value,
+        total: Value,
+        highest: Value,
+        of: Arithmetic,
+    ) -> Value:
+        """Keep what members have come to; return their mean train losses."""
         law = self._constants
-        hashed = self._hash(rows) if hashed is None else hashed
-        jitter = law.jitter * np.exp(law.jitter_exponent * self._log_rate[rows])
-        jitter *= self._iteration[rows] > 0
-        loss = np.maximum(self._loss[rows] + jitter * _normal(hashed), 0.0)
-        finite = self._finite[rows]
-        every = np.count_nonzero(finite) == len(finite)
-        return loss if every else np.where(finite, loss, np.nan)
+        iteration = of.entry(self._iteration, rows) + counts
+        bits = hashed(of.entry(self._key, rows), of.unsigned(iteration))
+        measured = evaluated(law, loss, log_rate, bits, of)
+        train_loss = mean_of_batches(law, total / counts, counts, bits, of)
+        fatal = highest > law.divergence_rate
+        if of.any(fatal):
+            self._finite[rows] = of.where(fatal, False, True)
+            train_loss = of.where(fatal, math.nan, train_loss)
+            measured = of.where(fatal, math.nan, measured)
+        self._iteration[rows] = iteration
+        self._loss[rows] = loss
+        self._log_rate[rows] = log_rate
+        self._measured[rows] = measured
+        return train_loss
 
     def _check_rates(self, rates: FloatArray, counts: NDArray[np.int64]) -> None:
         if rates.shape != (self.size,):
@@ -353,38 +376,8 @@ class SurrogateTrainer:
         }
 
 
-def _segments(
-    counts: NDArray[np.int64], rates: FloatArray
-) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
-    """Yield updates and their rate, of the first so many members, in their order.
-
-    One segment for constant rates, (R,). Of (R, n), `SEGMENT` updates at a time at
-    their mean rate; counts fall from the first member to the last.
-    """
-    if rates.ndim == 1:
-        yield counts, rates
-        return
-    for start in range(0, int(counts[0]), SEGMENT):
-        left = counts[: np.count_nonzero(counts > start)] - start
-        lengths = np.minimum(left, SEGMENT)
-        part = rates[: len(left), start : start + SEGMENT]
-        yield lengths, part.sum(axis=1) / lengths
-
-
 def _overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
     """Return `new`, followed by what of `old` is beyond it."""
     if len(new) == len(old):
         return new
     return np.concatenate([new, old[len(new) :]])
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hash 64-bit integers, elementwise: the finalizer of SplitMix64."""
-    value = (value ^ (value >> np.uint64(30))) * _FIRST
-    value = (value ^ (value >> np.uint64(27))) * _SECOND
-    return value ^ (value >> np.uint64(31))
-
-
-def _normal(bits: NDArray[np.uint64]) -> FloatArray:
-    """Return standard normal numbers, chosen by the highest bits."""
-    return np.asarray(_NORMAL[bits >> _SHIFT])

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lr_gym import SurrogateTrainer, load_law
+from lr_gym.law_files import packaged_laws
 from tests.test_surrogate import make_trainer
+
+CHUNKS = st.lists(
+    st.tuples(
+        st.integers(1, 40),
+        st.floats(1e-8, 0.3),
+        st.floats(0.5, 2.0),  # by how much the rate changes within the chunk
+    ),
+    min_size=1,
+    max_size=8,
+)
 
 
 def test_a_constant_rate_is_one_step_whatever_a_neighbour_does() -> None:
@@ -31,3 +47,29 @@ def test_a_plan_is_what_its_segments_are() -> None:
     ticks: list[int] = []
     whole.train([7], plan, on_iteration=lambda: ticks.append(1))
     assert len(ticks) == 7
+
+
+@pytest.mark.parametrize("path", packaged_laws().values(), ids=lambda path: path.stem)
+@settings(deadline=None, max_examples=30)
+@given(chunks=CHUNKS, planned=st.booleans())
+def test_a_run_alone_is_bit_for_bit_the_run_in_company(
+    path: Path, chunks: list[tuple[int, float, float]], planned: bool
+) -> None:
+    law = load_law(path)
+    company, alone = SurrogateTrainer(law, 3), SurrogateTrainer(law)
+    company.reset(range(3), [5, 6, 7])
+    alone.reset([0], [6])
+    for count, rate, change in chunks:
+        rates = np.full((3, count), rate)
+        if planned:
+            rates[1] *= np.linspace(1.0, change, count)
+        given_rates = rates if planned else rates[:, 0]
+        losses = company.train(count, given_rates)
+        assert alone.train(count, given_rates[1:2]).tobytes() == losses[1:2].tobytes()
+        assert alone.evaluate().tobytes() == company.evaluate()[1:2].tobytes()
+        kept = company.snapshot([1])
+        for name, values in alone.snapshot([0]).items():
+            assert values.tobytes() == kept[name].tobytes(), name
+        measured = company.telemetry()
+        for name in ("grad_norm", "update_size", "tokens"):
+            assert alone.telemetry()[name][0] == measured[name][1]
