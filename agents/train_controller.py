@@ -199,7 +199,8 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
                 "error_before_refitting": before.tolist(),
                 "error_after_refitting": final_errors(laws[corpus], runs).tolist(),
             }
-            print(f"round {number}, {corpus}: error {before.mean():.4f}", flush=True)
+            shown = f"error {before.mean():.4f}" if len(before) else "all diverged"
+            print(f"round {number}, {corpus}: {shown}", flush=True)
         rounds.append(outcome)
         agent.train(simulated(args, files), args.round_episodes)
     return rounds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from agents import train_controller
 from agents.agent import Agent, Observation
 from agents.rollouts import final_errors, record_runs
 from agents.train_controller import Args
-from lr_gym import load_controller, load_law
+from lr_gym import fit_surrogate, load_controller, load_law, preset
 from lr_gym.law_files import packaged_laws
 from lr_gym.loss_law import predict
 from lr_gym.recorded_runs import RecordedRun, load_runs, save_runs
-from tests.test_loss_law import POINTS, make_constants, make_law
+from tests.test_loss_law import POINTS, make_constants, make_law, planted_runs
 
 RESULTS = Path(train_controller.__file__).parents[1] / "benchmarks/results/surrogate"
 SCRIPT = [1, 2, 3, 1, 3, 3, 2]  # of halve, keep, double, undo; then keep
@@ -53,6 +54,27 @@ def test_an_undone_chunk_is_as_if_it_had_not_been() -> None:
     assert losses[1] == pytest.approx(predict(law, rates, POINTS)[0][1])
     assert losses[0, 2] != pytest.approx(losses[1, 2], abs=1e-3)
     assert states[2]["progress"][0] == pytest.approx(10 * 1e-3 / (1 + 1e-3 / 3e-3))
+
+
+def test_a_fit_knows_of_steps_back() -> None:
+    law = make_constants()
+    runs = planted_runs(law, 1)[:26]
+    rates = np.stack([run.rates for run in runs[:16]])
+    first, last = POINTS[4], POINTS[5]
+    rates[:, first:last] = 0.06  # sixty times a good one, and taken back at once
+    undone = np.zeros((16, len(POINTS)), dtype=np.bool_)
+    undone[:, 6] = True
+    losses = predict(law, rates, POINTS, undone=undone)[0]
+    back = [
+        replace(runs[row], rates=rates[row], val_loss=losses[row], undone=undone[row])
+        for row in range(16)
+    ]
+    found = fit_surrogate([*runs, *back], preset("tiny")).constants
+    assert found.jump_damage == pytest.approx(law.jump_damage, rel=0.5)
+    # To who does not know, what such rates do has vanished by the next evaluation.
+    unaware = [replace(run, undone=None) for run in back]
+    found = fit_surrogate([*runs, *unaware], preset("tiny")).constants
+    assert found.jump_damage > 10 * law.jump_damage
 
 
 def test_what_a_law_goes_through_is_what_it_predicts_of_the_record() -> None:
