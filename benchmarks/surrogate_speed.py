@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.provenance import provenance
-from lr_gym import LRTuningEnv, LRTuningVectorEnv
+from lr_gym import LRTuningEnv, LRTuningVectorEnv, SurrogateTrainer
 from lr_gym.construction import build_episodes
 from lr_gym.files import write_text
+from lr_gym.law_files import packaged_law
 
 
 @dataclass
@@ -86,6 +87,24 @@ def episode_steps(args: Args) -> int:
     return len(actions)
 
 
+def trainer_steps(args: Args) -> int:
+    """Train and evaluate one simulated run, without an environment."""
+    trainer = SurrogateTrainer(packaged_law(args.env, args.scale))
+    training = trainer.law.training
+    chunk = np.array([training.eval_interval])
+    ladder = [np.array([training.learning_rate * 2.0**step]) for step in range(-3, 4)]
+    places = np.random.default_rng(0).integers(0, len(ladder), 10 * args.steps).tolist()
+    spent = 0
+    for place in places:
+        if spent >= training.max_iters:
+            trainer.reset([0], [0])
+            spent = 0
+        trainer.train(chunk, ladder[place])
+        trainer.evaluate()
+        spent += training.eval_interval
+    return len(places)
+
+
 def measure(args: Args, run: Callable[[], int]) -> dict[str, float]:
     """Return decisions per second of processor time, best and median."""
     speeds = []
@@ -100,6 +119,7 @@ def main(args: Args) -> dict[str, Any]:
     """Measure, print, write the result."""
     result: dict[str, Any] = {"decisions_per_second": {}}
     cases: dict[str, Callable[[], int]] = {
+        "SurrogateTrainer, 1 member": lambda: trainer_steps(args),
         "Episodes, 1 member": lambda: episode_steps(args),
         "LRTuningEnv": lambda: single_steps(args),
     }
