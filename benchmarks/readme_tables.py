@@ -13,8 +13,10 @@ from benchmarks.controller_features import rows as feature_rows
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 
-LAWS = ("shakespeare-tiny", "markov-tiny", "text8-tiny", "shakespeare-mini")
+CORPORA = ("shakespeare", "markov", "text8")
+LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the controller in results/controller
+PROPOSED = LAWS[:4]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -190,7 +192,7 @@ def laws() -> str:
 def proposals() -> str:
     """Return how well laws know what the default rule proposes on them."""
     rows = []
-    for task in LAWS:
+    for task in PROPOSED:
         result = _read(f"surrogate/{task}-proposals.json")
         row = {"task": task.replace("-", " ")}
         for when in ("before_refitting", "after_refitting"):

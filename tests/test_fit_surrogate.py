@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.law_pictures import draw_curves
 from benchmarks.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
 from lr_gym import load_law, preset
 from lr_gym.instances import HELD_OUT_LR_FACTORS
+from lr_gym.law_files import packaged_laws
 from lr_gym.recorded_runs import RecordedRun, load_runs
 from tests.small import small_config
 from tests.test_loss_law import make_constants, make_law, planted_runs
@@ -63,6 +65,15 @@ def test_proposals_are_what_the_rule_does_on_the_law(tmp_path: Path) -> None:
         # Of this law an update's size is its rate; the target is reached and held.
         assert rates[config.max_iters // 2] == pytest.approx(0.01, rel=0.11)
         assert rates[-1] < 1e-3, "cooled down"
+
+
+def test_the_laws_of_the_package_are_those_of_the_reports() -> None:
+    for (corpus, scale), path in packaged_laws().items():
+        name = f"{corpus}-{scale}"
+        assert path.read_bytes() == (RECORDED / f"{name}.json").read_bytes()
+        report = json.loads((RECORDED / f"{name}-report.json").read_text())
+        assert report["config"]["corpus"] == corpus
+        assert report["fitted_on"] == load_law(path).runs
 
 
 @pytest.mark.slow

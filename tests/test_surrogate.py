@@ -22,7 +22,7 @@ from lr_gym import (
     load_law,
     preset,
 )
-from lr_gym.law_files import packaged_law, packaged_laws
+from lr_gym.law_files import packaged_law
 from lr_gym.mdp import FEATURES
 from tests.small import small_trainer
 from tests.test_loss_law import make_constants, make_law
@@ -160,13 +160,10 @@ def test_a_law_of_ones_own_by_path_and_by_object(tmp_path: Path) -> None:
             LRTuningEnv(trainer=law, **wrong)  # type: ignore[arg-type]  # both strings
 
 
-def test_by_default_the_scale_is_mini() -> None:
-    if ("shakespeare", "mini") in packaged_laws():
-        env = gym.make("LRTuning-shakespeare-v0", trainer="surrogate")
-        assert env.unwrapped.episodes.training.scale == "mini"  # type: ignore[attr-defined]
-    else:
-        with pytest.raises(ValueError, match=r"at scale 'mini'; there are laws for"):
-            gym.make("LRTuning-shakespeare-v0", trainer="surrogate")
+@pytest.mark.parametrize("corpus", ["markov", "shakespeare", "text8"])
+def test_by_default_the_scale_is_mini(corpus: str) -> None:
+    env = gym.make(f"LRTuning-{corpus}-v0", trainer="surrogate")
+    assert env.unwrapped.episodes.training.scale == "mini"  # type: ignore[attr-defined]
 
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
