@@ -70,6 +70,15 @@ _DAMAGE = (
     "forgetting",
 )
 _NOISE = tuple(name for name in _FITTED if name.startswith(("noise", "overshoot")))
+# Damage that hardly touches a run at usual rates: where a search among undamaged runs
+# may start as well.
+_HARDLY: dict[str, Any] = {
+    "tolerance": 0.004,
+    "tolerance_pace": 0.02,
+    "jump_limit": 0.25,
+    "jump_damage": 0.05,
+    "forgetting": 1.0,
+}
 _SHARE = {"gap_share": (0.1, 0.0, 1.0, False)}  # where there is a gap worth a mention
 
 
@@ -152,13 +161,14 @@ def _search_again(
 ) -> LawConstants:
     """Return the law fitted with the share of the gap, whose optima are many.
 
-    What passed for noise without a gap may be the gap: from the best fit so far, and
-    from it with first constants of noise, for as long as that finds better ones.
+    What passed for noise without a gap may be the gap, and a little damage for either:
+    from the best fit so far, from it with first constants of noise, and with hardly any
+    damage, for as long as that finds better ones.
     """
     fitted = (*_FITTED, *_SHARE)
     best = _Problem(runs, law, fitted).search()
     for _ in range(RESTARTS):
-        starts = (best.law, dataclasses.replace(best.law, **noise))
+        starts = [dataclasses.replace(best.law, **new) for new in ({}, noise, _HARDLY)]
         fits = [_Problem(runs, start, fitted).search() for start in starts]
         before, best = best, min([best, *fits], key=lambda fit: fit.cost)
         if best.cost > (1.0 - WORTHWHILE) * before.cost:
