@@ -1,8 +1,9 @@
-"""Functions of numbers for arrays and for single floats alike, with the same bits.
+"""Functions of numbers, and hashed random ones, for arrays and single floats alike.
 
 An operation on an array of one costs thirty times what it costs on a float. Formulas
-that take an `Arithmetic` serve both: a population, and one run without arrays. Floats
-go through NumPy's own exponentials, whose last bit the C library's do not share.
+that take an `Arithmetic` serve both, to the same bits: a population, and one run
+without arrays. Floats go through NumPy's own exponentials, whose last bit the C
+library's do not share.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,17 +70,12 @@ ARRAYS = Arithmetic(
 )
 
 
-def _of_floats(function: np.ufunc) -> Callable[..., float]:
-    """Return a function of floats that remembers: rates and chunks come back."""
-    return lru_cache(maxsize=4096)(lambda *numbers: float(function(*numbers)))
-
-
 FLOATS = Arithmetic(
-    exp=_of_floats(np.exp),
-    log=_of_floats(np.log),
-    log1p=_of_floats(np.log1p),
+    exp=lambda x: float(np.exp(x)),
+    log=lambda x: float(np.log(x)),
+    log1p=lambda x: float(np.log1p(x)),
     sqrt=math.sqrt,
-    power=_of_floats(np.power),
+    power=lambda x, y: float(np.power(x, y)),
     maximum=max,
     where=lambda condition, x, y: x if condition else y,
     any=bool,

@@ -76,7 +76,7 @@ class SurrogateTrainer:
         self._members = Members(np.ones(size), np.zeros(size))
         self._state = initial_state(law.constants, self._members)
         self._iteration = np.zeros(size, dtype=np.int64)
-        self._log_rate: Value = np.zeros(size)  # ln of the rate of the last update
+        self._log_rate = np.zeros(size)  # ln of the rate of the last update
         self._loss = np.zeros(size)  # of validation, without noise
         self._measured = np.zeros(size)  # the same as an evaluation shows it
         self._finite = np.ones(size, dtype=np.bool_)
@@ -202,7 +202,8 @@ class SurrogateTrainer:
         """
         training = self.law.training
         per_iteration = training.batch_size * training.block_size
-        state, log_rate, of = self._state, self._log_rate, ARRAYS
+        state, of = self._state, ARRAYS
+        log_rate: Value = self._log_rate
         if self.size == 1:
             state = {name: values.item() for name, values in state.items()}
             log_rate, of = log_rate.item(), FLOATS
@@ -247,7 +248,7 @@ class SurrogateTrainer:
     ) -> FloatArray:
         """Advance some members by `counts` updates each; return their train losses.
 
-        `rates` are (R,) or (R, n), 0 beyond a member's count; see `_segments`.
+        `rates` are (R,) or (R, n), 0 beyond a member's count; see `segments`.
         """
         finite = self._finite[rows]
         running = (counts > 0) & finite

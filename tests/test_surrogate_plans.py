@@ -61,8 +61,8 @@ def test_a_run_alone_is_bit_for_bit_the_run_in_company(
     alone.reset([0], [6])
     for count, rate, change in chunks:
         rates = np.full((3, count), rate)
-        if planned:
-            rates[1] *= np.linspace(1.0, change, count)
+        if planned:  # for all: a member alone in its plan would be alone in company
+            rates *= np.linspace(1.0, change, count)
         given_rates = rates if planned else rates[:, 0]
         losses = company.train(count, given_rates)
         assert alone.train(count, given_rates[1:2]).tobytes() == losses[1:2].tobytes()
