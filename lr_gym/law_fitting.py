@@ -9,7 +9,7 @@ Needs SciPy: ``pip install 'lr-gym[surrogate]'``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +33,14 @@ FINAL_WEIGHT = 4.0
 UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
 FEWEST = 8  # runs
 FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
-EVALUATIONS = 120  # of the residuals, in each round
-RESTARTS = 5  # at most, where there are many optima
-WORTHWHILE = 0.01  # share of the cost that a restart has to save for another
+EVALUATIONS = 120  # of the residuals, in each search
+PASSES = 3  # at most, through the places to start from
+WORTHWHILE = 0.01  # share of the cost that a pass has to save for another
 
 # Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
 # in units of the initial one.
-_FITTED: dict[str, tuple[float, float, float, bool]] = {
+_Range = tuple[float, float, float, bool]
+_FITTED: dict[str, _Range] = {
     "floor": (0.1, 0.0, 0.8, False),
     "amplitude": (0.5, 0.05, 1.0, False),
     "plateau": (0.78, 0.3, 0.9, False),
@@ -69,7 +70,16 @@ _DAMAGE = (
     "jump_damage",
     "forgetting",
 )
+_LEARNING = (
+    "floor",
+    "amplitude",
+    "exponent",
+    "progress_scale",
+    "early_scale",
+    "saturation_rate",
+)
 _NOISE = tuple(name for name in _FITTED if name.startswith(("noise", "overshoot")))
+_LITTLE_NOISE: dict[str, Any] = {"noise_rate": 1.5e-4, "noise_onset": 0.01}
 # Damage that hardly touches a run at usual rates: where a search among undamaged runs
 # may start as well.
 _HARDLY: dict[str, Any] = {
@@ -79,7 +89,8 @@ _HARDLY: dict[str, Any] = {
     "jump_damage": 0.05,
     "forgetting": 1.0,
 }
-_SHARE = {"gap_share": (0.1, 0.0, 1.0, False)}  # where there is a gap worth a mention
+# Where there is a gap worth a mention:
+_SHARE: dict[str, _Range] = {"gap_share": (0.1, 0.0, 1.0, False)}
 
 
 def fit_surrogate(
@@ -126,54 +137,70 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
     """Return the constants of the dynamics, and what is each run's own.
 
     First everything on all runs, roughly; then how runs learn, on those that the rough
-    fit finds unharmed; then damage alone, on all runs again.
+    fit finds unharmed; then damage alone, on all runs again. Unharmed runs are
+    explained almost as well in several ways, of which only some leave room for the
+    damage of the others: what follows the rough fit starts from several places, and
+    the one counts that explains both best.
     """
-    start: dict[str, Any] = {name: start for name, (start, *_) in _FITTED.items()}
     first_loss = float(np.mean([run.val_loss[0] for run in runs]))
-    for name in _LOSSES:
-        start[name] *= first_loss
-    law = LawConstants(
-        initial_loss=first_loss,
-        divergence_rate=np.inf,
-        **start,
-    )
-    everything = tuple(_FITTED)
-    law, members, _ = _Problem(runs, law, everything).search()
+    first: dict[str, Any] = {
+        name: start * (first_loss if name in _LOSSES else 1.0)
+        for name, (start, *_) in _FITTED.items()
+    }
+    law = LawConstants(initial_loss=first_loss, divergence_rate=np.inf, **first)
+    law, members, _ = _Problem(runs, law, _FITTED).search()
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
     last = predict(law, rates, points, members, undone_chunks(runs))[1][-1]
-    unharmed = np.flatnonzero(last["damage"] < UNHARMED)
-    chosen = [runs[row] for row in unharmed]
-    spread = law.efficiency_spread
-    if len(chosen) >= FEWEST:
-        law, members, _ = _Problem(chosen, law, everything).search()
-        spread = law.efficiency_spread
-        law = measure_gap(chosen, law, members)
-        if law.gap_scale > 0.0:
-            law = _search_again(chosen, law, {name: start[name] for name in _NOISE})
-    law = dataclasses.replace(law, **{name: start[name] for name in _DAMAGE})
-    law, members, _ = _Problem(runs, law, _DAMAGE).search()
-    return dataclasses.replace(law, efficiency_spread=spread), members
-
-
-def _search_again(
-    runs: Sequence[RecordedRun], law: LawConstants, noise: dict[str, Any]
-) -> LawConstants:
-    """Return the law fitted with the share of the gap, whose optima are many.
-
-    What passed for noise without a gap may be the gap, and a little damage for either:
-    from the best fit so far, from it with first constants of noise, and with hardly any
-    damage, for as long as that finds better ones.
-    """
-    fitted = (*_FITTED, *_SHARE)
-    best = _Problem(runs, law, fitted).search()
-    for _ in range(RESTARTS):
-        starts = [dataclasses.replace(best.law, **new) for new in ({}, noise, _HARDLY)]
-        fits = [_Problem(runs, start, fitted).search() for start in starts]
-        before, best = best, min([best, *fits], key=lambda fit: fit.cost)
+    chosen = [runs[row] for row in np.flatnonzero(last["damage"] < UNHARMED)]
+    if len(chosen) < FEWEST:
+        law, members, _ = _fit_damage(runs, law, first)
+        return law, members
+    law, members, _ = _Problem(chosen, law, _FITTED).search()
+    law = measure_gap(chosen, law, members)
+    fitted = _FITTED | (_SHARE if law.gap_scale > 0.0 else {})
+    best = _Fit(law, members, np.inf)
+    for _ in range(PASSES):
+        before = best
+        for start in _starts(before.law, first):
+            learned = _Problem(chosen, start, fitted).search()
+            damaged = _fit_damage(runs, learned.law, first)
+            cost = learned.cost + damaged.cost
+            best = min(best, damaged._replace(cost=cost), key=lambda fit: fit.cost)
         if best.cost > (1.0 - WORTHWHILE) * before.cost:
             break
-    return best.law
+    return best.law, best.members
+
+
+def _starts(law: LawConstants, first: dict[str, Any]) -> list[LawConstants]:
+    """Return where to search for constants of unharmed runs from, having found `law`.
+
+    What passes for noise may be the pace of learning, the gap between training and
+    validation, or a little damage; each start takes one of them back.
+    """
+    noise = {name: first[name] for name in _NOISE}
+    learning = {name: first[name] for name in _LEARNING}
+    little = {"noise_loss": 0.3 * first["noise_loss"], **_LITTLE_NOISE}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        noise,
+        learning,
+        first,
+        little,
+        _HARDLY,
+    )
+    return [dataclasses.replace(law, **change) for change in changes]
+
+
+def _fit_damage(
+    runs: Sequence[RecordedRun], law: LawConstants, first: dict[str, Any]
+) -> _Fit:
+    """Return `law` with the constants of damage that fit all runs."""
+    start = dataclasses.replace(law, **{name: first[name] for name in _DAMAGE})
+    found = _Problem(runs, start, {name: _FITTED[name] for name in _DAMAGE}).search()
+    # Damaged runs say little of how efficient a seed is: as the unharmed ones had it.
+    spread = law.efficiency_spread
+    return found._replace(law=dataclasses.replace(found.law, efficiency_spread=spread))
 
 
 class _Fit(NamedTuple):
@@ -192,7 +219,10 @@ class _Problem:
     """
 
     def __init__(
-        self, runs: Sequence[RecordedRun], law: LawConstants, fitted: Sequence[str]
+        self,
+        runs: Sequence[RecordedRun],
+        law: LawConstants,
+        fitted: Mapping[str, _Range],
     ) -> None:
         """Prepare to fit the constants named in `fitted`, from those of `law` on."""
         self.law = law
@@ -209,7 +239,7 @@ class _Problem:
         weights[-1] = FINAL_WEIGHT
         self.weights = weights / TOLERATED
         self.spreads = np.array(FIRST_SPREADS)
-        self.fitted = {name: (_FITTED | _SHARE)[name] for name in fitted}
+        self.fitted = fitted
 
     def search(self) -> _Fit:
         """Return the best constants near the first ones, and the runs' own.
