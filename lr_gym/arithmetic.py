@@ -32,24 +32,32 @@ class Arithmetic:
     """What formulas need beside ``+ - * /`` and comparisons.
 
     Attributes:
+        divide: A quotient, also by 0.
         exp: e to a power.
         log: Natural logarithm.
+        log10: Decimal logarithm.
         log1p: Natural logarithm of 1 + x.
         sqrt: Square root.
         power: A number to a power.
-        maximum: The larger of two numbers, neither of them NaN.
+        maximum: The larger of two numbers; the second is not NaN.
+        minimum: The smaller of two numbers, likewise.
+        finite: Whether a number is neither infinite nor NaN.
         where: The second where the first is true, else the third.
         any: Whether anything is true.
         entry: The entries of a table at some places.
         unsigned: Integers from 0 up, for `hashed`.
     """
 
+    divide: Callable[[Any, Any], Any]
     exp: Callable[[Any], Any]
     log: Callable[[Any], Any]
+    log10: Callable[[Any], Any]
     log1p: Callable[[Any], Any]
     sqrt: Callable[[Any], Any]
     power: Callable[[Any, Any], Any]
     maximum: Callable[[Any, Any], Any]
+    minimum: Callable[[Any, Any], Any]
+    finite: Callable[[Any], Any]
     where: Callable[[Any, Any, Any], Any]
     any: Callable[[Any], Any]
     entry: Callable[[NDArray[Any], Any], Any]
@@ -57,12 +65,16 @@ class Arithmetic:
 
 
 ARRAYS = Arithmetic(
+    divide=np.divide,
     exp=np.exp,
     log=np.log,
+    log10=np.log10,
     log1p=np.log1p,
     sqrt=np.sqrt,
     power=np.power,
     maximum=np.maximum,
+    minimum=np.minimum,
+    finite=np.isfinite,
     where=np.where,
     any=np.count_nonzero,
     entry=lambda table, places: table[places],
@@ -71,12 +83,16 @@ ARRAYS = Arithmetic(
 
 
 FLOATS = Arithmetic(
+    divide=lambda x, y: float(np.divide(x, y)),
     exp=lambda x: float(np.exp(x)),
     log=lambda x: float(np.log(x)),
+    log10=lambda x: float(np.log10(x)),
     log1p=lambda x: float(np.log1p(x)),
     sqrt=math.sqrt,
     power=lambda x, y: float(np.power(x, y)),
     maximum=max,
+    minimum=min,
+    finite=math.isfinite,
     where=lambda condition, x, y: x if condition else y,
     any=bool,
     entry=lambda table, place: table.item(place),

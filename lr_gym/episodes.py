@@ -7,19 +7,21 @@ iteration -> the trainer, whose optimizer uses exactly that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lr_gym import mdp
+from lr_gym.arithmetic import ARRAYS, FLOATS
 from lr_gym.config import TrainingConfig, check_integer, check_keywords, check_real
+from lr_gym.episode_state import EpisodeState, Rows, entries
 from lr_gym.instances import Instance, InstanceFamily
-from lr_gym.mdp import EpisodeState, MDPConfig
+from lr_gym.mdp import MDPConfig
 from lr_gym.mixed import MixedTrainer
+from lr_gym.rewards import settle
 from lr_gym.schedules import schedule_factor
-from lr_gym.trainer import FloatArray, Trainer, mask_of
+from lr_gym.trainer import FloatArray, Trainer
 
 INFO_KEYS = (
     "iteration",
@@ -87,9 +89,12 @@ class Episodes:
             self.instances = [family.instance()] * size
             self._become(range(size), self.instances)
         self.state = EpisodeState.empty(size)
-        self.seeds = np.zeros(trainer.size, dtype=np.int64)
-        self.optimizer_lr: FloatArray = np.zeros(trainer.size)
-        self._all = np.arange(trainer.size)
+        self.seeds = np.zeros(size, dtype=np.int64)
+        self.optimizer_lr: FloatArray = np.zeros(size)
+        self._all = np.arange(size)
+        # One episode is decided in plain numbers, to the same bits and in less time.
+        self._everybody: Rows = 0 if size == 1 else None
+        self._arithmetic = FLOATS if size == 1 else ARRAYS
         watched = ("grad_norm", "update_size")
         self._watched = [name for name in watched if name in config.features]
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
@@ -194,36 +199,56 @@ class Episodes:
         Returns:
             Rewards, (E,); 0 for members that did not decide.
         """
-        state, config = self.state, self.config
-        size = self.trainer.size
-        everybody = members is None or len(members) == size
-        rows = self._all if everybody else np.asarray(members)
-        acting = _Choice(None if everybody else mask_of(rows, size))
+        config, of, size = self.config, self._arithmetic, self.trainer.size
+        acting = self._all if members is None else np.asarray(members)
+        everybody = len(acting) == size
+        rows = self._everybody if everybody else acting
+        state = self.state.take(rows)
 
         factors, undo = mdp.factors_and_undos(config, actions)
-        rates = mdp.next_learning_rate(config, state.learning_rate, factors)
-        state.learning_rate = acting.choose(rates, state.learning_rate)
+        state.learning_rate = mdp.next_learning_rate(
+            config, state.learning_rate, entries(factors, rows), of
+        )
+        rates = self.state.learning_rate.copy()
+        rates[rows] = state.learning_rate  # `None` is everybody
+        self.state.learning_rate = rates
         if config.allow_undo:
-            self._undo_and_keep(rows, undo)
+            self._undo_and_keep(acting, undo)
 
-        ends = self.points[self._all, state.decision % self.decisions]
-        counts = acting.choose(ends - state.iteration, 0)
-        train_loss = self.trainer.train(counts, self._plan(counts), on_iteration)
+        places = acting if rows is None else rows
+        ends = of.entry(self.points, (places, state.decision))
+        counts = np.zeros(size, dtype=np.int64)
+        counts[rows] = ends - state.iteration
+        plan = self._plan(rows, state, counts)
+        train_loss = entries(self.trainer.train(counts, plan, on_iteration), rows)
         if everybody:
-            val_loss = self.trainer.evaluate()
+            val_loss = entries(self.trainer.evaluate(), rows)
         else:
-            val_loss = np.zeros(size)
-            val_loss[rows] = self.trainer.evaluate(members=rows.tolist())
+            val_loss = self.trainer.evaluate(members=acting.tolist())
 
-        state.iteration += counts
-        state.decision += acting.choose(1, 0)
-        return self._settle(acting, train_loss, val_loss)
+        state.iteration = ends
+        state.decision = state.decision + 1
+        self._read_telemetry(rows, state)
+        frozen = entries(self.trainer.diverged(), rows)
+        rewards: FloatArray = np.zeros(size)
+        rewards[rows] = settle(
+            state, config, self.decisions, train_loss, val_loss, frozen, of
+        )
+        self.state.put(rows, state)
+        return rewards
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observations, (E, features) float32."""
-        return mdp.observe(
-            self.state, self.config, self.max_iters, self.loss_floor, self._bounds
+        rows = self._everybody
+        found = mdp.observe(
+            self.state.take(rows),
+            self.config,
+            entries(self.max_iters, rows),
+            entries(self.loss_floor, rows),
+            self._bounds,
+            self._arithmetic,
         )
+        return found.reshape(self.trainer.size, -1)
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
@@ -293,91 +318,55 @@ class Episodes:
         floor = known[corpus] if isinstance(known, Mapping) else known
         return 0.0 if floor is None else floor
 
-    def _undo_and_keep(self, rows: NDArray[np.int64], undo: NDArray[np.bool_]) -> None:
-        """Put back those that undo; then remember everybody for the next undo."""
-        for member in rows:
+    def _undo_and_keep(
+        self, members: NDArray[np.int64], undo: NDArray[np.bool_]
+    ) -> None:
+        """Put back those that undo; then remember `members` for the next undo."""
+        for member in members.tolist():
             if undo[member]:
                 self.trainer.restore([member], self._before_chunk[member], rewind=False)
             self._before_chunk[member] = self.trainer.snapshot([member])
 
-    def _plan(self, counts: NDArray[np.int64]) -> FloatArray:
-        """Return the learning rates of the coming chunk.
+    def _plan(
+        self, rows: Rows, state: EpisodeState, counts: NDArray[np.int64]
+    ) -> FloatArray:
+        """Return the learning rates of the coming chunk, of `counts` updates.
 
         (E, n), one per update, or (E,) where every member's rate is constant: after
         the warm-up of the ``constant`` schedule, whose factor is then exactly 1.
         """
-        state, config, warmup = self.state, self.config, self.training.warmup_iters
-        rates = state.learning_rate
-        self.optimizer_lr = np.where(counts > 0, rates, self.optimizer_lr)
-        scheduled = counts > 0
-        if config.base_schedule == "constant":
-            scheduled &= state.iteration < warmup
-        if not np.count_nonzero(scheduled):
+        config, warmup = self.config, self.training.warmup_iters
+        rates: FloatArray = self.state.learning_rate
+        self.optimizer_lr[rows] = state.learning_rate
+        varies = state.iteration < warmup
+        if config.base_schedule != "constant":
+            varies = True
+        elif not self._arithmetic.any(varies):
             return rates
-        rows = np.flatnonzero(scheduled)
+        scheduled = np.zeros(len(counts), dtype=np.bool_)
+        scheduled[rows] = varies
+        chosen = np.flatnonzero(scheduled)
         steps = np.arange(counts.max())
         plan = np.repeat(rates[:, None], len(steps), axis=1)
-        plan[rows] *= schedule_factor(
+        plan[chosen] *= schedule_factor(
             config.base_schedule,
-            state.iteration[rows, None] + steps,
-            self.max_iters[rows, None],
+            self.state.iteration[chosen, None] + steps,
+            self.max_iters[chosen, None],
             warmup,
         )
-        self.optimizer_lr[rows] = plan[rows, counts[rows] - 1]
+        self.optimizer_lr[chosen] = plan[chosen, counts[chosen] - 1]
         return plan
 
-    def _settle(
-        self, acting: _Choice, train_loss: FloatArray, val_loss: FloatArray
-    ) -> FloatArray:
-        """Book the outcome of a chunk into the state; return the rewards, (E,)."""
-        state, config = self.state, self.config
-        ceiling = mdp.divergence_loss(state, config)
-        with np.errstate(invalid="ignore"):
-            exploded = ~(np.isfinite(val_loss) & (val_loss <= ceiling))
-        diverged = acting.choose(exploded | self.trainer.diverged(), False)
-        ended = acting.choose(diverged | (state.decision == self.decisions), False)
-        if diverged.any():
-            # Reported as the ceiling: finite, and above any survivor's loss.
-            val_loss = np.where(diverged, ceiling, val_loss)
-            train_loss = np.where(diverged, np.fmin(train_loss, ceiling), train_loss)
+    def _read_telemetry(self, rows: Rows, state: EpisodeState) -> None:
+        """Read what the features need beside losses into `state`."""
         telemetry = self.trainer.telemetry() if self._watched else {}
-        state.previous_loss = acting.choose(state.val_loss, state.previous_loss)
-        state.val_loss = acting.choose(val_loss, state.val_loss)
-        state.train_loss = acting.choose(train_loss, state.train_loss)
         for name in self._watched:
             if name not in telemetry:
                 raise ValueError(f"feature {name!r} needs telemetry the trainer lacks")
             measured = telemetry[name]
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
-            setattr(state, name, acting.choose(measured, getattr(state, name)))
-
-        rewards = acting.choose(mdp.survivor_reward(state, config, ended), 0.0)
-        if diverged.any():
-            penalty = mdp.divergence_reward(state, config, self.decisions)
-            rewards = np.where(diverged, penalty, rewards)
-        state.episode_return += rewards
-        state.best_val_loss = np.where(
-            acting.choose(~diverged, False),
-            np.minimum(state.best_val_loss, val_loss),
-            state.best_val_loss,
-        )
-        state.diverged = acting.choose(diverged, state.diverged)
-        state.terminated = acting.choose(ended, state.terminated)
-        return rewards
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Which members decide: a mask (E,), or `None` for everybody, which costs less."""
-
-    mask: NDArray[np.bool_] | None
-
-    def choose(self, chosen: ArrayLike, other: ArrayLike) -> NDArray[Any]:
-        """Return `chosen` for the members that decide, `other` for the rest."""
-        if self.mask is None:
-            return np.array(chosen)
-        return np.where(self.mask, chosen, other)
+            setattr(state, name, entries(measured, rows))
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:

@@ -1,20 +1,25 @@
-"""The decision process: actions, features, rewards, ends, as functions of arrays.
+"""The decision process: actions and features, as functions of where episodes stand.
 
-Everything here is pure and vector-valued over E episodes, so that the single and the
-vector environment cannot differ. Nothing here trains: `episodes.py` drives a trainer.
+Everything here is pure, and written once for arrays of E episodes and for one in plain
+numbers (`arithmetic.py`), so that the single and the vector environment cannot differ.
+What a decision is paid is in `rewards.py`. Nothing here trains: `episodes.py` drives a
+trainer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
 from lr_gym.config import check_boolean, check_choice, check_integer, check_real
+from lr_gym.episode_state import EpisodeState
 from lr_gym.schedules import SCHEDULES
 
 FloatArray = NDArray[np.float64]
@@ -145,43 +150,16 @@ class MDPConfig:
         discrete = self.action_type == "discrete"
         return len(self.lr_factors) if self.allow_undo and discrete else None
 
+    @cached_property
+    def factors(self) -> FloatArray:
+        """What each discrete action multiplies the learning rate by, an undo last."""
+        taken_back = (1.0 / self.undo_factor,) if self.allow_undo else ()
+        return np.array([*self.lr_factors, *taken_back])
+
     @property
     def action_size(self) -> int:
         """Numbers in one action: 2 where a continuous one may undo, else 1."""
         return 2 if self.allow_undo and self.action_type == "continuous" else 1
-
-
-@dataclass(kw_only=True)
-class EpisodeState:
-    """Where E episodes stand: arrays of shape (E,). Losses are nats per character."""
-
-    learning_rate: FloatArray  # the agent's, before the base schedule
-    decision: NDArray[np.int64]  # decisions taken
-    iteration: NDArray[np.int64]  # updates spent
-    initial_loss: FloatArray  # validation loss of the untrained model
-    val_loss: FloatArray
-    previous_loss: FloatArray  # validation loss one decision ago
-    best_val_loss: FloatArray
-    train_loss: FloatArray  # mean over the last chunk; initial_loss before any
-    # Read off the trainer only where they are among the features, else 0:
-    grad_norm: FloatArray  # mean over the last chunk, before clipping
-    update_size: FloatArray  # of the last update
-    episode_return: FloatArray  # undiscounted, so far
-    diverged: NDArray[np.bool_]
-    terminated: NDArray[np.bool_]
-
-    @classmethod
-    def empty(cls, size: int) -> EpisodeState:
-        """Return the state of `size` episodes that have all ended."""
-        kinds: dict[str, Any] = {
-            "decision": np.int64,
-            "iteration": np.int64,
-            "diverged": np.bool_,
-            "terminated": np.bool_,
-        }
-        arrays = {f.name: np.zeros(size, kinds.get(f.name, float)) for f in fields(cls)}
-        arrays["terminated"][:] = True
-        return cls(**arrays)
 
 
 # ---------------------------------------------------------------------------- actions
@@ -242,20 +220,23 @@ def factors_and_undos(
         exponents = np.asarray(table[:, 0], dtype=np.float64) * config.max_log2_factor
         undo = table[:, 1] > 0 if config.allow_undo else np.zeros(len(table), bool)
         return np.exp2(exponents), undo
-    taken_back = (1.0 / config.undo_factor,) if config.allow_undo else ()
-    factors = np.array([*config.lr_factors, *taken_back])
-    return factors[table[:, 0]], table[:, 0] == len(config.lr_factors)
+    chosen = table[:, 0]
+    return config.factors[chosen], chosen == len(config.lr_factors)
 
 
 def next_learning_rate(
-    config: MDPConfig, learning_rate: FloatArray, factors: FloatArray
-) -> FloatArray:
-    """Return the agent's learning rate times `factors`, within its bounds, (E,)."""
-    rates = np.minimum(learning_rate * factors, config.max_lr)
-    return np.asarray(np.maximum(rates, config.min_lr))
+    config: MDPConfig, learning_rate: Value, factors: Value, of: Arithmetic
+) -> Value:
+    """Return the agent's learning rate times `factors`, within its bounds."""
+    rates = of.minimum(learning_rate * factors, config.max_lr)
+    return of.maximum(rates, config.min_lr)
 
 
 # ----------------------------------------------------------------------- observations
+
+
+# Of the state, progress, the loss floor in nats, and what these are.
+_Reading = Callable[[EpisodeState, Value, Value, Arithmetic], Value]
 
 
 @dataclass(frozen=True)
@@ -264,50 +245,47 @@ class Feature:
 
     low: Callable[[MDPConfig], float]
     high: Callable[[MDPConfig], float]
-    value: Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
+    value: _Reading
 
 
-def _between(
-    low: float,
-    high: float,
-    value: Callable[[EpisodeState, FloatArray, FloatArray], FloatArray],
-) -> Feature:
+def _between(low: float, high: float, value: _Reading) -> Feature:
     return Feature(lambda _: low, lambda _: high, value)
 
 
-def _log10(value: FloatArray) -> FloatArray:
-    return np.asarray(np.log10(np.maximum(value, 1e-8)))
-
-
-# Arguments of `value`: the state, progress (E,), and the loss floor (E,) in nats.
 FEATURES: dict[str, Feature] = {
-    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
+    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.val_loss),
     "learning_rate": Feature(
-        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
+        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f, of: s.learning_rate
     ),
     "log_learning_rate": Feature(
         lambda c: math.log10(c.min_lr),
         lambda c: math.log10(c.max_lr),
-        lambda s, p, f: np.log10(s.learning_rate),
+        lambda s, p, f, of: of.log10(s.learning_rate),
     ),
-    "progress": _between(0.0, 1.0, lambda s, p, f: p),
-    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.train_loss),
+    "progress": _between(0.0, 1.0, lambda s, p, f, of: p),
+    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.train_loss),
     "log_excess_loss": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f: np.log(np.maximum(s.val_loss - f, 1e-4)),
+        lambda s, p, f, of: of.log(of.maximum(s.val_loss - f, 1e-4)),
     ),
     "loss_slope": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f: np.log(s.previous_loss) - np.log(s.val_loss),
+        lambda s, p, f, of: of.log(s.previous_loss) - of.log(s.val_loss),
     ),
     "generalization_gap": _between(
-        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss
+        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f, of: s.val_loss - s.train_loss
     ),
-    "grad_norm": _between(-LOG_BOUND, LOG_BOUND, lambda s, p, f: _log10(s.grad_norm)),
+    "grad_norm": _between(
+        -LOG_BOUND,
+        LOG_BOUND,
+        lambda s, p, f, of: of.log10(of.maximum(s.grad_norm, 1e-8)),
+    ),
     "update_size": _between(
-        -LOG_BOUND, LOG_BOUND, lambda s, p, f: _log10(s.update_size)
+        -LOG_BOUND,
+        LOG_BOUND,
+        lambda s, p, f, of: of.log10(of.maximum(s.update_size, 1e-8)),
     ),
 }
 
@@ -323,78 +301,26 @@ def observation_bounds(config: MDPConfig) -> tuple[NDArray[Any], NDArray[Any]]:
 def observe(
     state: EpisodeState,
     config: MDPConfig,
-    max_iters: NDArray[np.int64],
-    loss_floor: FloatArray,
+    max_iters: Value,
+    loss_floor: Value,
     bounds: tuple[NDArray[Any], NDArray[Any]],
+    of: Arithmetic = ARRAYS,
 ) -> NDArray[np.float32]:
     """Return the observations, (E, features) float32, clipped into their bounds.
 
     Args:
-        state: Where the episodes stand.
+        state: Where the episodes stand; of one in numbers, (features,) is returned.
         config: Which features.
         max_iters: Updates in each member's run, (E,).
         loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
         bounds: Of `observation_bounds`, which costs more than an observation.
+        of: What the state, `max_iters` and `loss_floor` are.
     """
     progress = state.iteration / max_iters
-    shape = (len(progress), len(config.features))
-    observation = np.empty(shape, dtype=np.float32)
-    for column, name in enumerate(config.features):
-        observation[:, column] = FEATURES[name].value(state, progress, loss_floor)
+    values = [
+        FEATURES[name].value(state, progress, loss_floor, of)
+        for name in config.features
+    ]
+    found = np.array(values, dtype=np.float32).T
     low, high = bounds
-    return np.asarray(np.minimum(np.maximum(observation, low), high))
-
-
-# ---------------------------------------------------------------------------- rewards
-
-
-def divergence_loss(state: EpisodeState, config: MDPConfig) -> FloatArray:
-    """Return the validation loss above which an episode counts as diverged, (E,)."""
-    return state.initial_loss * config.divergence_factor
-
-
-def survivor_reward(
-    state: EpisodeState, config: MDPConfig, last: NDArray[np.bool_]
-) -> FloatArray:
-    """Return the reward of episodes that did not diverge, (E,).
-
-    Args:
-        state: After the evaluation; `best_val_loss` is still the best before it.
-        config: Which reward.
-        last: Whether the decision was the episode's last, (E,).
-    """
-    if config.reward == "loss_reduction":
-        return state.previous_loss - state.val_loss
-    if config.reward == "log_loss_reduction":
-        return np.asarray(np.log(state.previous_loss / state.val_loss))
-    if config.reward == "final_loss":
-        return np.where(last, -state.val_loss, 0.0)
-    if config.reward == "best_improvement":
-        return state.best_val_loss - state.val_loss
-    return -state.val_loss  # negative_loss
-
-
-def worst_return(state: EpisodeState, config: MDPConfig, decisions: int) -> FloatArray:
-    """Return a lower bound on the return of any episode that survives, (E,).
-
-    It follows from 0 <= val_loss <= `divergence_loss` at every decision.
-    """
-    ceiling = divergence_loss(state, config)
-    if config.reward == "loss_reduction":
-        return state.initial_loss - ceiling
-    if config.reward == "log_loss_reduction":
-        return np.asarray(np.log(state.initial_loss / ceiling))
-    if config.reward == "final_loss":
-        return -ceiling
-    return -decisions * ceiling  # best_improvement, negative_loss
-
-
-def divergence_reward(
-    state: EpisodeState, config: MDPConfig, decisions: int
-) -> FloatArray:
-    """Return the reward that makes a diverged episode's return worse than any other.
-
-    The return becomes `worst_return` - `divergence_penalty`, whenever it happens.
-    """
-    target = worst_return(state, config, decisions) - config.divergence_penalty
-    return target - state.episode_return
+    return np.asarray(np.minimum(np.maximum(found, low, order="C"), high))

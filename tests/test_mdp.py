@@ -132,6 +132,39 @@ def test_no_survivor_returns_less_than_a_diverged_episode(
     assert all(np.isfinite(values).all() for values in episodes.info().values())
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # logarithms of a loss of 0
+@settings(max_examples=60)
+@given(
+    st.sampled_from(REWARDS),
+    st.lists(
+        st.floats(0.0, 8.99) | st.sampled_from([9.01, math.inf, math.nan]),
+        min_size=4,
+        max_size=4,
+    ),
+    st.lists(st.integers(0, 3), min_size=6, max_size=6),
+)
+def test_an_episode_alone_is_to_the_bit_what_it_is_in_company(
+    reward: str, curve: list[float], actions: list[int]
+) -> None:
+    settings = {"reward": reward, "allow_undo": True, "base_schedule": "cosine"}
+    settings |= {"features": tuple(FEATURES), "decision_spacing": "dense_start"}
+    settings |= {"dense_interval": 2}  # 6 decisions; the last loss stays
+    neighbour = [3.0, 2.0, 2.0, 2.0, 2.0]
+    alone = start([[3.0, *curve]], **settings)
+    company = start([neighbour, [3.0, *curve], neighbour], **settings)
+    for action in actions:
+        acting = np.flatnonzero(~company.state.terminated)
+        together = company.step(np.full(3, action), acting.tolist())
+        assert alone.step(np.array([action])).tobytes() == together[1:2].tobytes()
+        assert alone.observe().tobytes() == company.observe()[1:2].tobytes()
+        assert repr(alone.info_of(0)) == repr(company.info_of(1) | {"seed": 0})
+        for name, value in vars(alone.state).items():
+            assert value.tobytes() == getattr(company.state, name)[1:2].tobytes(), name
+        if alone.state.terminated[0]:
+            return
+    pytest.fail("the episode has not ended")
+
+
 def test_a_diverged_episode_terminates_at_once_and_others_go_on() -> None:
     episodes = start([[3, 2, 1.5, 1.0], [3, 10, 1, 1]])
     episodes.step(np.array([1, 1]))

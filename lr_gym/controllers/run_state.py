@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym import mdp
-from lr_gym.mdp import EpisodeState, MDPConfig
+from lr_gym.episode_state import EpisodeState
+from lr_gym.mdp import MDPConfig
+from lr_gym.rewards import divergence_loss
 
 # What has to be measured for a feature, beside the validation loss.
 NEEDED = {
@@ -59,7 +61,7 @@ class RunState:
         state.iteration[0] = iteration
         state.learning_rate[0] = learning_rate
         losses = [measured[k] for k in ("val_loss", "train_loss") if k in measured]
-        ceiling = mdp.divergence_loss(state, self.config)[0] if self.seen else math.inf
+        ceiling = divergence_loss(state, self.config)[0] if self.seen else math.inf
         if not all(map(math.isfinite, losses)) or val_loss > ceiling:
             return True
         if not self.seen:
