@@ -85,7 +85,8 @@ def play(episodes: Episodes, action: int = 1) -> FloatArray:
     while not episodes.state.terminated.all():
         members = np.flatnonzero(~episodes.state.terminated).tolist()
         episodes.step(np.full(episodes.trainer.size, action), members)
-    return episodes.state.episode_return
+    returns: FloatArray = episodes.state.episode_return
+    return returns
 
 
 loss_curves = st.lists(st.floats(0.5, 8.9), min_size=2, max_size=8)
