@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.arithmetic import Value
 
@@ -68,8 +68,9 @@ class EpisodeState:
                 getattr(self, name)[rows] = values
 
 
-def entries(values: NDArray[Any], rows: Rows) -> Value:
+def entries(values: ArrayLike, rows: Rows) -> Value:
     """Return a copy of the entries of some members; one member's as Python's number."""
+    values = np.asarray(values)
     if isinstance(rows, int):
         return values.item(rows)
     return values.copy() if rows is None else values[rows]
