@@ -4,8 +4,8 @@
 
 The default controller steers how far updates move a layer's outputs to one target, for
 every model. Here the same model is trained at several widths, heads of one size: with
-WSD at a grid of peak rates, and by the controller from rates far too low and too high.
-Seeds are those of `wrong_rates.py`.
+WSD at a grid of peak rates, and by the controller, with its own target and others, from
+rates far too low and too high. Seeds are those of `wrong_rates.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from benchmarks.provenance import provenance
 from benchmarks.table_text import markdown
 from benchmarks.wrong_rates import FIRST_SEED
 from lr_gym.config import preset
+from lr_gym.controllers import UpdateSizeRule
+from lr_gym.controllers.policy_file import save_policy
 from lr_gym.files import write_text
+from lr_gym.trainer import FloatArray
 
-SCHEDULE, CONTROLLER = "wsd", "update_size"
+SCHEDULE = "wsd"
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Args:
     """Multiples of the size of the scale's heads."""
     peaks: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
     """Peak rates of the schedule."""
+    targets: tuple[float, ...] = (0.01, 0.005)
+    """Update sizes that the controller steers to; its own is 0.01."""
     starts: tuple[float, ...] = (2.7e-4, 0.24)
     """Rates that the controller is given."""
     seeds: int = 2
@@ -59,22 +64,28 @@ class Args:
 
 
 def make_jobs(args: Args) -> list[Job]:
-    """Return two jobs per width: all peaks, and all rates that the controller is given.
+    """Return the jobs of every width: all peaks, then every target.
 
     Raises:
         ValueError: A width is no multiple of the size of a head, or an option is wrong.
     """
-    (task,) = make_tasks(args, [args.env], (SCHEDULE, CONTROLLER))
+    (task,) = make_tasks(args, [args.env], (SCHEDULE,))
     base = preset(task.settings["scale"], args.env)
     head = base.n_embd // base.n_head
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    args.jobs.mkdir(parents=True, exist_ok=True)
+    rates = {SCHEDULE: args.peaks}
+    for target in args.targets:
+        rule = args.jobs / f"update_size-{target:g}.safetensors"
+        save_policy(UpdateSizeRule(target=target), rule)
+        rates[str(rule)] = args.starts
     jobs = []
     for width in args.widths:
         if width < head or width % head:
             raise ValueError(f"--widths must be multiples of {head}, got {width}")
         size = {"n_embd": width, "n_head": width // head}
-        for name, rates in ((SCHEDULE, args.peaks), (CONTROLLER, args.starts)):
-            runs = [(rate, seed) for rate in rates for seed in seeds]
+        for name, given in rates.items():
+            runs = [(rate, seed) for rate in given for seed in seeds]
             jobs.append(
                 Job(
                     name,
@@ -82,36 +93,46 @@ def make_jobs(args: Args) -> list[Job]:
                     "test",
                     tuple(seed for _, seed in runs),
                     learning_rates=tuple(rate for rate, _ in runs),
-                    settings={**task.settings, **size, "max_lr": max(1.0, *rates)},
+                    settings={**task.settings, **size, "max_lr": max(1.0, *given)},
                 )
             )
     return jobs
 
 
 def summary(
-    args: Args, width: int, schedule: dict[str, Any], controller: dict[str, Any]
+    args: Args, width: int, schedule: dict[str, Any], rules: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what two finished jobs say of one width; losses in nats per character."""
-    losses = {
-        name: np.reshape(
-            [run["metrics"]["final_val_loss"] for run in record["runs"]],
-            (-1, args.seeds),
-        )
-        for name, record in ((SCHEDULE, schedule), (CONTROLLER, controller))
-    }
-    mean = losses[SCHEDULE].mean(axis=1)
+    """Return what the jobs of one width say; losses in nats per character."""
+    losses = _by_rate(args, schedule)
+    mean = losses.mean(axis=1)
     best = int(mean.argmin())
-    highest = [max(run["curves"]["learning_rate"]) for run in controller["runs"]]
+    controllers = []
+    for target, record in zip(args.targets, rules, strict=True):
+        found = _by_rate(args, record)
+        highest = [max(run["curves"]["learning_rate"]) for run in record["runs"]]
+        controllers.append(
+            {
+                "target": target,
+                "final_val_loss": found.tolist(),  # per start, per seed
+                "above_best": (found - mean[best]).tolist(),
+                "highest_rate": np.reshape(highest, found.shape).tolist(),
+            }
+        )
     return {
         "width": width,
+        "final_val_loss": losses.tolist(),  # of the schedule, per peak, per seed
         "best_peak": args.peaks[best],
         "best_at_an_end": best in (0, len(args.peaks) - 1),
         "best_final_val_loss": float(mean[best]),
-        "final_val_loss": {name: found.tolist() for name, found in losses.items()},
-        "above_best": (losses[CONTROLLER] - mean[best]).tolist(),
-        "controller_highest_rate": np.reshape(highest, (-1, args.seeds)).tolist(),
-        "seconds": schedule["seconds"] + controller["seconds"],
+        "controllers": controllers,
+        "seconds": sum(record["seconds"] for record in (schedule, *rules)),
     }
+
+
+def _by_rate(args: Args, record: dict[str, Any]) -> FloatArray:
+    """Return a job's final validation losses, (rates, seeds)."""
+    losses = [run["metrics"]["final_val_loss"] for run in record["runs"]]
+    return np.reshape(losses, (-1, args.seeds))
 
 
 def main(args: Args) -> dict[str, Any]:
@@ -121,6 +142,7 @@ def main(args: Args) -> dict[str, Any]:
         jobs = make_jobs(args)
         done = run_plan(jobs, args.jobs, args)
     records = [done[job.file_name] for job in jobs]
+    each = 1 + len(args.targets)
     result = {
         "task": f"{args.env} {jobs[0].settings['scale']}",
         "training": records[0]["training"],
@@ -128,8 +150,10 @@ def main(args: Args) -> dict[str, Any]:
         "starts": list(args.starts),
         "seeds": list(jobs[0].seeds[: args.seeds]),
         "widths": [
-            summary(args, *group)
-            for group in zip(args.widths, records[::2], records[1::2], strict=True)
+            summary(
+                args, width, records[n * each], records[n * each + 1 : (n + 1) * each]
+            )
+            for n, width in enumerate(args.widths)
         ],
         "provenance": provenance(),
     }
@@ -142,21 +166,20 @@ def table(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row per width."""
     rows = []
     for found in result["widths"]:
-        above = np.array(found["above_best"])
-        rates = np.array(found["controller_highest_rate"])
-        rows.append(
-            {
-                "width": str(found["width"]),
-                "best WSD peak": f"{found['best_peak']:g}",
-                "val loss there": f"{found['best_final_val_loss']:.3f}",
-                "highest rate of the controller": (
-                    f"{rates.min():.2g} to {rates.max():.2g}"
-                ),
-                "controller above the best, mean (worst)": (
-                    f"{above.mean():+.3f} ({above.max():+.3f})"
-                ),
-            }
-        )
+        row = {
+            "width": str(found["width"]),
+            "best WSD peak": f"{found['best_peak']:g}",
+            "val loss there": f"{found['best_final_val_loss']:.3f}",
+        }
+        for rule in found["controllers"]:
+            above, rates = np.array(rule["above_best"]), np.array(rule["highest_rate"])
+            row[f"target {rule['target']:g}, above that, mean (worst)"] = (
+                f"{above.mean():+.3f} ({above.max():+.3f})"
+            )
+            row[f"highest rate, target {rule['target']:g}"] = (
+                f"{rates.min():.2g} to {rates.max():.2g}"
+            )
+        rows.append(row)
     return rows
 
 

@@ -19,7 +19,8 @@ def test_every_width_is_held_against_its_own_best_peak(
         env="markov",
         widths=(32, 64),
         peaks=(1e-4, 1e-2, 1e3),  # the last one diverges
-        starts=(1e-4, 1.0),
+        targets=(0.02, 0.002),
+        starts=(0.1, 1.0),
         settings='{"max_iters": 40, "eval_interval": 10, "n_layer": 1}',
         workers=1,
         jobs=tmp_path / "jobs",
@@ -30,19 +31,27 @@ def test_every_width_is_held_against_its_own_best_peak(
     assert result["seeds"] == [5000, 5001]
     for found, width in zip(result["widths"], args.widths, strict=True):
         assert found["width"] == width
-        losses = np.array(found["final_val_loss"]["wsd"])
+        losses = np.array(found["final_val_loss"])
         assert losses.shape == (3, 2)
         assert found["best_peak"] == 1e-2
         assert not found["best_at_an_end"]
         assert found["best_final_val_loss"] == pytest.approx(losses[1].mean())
-        ours = np.array(found["final_val_loss"]["update_size"])
-        assert np.array(found["above_best"]) == pytest.approx(ours - losses[1].mean())
-        rates = np.array(found["controller_highest_rate"])
-        assert rates.shape == (2, 2)
-        assert (rates < 0.1).all()  # also from 1.0: it does not begin there
-    records = [json.loads(path.read_text()) for path in (tmp_path / "jobs").iterdir()]
+        high, low = found["controllers"]
+        assert (high["target"], low["target"]) == (0.02, 0.002)
+        for rule in (high, low):
+            ours = np.array(rule["final_val_loss"])
+            assert np.array(rule["above_best"]) == pytest.approx(
+                ours - losses[1].mean()
+            )
+            rates = np.array(rule["highest_rate"])
+            assert rates.shape == (2, 2)
+            assert (rates < 0.1).all()  # also from 1.0: it does not begin there
+        reached = np.array(high["highest_rate"]) > np.array(low["highest_rate"])
+        assert reached.all()
+    paths = (tmp_path / "jobs").glob("*.json")
+    records = [json.loads(path.read_text()) for path in paths]
     sizes = sorted((r["training"]["n_embd"], r["training"]["n_head"]) for r in records)
-    assert sizes == [(32, 1), (32, 1), (64, 2), (64, 2)]
+    assert sizes == [(32, 1)] * 3 + [(64, 2)] * 3
     assert capsys.readouterr().out.count("\n| ") == 3
 
     with pytest.raises(SystemExit, match="multiples of 32, got 48"):
