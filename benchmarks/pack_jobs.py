@@ -36,7 +36,7 @@ def packed(folder: Path) -> bytes:
     if not paths:
         raise FileNotFoundError(f"no jobs in {folder / 'jobs'}")
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in paths:
             content = path.read_bytes()
             entry = tarfile.TarInfo(f"jobs/{path.name}")  # nobody's, of no date

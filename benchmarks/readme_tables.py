@@ -10,13 +10,15 @@ from typing import Any
 
 from benchmarks.architectures import table as architecture_table
 from benchmarks.controller_features import rows as feature_rows
+from benchmarks.instance_jobs import TUNED
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
+from benchmarks.widths import table as width_table
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the controller in results/controller
-PROPOSED = LAWS[:4]  # those that the default rule's proposals were trained for
+PROPOSED = LAWS[:5]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -84,10 +86,25 @@ def wrong_rates(name: str = "wrong_rates") -> str:
     return markdown(rows)
 
 
+def widths() -> str:
+    """Return the default controller on models of several widths."""
+    return markdown(width_table(_read("widths.json")))
+
+
 def tuning_free() -> str:
     """Return the default controller's table on the held-out tasks, and its goals."""
     judged = _read("tuning_free/tuning_free.json")["controllers"]["update_size"]
     return f"{judged_table(judged)}\n\n{goals_text(judged)}"
+
+
+def fine_tuned_judged() -> str:
+    """Return the fine-tuned controller on those held-out tasks that it was run on."""
+    controllers = _read("tuning_free_part/tuning_free.json")["controllers"]
+    (name,) = (label for label in controllers if FINE_TUNED in label)
+    shown = [TUNED, "update_size", name, f"{name} (open loop)"]
+    shown += ["schedule_free", "ramp_and_undo"]
+    rows = [row for row in controllers[name]["rows"] if row["label"] in shown]
+    return judged_table({"rows": rows})
 
 
 def tuning_cost() -> str:

@@ -134,7 +134,8 @@ class Objective:
 
         The median over matrices of norm(change) / sqrt(rows), a row per output: the
         root mean square change of a layer's outputs, were its inputs independent and of
-        unit variance. It means the same at any width, however weights are initialized.
+        unit variance. It hangs on width only in so far as they are not, and not on how
+        weights are initialized.
 
         Args:
             before: (E, P) weights.

@@ -14,7 +14,8 @@ from benchmarks.pack_jobs import Args, main, packed
 def test_an_archive_unpacks_to_the_same_files(tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
-    contents = {f"job-{number}.json": f'{{"seed": {number}}}\n' for number in range(3)}
+    names = [f"job-{number}.json" for number in range(3)] + [f"{'long' * 40}.json"]
+    contents = {name: f'{{"seed": {seed}}}\n' for seed, name in enumerate(names)}
     for name, content in contents.items():
         (jobs / name).write_text(content)
     path = main(Args(tmp_path))

@@ -40,7 +40,9 @@ class UpdateSizeRule(Rule):
 
     That the change of a layer's outputs is what should not depend on its width is from
     Yang and Hu 2021 (arXiv 2011.14522), and Yang et al. 2023 (arXiv 2310.17813); here
-    the median layer sets one rate for all weights.
+    the median layer sets one rate for all weights. They also say that updates line up
+    with a layer's inputs, which moves the outputs of wide layers further than is
+    measured: a lower `target` suits models wider than 128 (`benchmarks/widths.py`).
 
     >>> rule = UpdateSizeRule(target=0.04, growth=2.0)
     >>> rule.decide(4.0, 0.0)
