@@ -338,10 +338,8 @@ class Episodes:
         config, warmup = self.config, self.training.warmup_iters
         rates: FloatArray = self.state.learning_rate
         self.optimizer_lr[rows] = state.learning_rate
-        varies = state.iteration < warmup
-        if config.base_schedule != "constant":
-            varies = True
-        elif not self._arithmetic.any(varies):
+        varies = config.base_schedule != "constant" or state.iteration < warmup
+        if not self._arithmetic.any(varies):
             return rates
         scheduled = np.zeros(len(counts), dtype=np.bool_)
         scheduled[rows] = varies
