@@ -159,8 +159,10 @@ class Suite:
             own = curves[first : first + count]
             longest = max(map(len, own))
             whole = [np.log(curve) for curve in own if len(curve) == longest]
-            mean = np.exp(np.mean(whole, axis=0)).tolist()
-            script += [tuple(mean)] * count
+            mean = np.exp(np.mean(whole, axis=0))
+            # The last bits hang on the processor, and the job's name on the curve.
+            rounded = tuple(float(f"{rate:.6g}") for rate in mean)
+            script += [rounded] * count
         label = f"{entry.label} (open loop)"
         replay = entry.cell.task.job(
             entry.job.method, "open_loop", entry.job.seeds, script=tuple(script)

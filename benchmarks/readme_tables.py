@@ -17,7 +17,7 @@ from benchmarks.widths import table as width_table
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
-LEARNED_ON = LAWS[:3]  # by the controller in results/controller
+LEARNED_ON = LAWS[:3]  # by the learned controller
 PROPOSED = LAWS[:5]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -120,15 +120,21 @@ def tuning_cost() -> str:
     uses = -(-spent // (tuning - 1))
     reports = [f"surrogate/{law}-report.json" for law in LEARNED_ON]
     fitted = sum(int(_read(name)["fitted_on"]) for name in reports)
-    episodes = int(_read("controller/report.json")["simulated_episodes"])
-    later = -(-fitted // (tuning - 1))
+    learned = _read(f"{FINE_TUNED}/report.json")
+    real = sum(
+        len(seen["final_val_loss"])
+        for fresh in learned["rounds"]
+        for seen in fresh.values()
+    )
+    later = -(-(fitted + real) // (tuning - 1))
     return (
         f"Tuning a schedule costs {tuning} trainings for each task, and the rule one. "
         f"The {spent} trainings from wrong rates above, by which it was checked, have "
         f"paid for themselves after {uses} tasks; the trials before them were not "
         "kept, and are not counted. The learned controller has cost the "
-        f"{fitted} real trainings that its {len(reports)} laws are fitted to, beside "
-        f"{episodes:,} simulated ones: {later} tasks, were it as good."
+        f"{fitted} real trainings that its {len(reports)} laws are fitted to and the "
+        f"{real} it was fine-tuned by, beside {learned['simulated_episodes']:,} "
+        f"simulated ones: {later} tasks, were it as good."
     )
 
 

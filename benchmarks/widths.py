@@ -2,10 +2,10 @@
 
     python benchmarks/widths.py --env shakespeare --scale tiny
 
-The default controller steers how far updates move a layer's outputs to one target, for
-every model. Here the same model is trained at several widths, heads of one size: with
-WSD at a grid of peak rates, and by the controller, with its own target and others, from
-rates far too low and too high. Seeds are those of `wrong_rates.py`.
+The default controller steers how far updates may move a layer's outputs to one target,
+for every model. Here the same model is trained at several widths, heads of one size:
+with WSD at a grid of peak rates, and by the controller, with its own target and others,
+from rates far too low and too high. Seeds are those of `wrong_rates.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Args:
     """Multiples of the size of the scale's heads."""
     peaks: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
     """Peak rates of the schedule."""
-    targets: tuple[float, ...] = (0.01, 0.005)
-    """Update sizes that the controller steers to; its own is 0.01."""
+    targets: tuple[float, ...] = (0.07, 0.035)
+    """Update sizes that the controller steers to; its own is 0.07."""
     starts: tuple[float, ...] = (2.7e-4, 0.24)
     """Rates that the controller is given."""
     seeds: int = 2

@@ -71,7 +71,11 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `loss_slope`         | ln(previous val_loss / val_loss)                | none           | -10           | 10            |
     | `generalization_gap` | val_loss - train_loss                           | nats/character | -1000         | 1000          |
     | `grad_norm`          | log10 of the mean gradient norm, before clipping | none          | -10           | 10            |
-    | `update_size`        | log10 of norm(last update) / sqrt(rows), the median over matrices | none         | -10           | 10            |
+    | `update_size`        | log10 of the size of the last update            | none           | -10           | 10            |
+
+    The size of an update is the median over matrices of norm(change) / sqrt(rows), a row
+    per output, times the square root of their median number of columns: what outputs
+    move by, for inputs of unit variance that line up with it, at any width of the model.
 
     With the default features the remaining budget is not seen: add `progress` for a
     Markov state.

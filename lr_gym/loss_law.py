@@ -47,7 +47,7 @@ from lr_gym.files import write_text
 FloatArray = NDArray[np.float64]
 State = dict[str, Value]  # (E,) each, or a float each
 
-FORMAT = 1
+FORMAT = 2
 STATE_NAMES = (
     "progress",  # P
     "undamaged",  # U
@@ -102,8 +102,8 @@ class LawConstants:
             loss is lower by the rest.
         grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
             of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_size: ln of an update's norm per sqrt(rows), the median of matrices: 1,
-            ln eta, ln(U + progress_scale).
+        update_size: ln of an update's size (see `Objective.update_size`): 1, ln eta,
+            ln(U + progress_scale).
     """
 
     initial_loss: float

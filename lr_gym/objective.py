@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from statistics import median
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -130,12 +131,13 @@ class Objective:
         return total
 
     def update_size(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how far an update moved the outputs of a typical layer: (E,).
+        """Return how far an update may move the outputs of a typical layer: (E,).
 
-        The median over matrices of norm(change) / sqrt(rows), a row per output: the
-        root mean square change of a layer's outputs, were its inputs independent and of
-        unit variance. It hangs on width only in so far as they are not, and not on how
-        weights are initialized.
+        The median over matrices of norm(change) / sqrt(rows), a row per output, times
+        the square root of their median number of columns. For inputs of unit variance
+        the first factor is the root mean square change of a layer's outputs where the
+        inputs are independent of the update; the second is what it grows by where they
+        line up with it, as they do in training (Yang et al. 2023, arXiv 2310.17813).
 
         Args:
             before: (E, P) weights.
@@ -148,7 +150,8 @@ class Objective:
             part.norm(dim=1) / math.sqrt(shape[0])
             for part, shape in zip(parts, shapes, strict=True)
         ]
-        return torch.stack(sizes).quantile(0.5, dim=0)
+        columns = median(shape.numel() // shape[0] for shape in shapes)
+        return torch.stack(sizes).quantile(0.5, dim=0) * math.sqrt(columns)
 
     def _loss(
         self,

@@ -148,7 +148,7 @@ def test_a_law_survives_its_file(tmp_path: Path) -> None:
     law = make_law(jitter=0.1, gap_share=0.25)
     law.save(tmp_path / "law.json")
     assert load_law(tmp_path / "law.json") == law
-    assert json.loads((tmp_path / "law.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "law.json").read_text())["format"] == 2
 
 
 def test_the_laws_of_the_package_load_and_name_their_runs() -> None:
@@ -165,7 +165,7 @@ def test_the_laws_of_the_package_load_and_name_their_runs() -> None:
 
 
 def broken(**changes: Any) -> str:
-    content = {"format": 1, **dataclasses.asdict(make_law())}
+    content = {"format": 2, **dataclasses.asdict(make_law())}
     for name, value in changes.items():
         place, _, field = name.rpartition("__")
         (content[place] if place else content)[field] = value
@@ -177,9 +177,9 @@ def broken(**changes: Any) -> str:
     [
         ("", "Expecting value"),
         ("[1, 2]", "must be a JSON object, got list"),
-        ('{"format": 1}', "lacks"),
+        ('{"format": 2}', "lacks"),
         ("[" * 100_000, "recursion"),
-        (broken(format=2), "format must be 1, got 2"),
+        (broken(format=1), "format must be 2, got 1"),
         (broken(extra=1), r"unknown \['extra'\]"),
         (broken(constants={}), "lacks"),
         (broken(constants__exponent=-1.0), "exponent must be finite and in"),

@@ -166,8 +166,9 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_size: Norm of the last update / sqrt(rows), the median over matrices;
-                `None` takes what was measured before each decision.
+            update_size: Of the last update: the median over matrices of norm(change) /
+                sqrt(rows), times sqrt(their median number of columns); `None` takes
+                what was measured before each decision.
 
         Returns:
             What was decided and done. Where it says `undone`, the weights are no longer

@@ -37,7 +37,7 @@ from lr_gym.controllers.update_size_rule import UpdateSizeRule
 from lr_gym.files import write_bytes
 from lr_gym.mdp import MDPConfig
 
-FORMAT = "lr-gym policy 1"
+FORMAT = "lr-gym policy 2"
 KEY = "lr_gym"  # of the safetensors metadata
 LARGEST_FILE = 64 * 2**20  # bytes
 LARGEST_HEADER = 256 * 2**10  # bytes of JSON

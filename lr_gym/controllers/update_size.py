@@ -1,8 +1,9 @@
-"""How far one update of an optimizer moves the outputs of a typical layer."""
+"""How far one update of an optimizer may move the outputs of a typical layer."""
 
 from __future__ import annotations
 
 import math
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from torch.optim import Optimizer
 class UpdateSize:
     """Measures single updates, as `Objective.update_size` does: of a typical matrix.
 
-    The median of norm(change) / sqrt(rows) over those weights that have a gradient and
-    two dimensions or more; over all that have a gradient where none has.
+    The median of norm(change) / sqrt(rows), times the square root of the median number
+    of columns, over those weights that have a gradient and two dimensions or more; over
+    all that have a gradient where none has.
 
     Attributes:
         value: Of the last update that was measured; `None` before any.
@@ -34,10 +36,11 @@ class UpdateSize:
         if self._before is None:
             return
         sizes = [_size(weight.detach() - old) for weight, old in self._before]
+        columns = [old.numel() // _rows(old) for _, old in self._before]
         self._before = None
         if sizes:  # one transfer, however many weights
             together = torch.stack([size.to(sizes[0].device) for size in sizes])
-            self.value = float(together.quantile(0.5))
+            self.value = float(together.quantile(0.5)) * math.sqrt(median(columns))
 
     def _weights(self) -> list[Tensor]:
         weights = [
@@ -51,6 +54,10 @@ class UpdateSize:
 
 def _size(change: Tensor) -> Tensor:
     """Return the norm per row, in float32: half precision's would overflow."""
-    rows = change.shape[0] if change.dim() else 1
-    size: Tensor = change.float().norm() / math.sqrt(rows)
+    size: Tensor = change.float().norm() / math.sqrt(_rows(change))
     return size
+
+
+def _rows(weight: Tensor) -> int:
+    """Return the number of a layer's outputs."""
+    return max(1, weight.shape[0]) if weight.dim() else 1
