@@ -57,7 +57,7 @@ class Args:
     jobs: Path = Path("results/wrong_rates")
     """Folder of finished jobs, which are not run again."""
     out: Path = Path("benchmarks/results/wrong_rates.json")
-    """Where the result is kept."""
+    """Where the result is kept, beside what is there of other methods on these runs."""
 
 
 def make_jobs(args: Args) -> list[Job]:
@@ -112,13 +112,16 @@ def main(args: Args) -> None:
         for name, rows in losses.items()
     ]
     print(markdown(rows))
-    result = {
+    runs = {
         "task": f"{args.env} {jobs[0].settings['scale']}",
         "training": records[0]["training"],
         "good_lr": args.good_lr,
         "factors": list(args.factors),
         "seeds": list(jobs[0].seeds[: args.seeds]),
-        "final_val_loss": losses,  # by method, per factor, per seed; nats per character
+    }
+    facts = provenance()
+    found = {
+        "final_val_loss": losses,  # per factor, per seed; nats per character
         "diverged": {
             name: sum(run["metrics"]["diverged"] for run in record["runs"])
             for name, record in zip(args.methods, records, strict=True)
@@ -127,9 +130,20 @@ def main(args: Args) -> None:
             name: record["seconds"]
             for name, record in zip(args.methods, records, strict=True)
         },
-        "provenance": provenance(),
+        "provenance": dict.fromkeys(args.methods, facts),
     }
+    known = kept(args.out, runs)
+    result = runs | {name: known.get(name, {}) | own for name, own in found.items()}
     write_text(args.out, json.dumps(result, indent=1) + "\n")
+
+
+def kept(path: Path, runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a result file has by method; nothing, where it is of other runs."""
+    if not path.is_file():
+        return {}
+    result: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    same = all(result.get(name) == value for name, value in runs.items())
+    return result if same else {}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +273,11 @@ def test_wrong_rates_are_run_by_every_method(tmp_path: Path) -> None:
     assert set(result["final_val_loss"]) == {"wsd", CONTROLLER}
     assert np.array(result["final_val_loss"]["wsd"]).shape == (2, 2)
     assert result["seeds"] == [5000, 5001]
+    wrong_rates.main(replace(args, methods=("constant",)))
+    both = json.loads(args.out.read_text())
+    for name in ("final_val_loss", "diverged", "seconds", "provenance"):
+        assert both[name].pop("constant") is not None
+    assert both == result, "what others did on these runs is kept"
+    wrong_rates.main(replace(args, methods=("constant",), factors=(1.0,)))
+    other = json.loads(args.out.read_text())
+    assert set(other["final_val_loss"]) == {"constant"}, "of other runs it is not"
