@@ -45,11 +45,16 @@ def _winners(who: str, rows: Sequence[Row], reference: Row) -> str:
     better = [row for row in compared if row.call == "better"]
     worse = sum(row.call == "worse" for row in compared)
     named = "; ".join(f"{row.label} {_estimate(row.difference)}" for row in better[:5])
-    shown = f" are better: {named}" if better else " are shown to be better"
+    shown = f"better: {named}" if better else "shown to be better"
+    left = len(compared) - len(better) - worse
     return (
-        f"{who}, {len(better)} of {len(compared)}{shown}, {worse} are worse, "
-        f"{len(compared) - len(better) - worse} are left open."
+        f"{who}, {len(better)} of {len(compared)} {_are(len(better))} {shown}, "
+        f"{worse} {_are(worse)} worse, {left} {_are(left)} left open."
     )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _controls(rows: Sequence[Row], agent: Row) -> list[str]:

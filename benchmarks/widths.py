@@ -43,7 +43,7 @@ class Args:
     """Multiples of the size of the scale's heads."""
     peaks: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
     """Peak rates of the schedule."""
-    targets: tuple[float, ...] = (0.07, 0.035)
+    targets: tuple[float, ...] = (0.07,)
     """Update sizes that the controller steers to; its own is 0.07."""
     starts: tuple[float, ...] = (2.7e-4, 0.24)
     """Rates that the controller is given."""
