@@ -166,9 +166,10 @@ def table(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row per width."""
     rows = []
     for found in result["widths"]:
+        end = ", the last one tried" if found["best_at_an_end"] else ""
         row = {
             "width": str(found["width"]),
-            "best WSD peak": f"{found['best_peak']:g}",
+            "best WSD peak": f"{found['best_peak']:g}{end}",
             "val loss there": f"{found['best_final_val_loss']:.3f}",
         }
         for rule in found["controllers"]:

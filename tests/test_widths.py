@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.widths import Args, main
+from benchmarks.widths import Args, main, table
 
 
 def test_every_width_is_held_against_its_own_best_peak(
@@ -53,6 +53,9 @@ def test_every_width_is_held_against_its_own_best_peak(
     sizes = sorted((r["training"]["n_embd"], r["training"]["n_head"]) for r in records)
     assert sizes == [(32, 1)] * 3 + [(64, 2)] * 3
     assert capsys.readouterr().out.count("\n| ") == 3
+    result["widths"][0]["best_at_an_end"] = True
+    peaks = [row["best WSD peak"] for row in table(result)]
+    assert peaks == ["0.01, the last one tried", "0.01"]
 
     with pytest.raises(SystemExit, match="multiples of 32, got 48"):
         main(Args(env="markov", widths=(48,), jobs=tmp_path / "jobs", out=out))
