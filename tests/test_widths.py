@@ -19,7 +19,7 @@ def test_every_width_is_held_against_its_own_best_peak(
         env="markov",
         widths=(32, 64),
         peaks=(1e-4, 1e-2, 1e3),  # the last one diverges
-        targets=(0.02, 0.002),
+        targets=(0.14, 0.014),
         starts=(0.1, 1.0),
         settings='{"max_iters": 40, "eval_interval": 10, "n_layer": 1}',
         workers=1,
@@ -37,7 +37,7 @@ def test_every_width_is_held_against_its_own_best_peak(
         assert not found["best_at_an_end"]
         assert found["best_final_val_loss"] == pytest.approx(losses[1].mean())
         high, low = found["controllers"]
-        assert (high["target"], low["target"]) == (0.02, 0.002)
+        assert (high["target"], low["target"]) == (0.14, 0.014)
         for rule in (high, low):
             ours = np.array(rule["final_val_loss"])
             assert np.array(rule["above_best"]) == pytest.approx(
