@@ -88,7 +88,8 @@ def wrong_rates(name: str = "wrong_rates") -> str:
 
 def widths() -> str:
     """Return the default controller on models of several widths."""
-    return markdown(width_table(_read("widths.json")))
+    files = ("widths.json", "widths_384.json")
+    return markdown([row for name in files for row in width_table(_read(name))])
 
 
 def tuning_free() -> str:
