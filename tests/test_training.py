@@ -268,35 +268,6 @@ def test_the_check_of_the_rate_can_fail(
         check_rates(trainer, rates)
 
 
-@every_architecture
-def test_the_update_size_is_of_the_median_matrix_and_width(architecture: str) -> None:
-    trainer = small_trainer(2, architecture=architecture)
-    trainer.reset([0, 1], [0, 1])
-    trainer.train(3, [1e-2, 1e-3])
-    before = [trainer.model(member) for member in (0, 1)]
-    trainer.train(1, [1e-2, 1e-3])
-    for member, old in enumerate(before):
-        new = [w for w in trainer.model(member).parameters() if w.dim() > 1]
-        was = [w for w in old.parameters() if w.dim() > 1]
-        moved = [
-            float((a - b).detach().norm()) / math.sqrt(len(a))
-            for a, b in zip(new, was, strict=True)
-        ]
-        width = np.median([weight.shape[1] for weight in new])
-        expected = float(np.median(moved)) * math.sqrt(width)
-        measured = trainer.telemetry()["update_size"][member]
-        assert measured == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("width", [16, 48])
-def test_the_size_of_adams_first_update_is_rate_times_width(width: int) -> None:
-    trainer = small_trainer(n_embd=width, weight_decay=0.0)
-    trainer.reset([0], [0])
-    trainer.train(1, [1e-3])  # every weight moves by the rate
-    size = trainer.telemetry()["update_size"]
-    assert size == pytest.approx(1e-3 * width, rel=1e-2)
-
-
 def test_a_rate_of_zero_moves_nothing() -> None:
     trainer = small_trainer()
     trainer.reset([0], [0])
