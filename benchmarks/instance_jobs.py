@@ -25,6 +25,7 @@ SCHEDULES = ("cosine", "linear", "wsd")
 OWN_START = (*SCHEDULES, "plateau", "greedy_lr", "ramp_and_undo", "constant", "random")
 # Learning rates that their authors' code has as default or asks for.
 RECOMMENDED = {"schedule_free": 2.5e-3, "prodigy": 1.0}
+RIVALS = (*OWN_START, *RECOMMENDED)
 TUNED = "tuned per instance"
 ONE_SETTING = "one setting for all"
 GRID = 8e-3  # the middle of the peaks tried, the same for all, whatever their good rate
@@ -62,11 +63,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """Everything that is run: cells, controllers under test, seeds and peaks."""
+    """Everything that is run: cells, controllers under test, seeds and peaks.
+
+    Tuned schedules, one setting for all and the controllers' replays are always run;
+    `rivals`, of `RIVALS`, beside them.
+    """
 
     cells: tuple[Cell, ...]
     controllers: tuple[str, ...]
     protocol: Protocol
+    rivals: tuple[str, ...] = RIVALS
 
     def plan(self, done: Records) -> list[Job]:
         """Return all jobs known so far, finished ones among them, each once."""
@@ -83,12 +89,15 @@ class Suite:
         """Return every label's job on every cell, as far as they are known."""
         found = []
         for cell in self.cells:
-            for name in dict.fromkeys((*self.controllers, *OWN_START)):
+            own_start = [name for name in OWN_START if name in self.rivals]
+            for name in dict.fromkeys((*self.controllers, *own_start)):
                 entry = self._own_start(name, cell)
                 found.append(entry)
                 if name in self.controllers:
                     found += self._replay(entry, done)
             for name, rate in RECOMMENDED.items():
+                if name not in self.rivals:
+                    continue
                 job = self._from_rate(name, cell, rate)
                 found.append(Entry(name, cell, job, by_instance=False))
             best = self.tuned(cell, done)

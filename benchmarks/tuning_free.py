@@ -21,7 +21,14 @@ from typing import Any, Literal
 
 from benchmarks.execution import run_all
 from benchmarks.fixed_plan import check_counts, make_pool, one_line_errors
-from benchmarks.instance_jobs import GRID, Suite, core_seconds, make_cells, trainings
+from benchmarks.instance_jobs import (
+    GRID,
+    RIVALS,
+    Suite,
+    core_seconds,
+    make_cells,
+    trainings,
+)
 from benchmarks.instance_report import judge, run_lines, write_results
 from benchmarks.methods import find_method
 from benchmarks.protocol import Protocol
@@ -49,6 +56,8 @@ class Args:
     """Numbers of the instances to take, from 0; default all."""
     corpora: tuple[str, ...] | None = None
     """Take the instances of these corpora only."""
+    rivals: tuple[str, ...] = RIVALS
+    """What runs beside tuned schedules and one setting for all."""
     seeds: int = 5
     """Test runs per instance."""
     tune_seeds: int = 1
@@ -111,6 +120,9 @@ def make_suite(args: Args) -> Suite:
         raise ValueError(
             f"--tune-seeds must be at most {len(TUNE_SEEDS)}, got {args.tune_seeds}"
         )
+    unknown = [name for name in args.rivals if name not in RIVALS]
+    if unknown:
+        raise ValueError(f"--rivals must be of {', '.join(RIVALS)}; got {unknown[0]!r}")
     try:
         settings = json.loads(args.settings)
     except ValueError as error:
@@ -132,7 +144,8 @@ def make_suite(args: Args) -> Suite:
     )
     scale = resolve_scale(args.scale, settings.get("device", "auto"))
     cells = make_cells(read_instances(args), scale, settings)
-    return Suite(cells, tuple(dict.fromkeys(args.controllers)), protocol)
+    controllers = tuple(dict.fromkeys(args.controllers))
+    return Suite(cells, controllers, protocol, args.rivals)
 
 
 def main(args: Args) -> dict[str, Any]:

@@ -83,6 +83,18 @@ def test_everyone_runs_every_instance_on_the_same_seeds(folder: Path) -> None:
         assert sorted(own) == expected, label
 
 
+def test_rivals_can_be_left_out_but_not_what_a_controller_is_judged_by(
+    folder: Path,
+) -> None:
+    args = small_args(folder, rivals=("schedule_free",))
+    done = {p.name: json.loads(p.read_text()) for p in (args.out / "jobs").iterdir()}
+    labels = {entry.label for entry in make_suite(args).entries(done)}
+    replay = f"{CONTROLLER} (open loop)"
+    assert labels == {CONTROLLER, replay, TUNED, ONE_SETTING, "schedule_free"}
+    with pytest.raises(ValueError, match=r"--rivals must be of .*; got 'adam'"):
+        make_suite(small_args(folder, rivals=("adam",)))
+
+
 def test_it_leaves_a_json_a_table_and_a_figure(folder: Path) -> None:
     result = json.loads((folder / "out" / "tuning_free.json").read_text())
     assert result["tuning_trainings_per_instance"] == 24
