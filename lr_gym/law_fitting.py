@@ -3,13 +3,14 @@
 Every run has an efficiency and a tolerance of its own, since seeds differ. They are
 fitted along with the constants, under a normal prior, and their size becomes the law's
 spread over seeds.
-Needs SciPy: ``pip install 'lr-gym[surrogate]'``.
+Needs SciPy and threadpoolctl: ``pip install 'lr-gym[surrogate]'``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,14 +113,15 @@ def fit_surrogate(
         entropy_rate: The corpus' known floor of the loss, nats per character.
 
     Raises:
-        ImportError: SciPy is missing.
+        ImportError: SciPy or threadpoolctl is missing.
         ValueError: Too few runs, or runs of different lengths.
     """
     check_integer("the number of runs", len(runs), FEWEST)
     check_same_points(runs)
     survivors = [run for run in runs if not exploded(run)]
     check_integer("the number of runs that did not diverge", len(survivors), FEWEST)
-    constants, members = _fit(survivors)
+    with _one_thread():
+        constants, members = _fit(survivors)
     constants = dataclasses.replace(constants, divergence_rate=divergence_rate(runs))
     constants = describe_noise(survivors, constants, members)
     peaks = [float(run.rates.max()) for run in survivors]
@@ -278,7 +280,8 @@ class _Problem:
 
     def _search(self, solution: FloatArray) -> tuple[FloatArray, FloatArray, float]:
         """Return the best solution near one, the variance of its entries, its cost."""
-        least_squares = _import_least_squares()
+        from scipy.optimize import least_squares
+
         bounds = np.array(
             [
                 (np.log(low), np.log(high)) if log else (low, high)
@@ -355,11 +358,17 @@ class _Problem:
         return jacobian
 
 
-def _import_least_squares() -> Any:  # noqa: ANN401 - SciPy has no types
+def _one_thread() -> AbstractContextManager[Any]:
+    """Keep linear algebra to the calling thread, in a context.
+
+    On matrices as small as these, threads gain nothing, and beside another busy process
+    they wait for one another for ten times as long as the work takes.
+    """
     try:
-        from scipy.optimize import least_squares
+        import scipy.optimize  # noqa: F401 - what is not loaded yet is not limited
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
-            "fit_surrogate needs SciPy: pip install 'lr-gym[surrogate]'"
+            f"fit_surrogate needs {error.name}: pip install 'lr-gym[surrogate]'"
         ) from error
-    return least_squares
+    return threadpool_limits(1, user_api="blas")  # type: ignore[no-any-return]

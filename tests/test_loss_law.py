@@ -329,9 +329,10 @@ def test_wrong_runs_are_refused() -> None:
             dataclasses.replace(runs[0], **changes)
 
 
-def test_fitting_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(ImportError, match=r"lr-gym\[surrogate\]"):
+@pytest.mark.parametrize("module", ["scipy.optimize", "threadpoolctl"])
+def test_fitting_names_its_extra(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module}.*lr-gym\[surrogate\]"):
         fit_surrogate(planted_runs(make_constants(), 0), preset("tiny"))
 
 
