@@ -214,7 +214,6 @@ def rendered(readme: str) -> str:
         "controller-features": readme_tables.controller_features(),
         "fine-tuning": readme_tables.fine_tuning(),
         "fine-tuned": readme_tables.fine_tuned(),
-        "fine-tuned-judged": readme_tables.fine_tuned_judged(),
         "surrogate-speed": readme_tables.surrogate_speed(),
         "lr": lr_table(),
         "training": training_table(),

@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.architectures import table as architecture_table
 from benchmarks.controller_features import rows as feature_rows
-from benchmarks.instance_jobs import TUNED
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 from benchmarks.widths import table as width_table
@@ -92,20 +91,10 @@ def widths() -> str:
     return markdown([row for name in files for row in width_table(_read(name))])
 
 
-def tuning_free() -> str:
-    """Return the default controller's table on the held-out tasks, and its goals."""
-    judged = _read("tuning_free/tuning_free.json")["controllers"]["update_size"]
+def tuning_free(folder: str = "tuning_free") -> str:
+    """Return the default controller's table on held-out tasks, and its goals."""
+    judged = _read(f"{folder}/tuning_free.json")["controllers"]["update_size"]
     return f"{judged_table(judged)}\n\n{goals_text(judged)}"
-
-
-def fine_tuned_judged() -> str:
-    """Return the fine-tuned controller on those held-out tasks that it was run on."""
-    controllers = _read("tuning_free_part/tuning_free.json")["controllers"]
-    (name,) = (label for label in controllers if FINE_TUNED in label)
-    shown = [TUNED, "update_size", name, f"{name} (open loop)"]
-    shown += ["schedule_free", "ramp_and_undo"]
-    rows = [row for row in controllers[name]["rows"] if row["label"] in shown]
-    return judged_table({"rows": rows})
 
 
 def tuning_cost() -> str:
