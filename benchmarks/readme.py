@@ -201,6 +201,8 @@ def rendered(readme: str) -> str:
         "wrong-rates-text8": readme_tables.wrong_rates("wrong_rates_text8"),
         "widths": readme_tables.widths(),
         "tuning-free": readme_tables.tuning_free(),
+        "tuning-free-later": readme_tables.tuning_free(readme_tables.LATER),
+        "tuning-free-cells": readme_tables.later_cells(),
         "tuning-cost": textwrap.fill(readme_tables.tuning_cost(), 88),
         "foreign-loops": readme_tables.foreign_loops(),
         "controller-cost": readme_tables.controller_cost(),

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.architectures import table as architecture_table
 from benchmarks.controller_features import rows as feature_rows
+from benchmarks.instance_jobs import ONE_SETTING, TUNED
 from benchmarks.instance_report import goals_text, judged_table
 from benchmarks.table_text import markdown, spread_text
 from benchmarks.widths import table as width_table
@@ -19,6 +20,7 @@ LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the learned controller
 PROPOSED = LAWS[:5]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
+LATER = "tuning_free_later"  # the second list of held-out tasks
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -95,6 +97,25 @@ def tuning_free(folder: str = "tuning_free") -> str:
     """Return the default controller's table on held-out tasks, and its goals."""
     judged = _read(f"{folder}/tuning_free.json")["controllers"]["update_size"]
     return f"{judged_table(judged)}\n\n{goals_text(judged)}"
+
+
+def later_cells() -> str:
+    """Return what is lost to tuned schedules on the later list, per kind of task."""
+    with (RESULTS / LATER / "tuning_free.csv").open(encoding="utf-8", newline="") as f:
+        found = list(csv.DictReader(f))
+    labels = ("update_size", ONE_SETTING, "schedule_free", "ramp_and_undo")
+    regrets: dict[str, dict[str, list[float]]] = {}
+    for row in found:
+        kind = row["instance"].partition(" its,")[0] + " iterations"
+        own = regrets.setdefault(kind, {label: [] for label in labels})
+        for label in labels:
+            own[label].append(float(row[label]) - float(row[TUNED]))
+    return markdown(
+        [
+            {"task": kind} | {label: f"{mean(own[label]):+.3f}" for label in labels}
+            for kind, own in regrets.items()
+        ]
+    )
 
 
 def tuning_cost() -> str:
