@@ -362,7 +362,7 @@ def _one_thread() -> AbstractContextManager[Any]:
     """Keep linear algebra to the calling thread, in a context.
 
     On matrices as small as these, threads gain nothing, and beside another busy process
-    they wait for one another for ten times as long as the work takes.
+    they wait for one another for longer than the work takes.
     """
     try:
         import scipy.optimize  # noqa: F401 - what is not loaded yet is not limited

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import lr_gym
 from lr_gym import LossLaw, fit_surrogate, load_law, preset
@@ -334,6 +335,28 @@ def test_fitting_names_its_extra(monkeypatch: pytest.MonkeyPatch, module: str) -
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"{module}.*lr-gym\[surrogate\]"):
         fit_surrogate(planted_runs(make_constants(), 0), preset("tiny"))
+
+
+def test_fitting_keeps_linear_algebra_to_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def threads() -> set[int]:
+        pools = threadpool_info()
+        return {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def search(*_: object, **__: object) -> None:
+        seen.append(threads())
+        raise InterruptedError  # it has been seen
+
+    monkeypatch.setattr("scipy.optimize.least_squares", search)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with pytest.raises(InterruptedError):
+            fit_surrogate(planted_runs(make_constants(), 0), preset("tiny"))
+        assert threads() == before
+    assert seen == [{1}]
 
 
 @settings(max_examples=30)
