@@ -76,6 +76,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     The size of an update is the median over matrices of norm(change) / sqrt(rows), a row
     per output, times the square root of their median number of columns: what outputs
     move by, for inputs of unit variance that line up with it, at any width of the model.
+    Where 1.2 times their median norm(change) / norm(weights) is more, it is that.
 
     With the default features the remaining budget is not seen: add `progress` for a
     Markov state.

@@ -102,7 +102,7 @@ class LawConstants:
             loss is lower by the rest.
         grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
             of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_size: ln of an update's size (see `Objective.update_size`): 1, ln eta,
+        update_size: ln of an update's size (see `lr_gym.update_size`): 1, ln eta,
             ln(U + progress_scale).
     """
 

@@ -5,10 +5,8 @@ Shapes: E members, B batch, T time, P parameters.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
-from statistics import median
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -18,6 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from lr_gym.config import TrainingConfig
 from lr_gym.models import build_model
 from lr_gym.models.language_model import LanguageModel, initial_parameters
+from lr_gym.update_size import update_size
 from lr_gym.windows import IGNORE
 
 # Most numbers in one activation of the residual stream, over all members of a pass.
@@ -131,27 +130,21 @@ class Objective:
         return total
 
     def update_size(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how far an update may move the outputs of a typical layer: (E,).
-
-        The median over matrices of norm(change) / sqrt(rows), a row per output, times
-        the square root of their median number of columns. For inputs of unit variance
-        the first factor is the root mean square change of a layer's outputs where the
-        inputs are independent of the update; the second is what it grows by where they
-        line up with it, as they do in training (Yang et al. 2023, arXiv 2310.17813).
+        """Return the size of an update of the matrices, (E,); see `update_size`.
 
         Args:
             before: (E, P) weights.
             after: (E, P), one update later.
         """
+        return update_size(self._matrices(before), self._matrices(after))
+
+    def _matrices(self, flat: Tensor) -> list[Tensor]:
+        """Return the matrices, (E, ...) each, of flat weights (E, P)."""
         shapes = [shape for shape in self.shapes.values() if len(shape) >= 2]
-        change = after[:, : self.decayed] - before[:, : self.decayed]
-        parts = torch.split(change, [shape.numel() for shape in shapes], dim=1)
-        sizes = [
-            part.norm(dim=1) / math.sqrt(shape[0])
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
-        columns = median(shape.numel() // shape[0] for shape in shapes)
-        return torch.stack(sizes).quantile(0.5, dim=0) * math.sqrt(columns)
+        counts = [shape.numel() for shape in shapes]
+        parts = torch.split(flat[:, : self.decayed], counts, dim=1)
+        pairs = zip(parts, shapes, strict=True)
+        return [part.reshape(len(flat), *shape) for part, shape in pairs]
 
     def _loss(
         self,

@@ -32,7 +32,7 @@ class RecordedRun:
         train_loss: Mean over the iterations since the evaluation before, (m,); NaN at
             the first.
         grad_norm: Mean gradient norm over the same iterations, (m,).
-        update_size: Of one update, see `Objective.update_size`, (m,).
+        update_size: Of one update, see `lr_gym.update_size`, (m,).
         undone: Whether weights and optimizer were put back, after the evaluation
             before, to what they were one chunk earlier, (m,) bool; `None` is never.
 

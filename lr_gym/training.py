@@ -209,7 +209,7 @@ class PopulationTrainer:
         """Return what a training script would log, (E,) each.
 
         ``grad_norm``: mean before clipping over the last chunk. ``update_size``: of
-        the last update, see `Objective.update_size`. ``tokens``: characters trained
+        the last update, see `lr_gym.update_size`. ``tokens``: characters trained
         on. ``seconds``: wall time in `train`, shared by members that train together.
         """
         per_iteration = self.config.batch_size * self.config.block_size

@@ -20,6 +20,7 @@ from lr_gym.controllers import (
     UpdateSizeRule,
     save_policy,
 )
+from lr_gym.update_size import update_size
 from tests.loop import Loop
 from tests.small import SMALL
 
@@ -51,6 +52,17 @@ def test_it_follows_the_target_for_its_share_of_the_run() -> None:
     factors = [rule.decide(3.0, size, progress).factor for size, progress in seen]
     assert factors[1:] == pytest.approx([2.0, 1.0, 4 / 3, 2 / 3])
     assert rule.decide(3.0, 0.001, 0.26) == Decision(1.0), "held from there on"
+
+
+def test_a_rate_that_has_come_there_rises_by_so_much_in_all() -> None:
+    rule = UpdateSizeRule(target=0.04, growth=1.4, most_rise=1.5, undo_factor=4.0)
+    seen = [0.0, 0.004, 0.02, 0.04, 0.02, 0.02, 0.01, 0.08, 0.01]
+    factors = [rule.decide(3.0, size).factor for size in seen]
+    before = [1 / 300, 2.5, 1.4]  # on its way
+    assert factors == pytest.approx([*before, 1.0, 1.4, 1.5 / 1.4, 1.0, 0.5, 1.4])
+    assert rule.decide(9.0, 0.04) == Decision(0.25, undo=True)
+    factors = [rule.decide(3.0, 0.01).factor for _ in range(6)]
+    assert np.prod(factors) == pytest.approx(1.5 / (1.05 / 4.0)), "no further again"
 
 
 def test_a_size_too_small_to_tell_doubles_the_rate() -> None:
@@ -100,6 +112,7 @@ def test_it_continues_from_its_saved_state() -> None:
         ({"start_factor": 2.0}, "start_factor must be finite and in"),
         ({"target": 0.0}, "target must be"),
         ({"growth": 1.0}, "growth must be"),
+        ({"most_rise": 0.5}, "most_rise must be"),
         ({"steering": 0.0}, "steering must be"),
         ({"undo_factor": 1.0}, "undo_factor must be"),
         ({"tolerance": -1.0}, "tolerance must be"),
@@ -149,13 +162,14 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
         matrices = [p for p in loop.model.parameters() if p.dim() >= 2]
         before = [matrix.detach().clone() for matrix in matrices]
         loop.update()
-        pairs = zip(matrices, before, strict=True)
-        moved = [
-            float((new.detach() - old).norm()) / math.sqrt(len(old))
-            for new, old in pairs
-        ]
-        width = np.median([matrix.shape[1] for matrix in matrices])
-        sizes.append(np.median(moved) * math.sqrt(width))
+        sizes.append(
+            float(
+                update_size(
+                    [matrix[None] for matrix in before],
+                    [matrix.detach()[None] for matrix in matrices],
+                )
+            )
+        )
         if controller.iteration % 2 == 0:
             measured = controller.state_dict()["update_size"]
             assert measured == pytest.approx(sizes[-1], rel=1e-4)

@@ -1,21 +1,18 @@
-"""How far one update of an optimizer may move the outputs of a typical layer."""
+"""The size of an optimizer's single updates, in somebody's own loop."""
 
 from __future__ import annotations
 
-import math
-from statistics import median
-
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lr_gym.update_size import update_size
+
 
 class UpdateSize:
-    """Measures single updates, as `Objective.update_size` does: of a typical matrix.
+    """Measures single updates by `lr_gym.update_size.update_size`.
 
-    The median of norm(change) / sqrt(rows), times the square root of the median number
-    of columns, over those weights that have a gradient and two dimensions or more; over
-    all that have a gradient where none has.
+    Over those weights that have a gradient and two dimensions or more; over all that
+    have a gradient where none has.
 
     Attributes:
         value: Of the last update that was measured; `None` before any.
@@ -33,14 +30,11 @@ class UpdateSize:
 
     def after_update(self) -> None:
         """Compare with the copy, if there is one, and let it go."""
-        if self._before is None:
-            return
-        sizes = [_size(weight.detach() - old) for weight, old in self._before]
-        columns = [old.numel() // _rows(old) for _, old in self._before]
-        self._before = None
-        if sizes:  # one transfer, however many weights
-            together = torch.stack([size.to(sizes[0].device) for size in sizes])
-            self.value = float(together.quantile(0.5)) * math.sqrt(median(columns))
+        pairs, self._before = self._before, None
+        if pairs:  # one transfer, however many weights
+            before = [old[None] for _, old in pairs]
+            after = [weight.detach()[None] for weight, _ in pairs]
+            self.value = float(update_size(before, after))
 
     def _weights(self) -> list[Tensor]:
         weights = [
@@ -50,14 +44,3 @@ class UpdateSize:
             if weight.grad is not None
         ]
         return [weight for weight in weights if weight.dim() >= 2] or weights
-
-
-def _size(change: Tensor) -> Tensor:
-    """Return the norm per row, in float32: half precision's would overflow."""
-    size: Tensor = change.float().norm() / math.sqrt(_rows(change))
-    return size
-
-
-def _rows(weight: Tensor) -> int:
-    """Return the number of a layer's outputs."""
-    return max(1, weight.shape[0]) if weight.dim() else 1

@@ -1,4 +1,4 @@
-"""The update-size rule: steer how far an update may move the outputs of a layer.
+"""The update-size rule: steer how far an update may move a layer.
 
 That says whether a learning rate is far off before the loss can: within a few
 iterations, at a rate so low that nothing is damaged, and of whatever rate the run was
@@ -29,14 +29,15 @@ class UpdateSizeRule(Rule):
     """A state machine over (val_loss, update size, progress); one run at a time.
 
     The first decision multiplies the learning rate by `start_factor`. Those over the
-    first `steering` of the run bring the update size (see `Objective.update_size`) to
+    first `steering` of the run bring the update size (see `lr_gym.update_size`) to
     `target`: at once to a fourth of it, then by `growth` at most, since fresh weights
     are easily damaged. Gradients agree less and less, and Adam's updates shrink by it:
-    to keep their size the rate goes on rising a little. Then the rate is held, and the
-    ``wsd`` schedule under it cools the run down. A loss that rises by more than
-    `tolerance` is answered at any time: the last chunk is taken back and the rate
-    divided by `undo_factor`. The first such rise is taken for chance, and the steering
-    goes on; a second one ends it.
+    to keep their size the rate goes on rising a little. By `most_rise` at most, since
+    in a run that stalls they no longer agree at all, and a rate that followed would
+    prolong it. Then the rate is held, and the ``wsd`` schedule under it cools the run
+    down. A loss that rises by more than `tolerance` is answered at any time: the last
+    chunk is taken back and the rate divided by `undo_factor`. The first such rise is
+    taken for chance, and the steering goes on; a second one ends it.
 
     That the change of a layer's outputs is what should not depend on its width, with
     updates that line up with its inputs, is from Yang and Hu 2021 (arXiv 2011.14522)
@@ -60,6 +61,7 @@ class UpdateSizeRule(Rule):
         start_factor: float = 1.0 / 300.0,
         target: float = 0.07,
         growth: float = 1.4,
+        most_rise: float = 1.5,
         steering: float = 0.25,
         tolerance: float = 0.1,
         undo_factor: float = 3.0,
@@ -73,6 +75,7 @@ class UpdateSizeRule(Rule):
             start_factor: Of the given learning rate, what to start from, in (0, 1].
             target: The update size to steer to, in (0, 1].
             growth: Largest factor per decision close to the target, in (1, 1000].
+            most_rise: Largest factor in all once the target was reached, in [1, 1000].
             steering: Share of the run over which the rate is steered, in (0, 1].
             tolerance: The largest rise of the loss that is not answered, nats.
             undo_factor: What a rise divides the rate by, above 1.
@@ -89,6 +92,7 @@ class UpdateSizeRule(Rule):
             start_factor=start_factor,
             target=target,
             growth=growth,
+            most_rise=most_rise,
             steering=steering,
             tolerance=tolerance,
             undo_factor=undo_factor,
@@ -98,9 +102,11 @@ class UpdateSizeRule(Rule):
         )
         check_real("target", target, 0.0, 1.0, low_open=True)
         check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
+        check_real("most_rise", most_rise, 1.0, MOST_GROWTH)
         check_real("steering", steering, 0.0, 1.0, low_open=True)
         self.target = float(target)
         self.growth = float(growth)
+        self.most_rise = float(most_rise)
         self.steering = float(steering)
         self.config = MDPConfig(
             features=("val_loss", "update_size", "progress"),
@@ -113,8 +119,8 @@ class UpdateSizeRule(Rule):
         self.reset()
 
     def fresh(self) -> dict[str, Any]:
-        """Return that the loss has not risen."""
-        return {"rises": 0}
+        """Return that the loss has not risen, and the target not been reached."""
+        return {"rises": 0, "risen": None}  # since the target was reached: a factor
 
     def decide(
         self, val_loss: float, update_size: float, progress: float = 0.0
@@ -135,12 +141,24 @@ class UpdateSizeRule(Rule):
         self.remember(val_loss)
         if progress > self.steering or memory["rises"] >= ENOUGH:
             return Decision(1.0)
+        return Decision(self.steer(update_size))
+
+    def steer(self, update_size: float) -> float:
+        """Return the next factor towards the target, and note what it adds up to."""
+        memory = self._memory
+        missing = max(LEAST, self.target / max(update_size, FAINT))
+        if memory["risen"] is None and 1.0 / CAREFUL <= missing <= CLOSE:
+            memory["risen"] = 1.0
         if not update_size > FAINT:
-            return Decision(self.growth)
-        missing = max(LEAST, self.target / update_size)
-        if 1.0 / CLOSE <= missing <= CLOSE:
-            return Decision(1.0)
-        return Decision(max(missing / CAREFUL, min(missing, self.growth)))
+            factor = self.growth
+        elif 1.0 / CLOSE <= missing <= CLOSE:
+            factor = 1.0
+        else:
+            factor = max(missing / CAREFUL, min(missing, self.growth))
+        if memory["risen"] is not None:
+            factor = min(factor, self.most_rise / memory["risen"])
+            memory["risen"] *= factor
+        return factor
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
         """Decide on (val_loss, log10 of the update size, progress)."""
@@ -149,5 +167,9 @@ class UpdateSizeRule(Rule):
 
     def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Step back, and count the rise."""
-        self._memory["rises"] += 1
-        return super().answer(val_loss, factor)
+        memory = self._memory
+        memory["rises"] += 1
+        decision = super().answer(val_loss, factor)
+        if memory["risen"] is not None:
+            memory["risen"] *= decision.factor
+        return decision
