@@ -166,8 +166,7 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_size: Of the last update: the median over matrices of norm(change) /
-                sqrt(rows), times sqrt(their median number of columns); `None` takes
+            update_size: Of the last update, as `lr_gym.update_size` has it; `None` takes
                 what was measured before each decision.
 
         Returns:
