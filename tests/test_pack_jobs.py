@@ -20,9 +20,12 @@ def test_an_archive_unpacks_to_the_same_files(tmp_path: Path) -> None:
         (jobs / name).write_text(content)
     path = main(Args(tmp_path))
     with tarfile.open(path) as tar:
-        tar.extractall(tmp_path / "again", filter="data")
-    again = (tmp_path / "again" / "jobs").iterdir()
-    assert {file.name: file.read_text() for file in again} == contents
+        again = {}
+        for member in tar:
+            file = tar.extractfile(member)
+            if file is not None:  # a folder has none
+                again[member.name] = file.read().decode()
+    assert again == {f"jobs/{name}": content for name, content in contents.items()}
     os.utime(jobs / "job-0.json", (1, 1))
     assert packed(tmp_path) == path.read_bytes()
 

@@ -166,8 +166,8 @@ class ControllerLR(LRScheduler):
             val_loss: Mean per prediction, nats.
             train_loss: Mean over the updates since the last decision, likewise.
             grad_norm: Mean of the gradient norms before clipping, likewise.
-            update_size: Of the last update, as `lr_gym.update_size` has it; `None` takes
-                what was measured before each decision.
+            update_size: Of the last update, see `lr_gym.update_size`; `None` takes what
+                was measured before each decision.
 
         Returns:
             What was decided and done. Where it says `undone`, the weights are no longer
