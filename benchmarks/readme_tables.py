@@ -21,6 +21,7 @@ LEARNED_ON = LAWS[:3]  # by the learned controller
 PROPOSED = LAWS[:5]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
 LATER = "tuning_free_later"  # the second list of held-out tasks
+THIRD = "tuning_free_third"  # the third
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -99,11 +100,13 @@ def tuning_free(folder: str = "tuning_free") -> str:
     return f"{judged_table(judged)}\n\n{goals_text(judged)}"
 
 
-def later_cells() -> str:
-    """Return what is lost to tuned schedules on the later list, per kind of task."""
-    with (RESULTS / LATER / "tuning_free.csv").open(encoding="utf-8", newline="") as f:
-        found = list(csv.DictReader(f))
-    labels = ("update_size", ONE_SETTING, "schedule_free", "ramp_and_undo")
+def tuning_free_cells(folder: str) -> str:
+    """Return what is lost to tuned schedules on held-out tasks, per kind of task."""
+    path = RESULTS / folder / "tuning_free.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    shown = ("update_size", ONE_SETTING, "schedule_free", "ramp_and_undo")
+    labels = [label for label in shown if label in found[0]]
     regrets: dict[str, dict[str, list[float]]] = {}
     for row in found:
         kind = row["instance"].partition(" its,")[0] + " iterations"
