@@ -185,21 +185,20 @@ def main(
 
 
 def table(result: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row per variant, below the best of the schedule's peaks.
+    """Return a row per task: the best of the schedule's peaks, then every variant.
 
     Losses in nats per character, the mean over rates and seeds and the worst; of the
     schedule the mean over seeds.
     """
-    names = [task["name"] for task in result["tasks"]]
-    best = [np.mean(own, axis=1).min() for own in result[SCHEDULE]]
-    head = f"best of {len(result['peaks'])} {SCHEDULE.upper()} peaks"
-    rows = [{"": head} | {n: f"{b:.3f}" for n, b in zip(names, best, strict=True)}]
-    for variant in result["variants"]:
-        cells = [
-            f"{np.mean(own):.3f} ({np.max(own):.2f})"
-            for own in variant["final_val_loss"]
-        ]
-        rows.append({"": variant["name"]} | dict(zip(names, cells, strict=True)))
+    best = f"best of {len(result['peaks'])} {SCHEDULE.upper()} peaks"
+    rows = []
+    for number, task in enumerate(result["tasks"]):
+        peaks = np.mean(result[SCHEDULE][number], axis=1)
+        row = {"task": task["name"], best: f"{peaks.min():.3f}"}
+        for variant in result["variants"]:
+            own = variant["final_val_loss"][number]
+            row[variant["name"]] = f"{np.mean(own):.3f} ({np.max(own):.2f})"
+        rows.append(row)
     return rows
 
 
