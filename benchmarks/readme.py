@@ -203,6 +203,7 @@ def rendered(readme: str) -> str:
         "tuning-free": readme_tables.tuning_free(),
         "tuning-free-later": readme_tables.tuning_free(readme_tables.LATER),
         "tuning-free-cells": readme_tables.tuning_free_cells(readme_tables.LATER),
+        "rule-choice": readme_tables.rule_choice(),
         "tuning-free-third": readme_tables.tuning_free(readme_tables.THIRD),
         "tuning-free-third-cells": readme_tables.tuning_free_cells(readme_tables.THIRD),
         "tuning-cost": textwrap.fill(readme_tables.tuning_cost(), 88),

@@ -12,6 +12,7 @@ from benchmarks.architectures import table as architecture_table
 from benchmarks.controller_features import rows as feature_rows
 from benchmarks.instance_jobs import ONE_SETTING, TUNED
 from benchmarks.instance_report import goals_text, judged_table
+from benchmarks.rule_choice import table as choice_table
 from benchmarks.table_text import markdown, spread_text
 from benchmarks.widths import table as width_table
 
@@ -119,6 +120,11 @@ def tuning_free_cells(folder: str) -> str:
             for kind, own in regrets.items()
         ]
     )
+
+
+def rule_choice() -> str:
+    """Return what narrow models end with, with and without the stall's mend."""
+    return markdown(choice_table(_read("rule_choice.json")))
 
 
 def tuning_cost() -> str:
