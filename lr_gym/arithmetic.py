@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -82,14 +83,18 @@ ARRAYS = Arithmetic(
 )
 
 
+# Of one run: rates come from a ladder and chunks have equal lengths, so that most
+# exponentials are of numbers that were there before.
+_remembered = lru_cache(maxsize=4096)
+
 FLOATS = Arithmetic(
     divide=lambda x, y: float(np.divide(x, y)),
-    exp=lambda x: float(np.exp(x)),
-    log=lambda x: float(np.log(x)),
+    exp=_remembered(lambda x: float(np.exp(x))),
+    log=_remembered(lambda x: float(np.log(x))),
     log10=lambda x: float(np.log10(x)),
     log1p=lambda x: float(np.log1p(x)),
     sqrt=math.sqrt,
-    power=lambda x, y: float(np.power(x, y)),
+    power=_remembered(lambda x, y: float(np.power(x, y))),
     maximum=max,
     minimum=min,
     finite=math.isfinite,

@@ -55,8 +55,10 @@ class EpisodeState:
         To be changed by new values of its fields, and given back by `put`.
         """
         own = vars(self)
-        if rows is not None:
-            own = {name: entries(values, rows) for name, values in own.items()}
+        if isinstance(rows, int):
+            own = {name: values.item(rows) for name, values in own.items()}
+        elif rows is not None:
+            own = {name: values[rows] for name, values in own.items()}
         return EpisodeState(**own)
 
     def put(self, rows: Rows, state: EpisodeState) -> None:

@@ -261,15 +261,17 @@ class Episodes:
     def _facts(self) -> dict[str, NDArray[Any]]:
         """Return `INFO_KEYS`, each of shape (E,); some are the state's own arrays."""
         state = self.state
-        known = {
-            "tokens": self.trainer.telemetry()["tokens"].astype(np.int64),
+        return {
+            "iteration": state.iteration,
+            "tokens": self.trainer.telemetry(("tokens",))["tokens"].astype(np.int64),
+            "train_loss": state.train_loss,
+            "val_loss": state.val_loss,
+            "best_val_loss": state.best_val_loss,
+            "learning_rate": state.learning_rate,
             "optimizer_lr": self.optimizer_lr,
             "progress": state.iteration / self.max_iters,
+            "diverged": state.diverged,
             "seed": self.seeds,
-        }
-        return {
-            key: known[key] if key in known else getattr(state, key)
-            for key in INFO_KEYS
         }
 
     def _drawn(
@@ -357,7 +359,7 @@ class Episodes:
 
     def _read_telemetry(self, rows: Rows, state: EpisodeState) -> None:
         """Read what the features need beside losses into `state`."""
-        telemetry = self.trainer.telemetry() if self._watched else {}
+        telemetry = self.trainer.telemetry(self._watched) if self._watched else {}
         for name in self._watched:
             if name not in telemetry:
                 raise ValueError(f"feature {name!r} needs telemetry the trainer lacks")

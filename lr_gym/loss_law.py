@@ -224,11 +224,13 @@ class Members:
         return Members(self.efficiency[rows], self.log_tolerance[rows])
 
 
-def initial_state(law: LawConstants, members: Members) -> State:
-    """Return the state of untrained runs."""
-    used_to = np.log(law.tolerance) + members.log_tolerance
-    state = {name: np.zeros(used_to.shape) for name in STATE_NAMES}
-    return state | {"tolerance": used_to, "overshoot": used_to.copy()}
+def initial_state(
+    law: LawConstants, members: Members, of: Arithmetic = ARRAYS
+) -> State:
+    """Return the state of untrained runs; some entries are the same object."""
+    used_to = of.log(law.tolerance) + members.log_tolerance
+    state = dict.fromkeys(STATE_NAMES, used_to - used_to)
+    return state | {"tolerance": used_to, "overshoot": used_to}
 
 
 def advance(

@@ -216,12 +216,14 @@ def factors_and_undos(
         actions: (E,) or (E, `action_size`), valid ones.
     """
     table = np.asarray(actions).reshape(len(actions), -1)
+    none = np.zeros(len(table), dtype=np.bool_)
     if config.action_type == "continuous":
         exponents = np.asarray(table[:, 0], dtype=np.float64) * config.max_log2_factor
-        undo = table[:, 1] > 0 if config.allow_undo else np.zeros(len(table), bool)
+        undo = table[:, 1] > 0 if config.allow_undo else none
         return np.exp2(exponents), undo
     chosen = table[:, 0]
-    return config.factors[chosen], chosen == len(config.lr_factors)
+    undo = chosen == len(config.lr_factors) if config.allow_undo else none
+    return config.factors[chosen], undo
 
 
 def next_learning_rate(

@@ -131,11 +131,11 @@ class MixedTrainer:
                 )
             self._owners[member].restore([member], copy, rewind=rewind)
 
-    def telemetry(self) -> dict[str, FloatArray]:
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
         """Return every member's, from the trainer of its shape."""
         found: dict[str, FloatArray] = {}
         for trainer, own, _ in self._everybody:
-            for name, values in trainer.telemetry().items():
+            for name, values in trainer.telemetry(names).items():
                 found.setdefault(name, np.zeros(self.size))[own] = values[own]
         return found
 

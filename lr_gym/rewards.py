@@ -5,8 +5,6 @@ Functions of an `EpisodeState`, for arrays of episodes and for one in plain numb
 
 from __future__ import annotations
 
-import numpy as np
-
 from lr_gym.arithmetic import Arithmetic, Value
 from lr_gym.episode_state import EpisodeState
 from lr_gym.mdp import MDPConfig
@@ -34,15 +32,13 @@ def settle(
         of: What all these are.
     """
     ceiling = divergence_loss(state, config)
-    with np.errstate(invalid="ignore"):  # NaN compares as false, silently
-        tame = of.finite(val_loss) & (val_loss <= ceiling)
-        low = train_loss < ceiling
+    tame = of.finite(val_loss) & (val_loss <= ceiling)  # NaN compares as false
     diverged = of.where(tame, frozen, True)
     ended = diverged | (state.decision == decisions)
     if of.any(diverged):
         # Reported as the ceiling: finite, and above any survivor's loss.
         val_loss = of.where(diverged, ceiling, val_loss)
-        capped = of.where(low, train_loss, ceiling)
+        capped = of.where(train_loss < ceiling, train_loss, ceiling)
         train_loss = of.where(diverged, capped, train_loss)
     state.previous_loss = state.val_loss
     state.val_loss = val_loss

@@ -176,9 +176,9 @@ class ShardedTrainer:
         """Continue from `state_dict`; raises ValueError where it does not fit."""
         self.restore(range(self.size), state)
 
-    def telemetry(self) -> dict[str, FloatArray]:
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
         """Return what a training script would log; see `PopulationTrainer`."""
-        answers = list(self._ask_all("telemetry").values())
+        answers = list(self._ask_all("telemetry", names).values())
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
 
     def model(self, member: int = 0) -> LanguageModel:
@@ -205,8 +205,8 @@ class ShardedTrainer:
                 routes.append((worker, wanted[places] - part[0], places))
         return routes
 
-    def _ask_all(self, method: str) -> dict[int, Any]:
-        return self._ask({worker: (method, (), {}) for worker, _ in self._shares()})
+    def _ask_all(self, method: str, *arguments: object) -> dict[int, Any]:
+        return self._ask({w: (method, arguments, {}) for w, _ in self._shares()})
 
     def _ask(self, calls: Mapping[int, Call]) -> dict[int, Any]:
         """Let the workers run their calls side by side; return their answers.

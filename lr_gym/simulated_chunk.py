@@ -31,16 +31,22 @@ def segments(
     """Yield updates and their rate, of the first so many members, in their order.
 
     One segment for constant rates, (R,). Of (R, n), `SEGMENT` updates at a time at
-    their mean rate; counts fall from the first member to the last.
+    their mean rate; counts fall from the first member to the last, and rates are 0
+    beyond a member's count.
     """
     if rates.ndim == 1:
         yield counts, rates
         return
-    for start in range(0, int(counts[0]), SEGMENT):
-        left = counts[: np.count_nonzero(counts > start)] - start
-        lengths = np.minimum(left, SEGMENT)
-        part = rates[: len(left), start : start + SEGMENT]
-        yield lengths, part.sum(axis=1) / lengths
+    starts = np.arange(0, counts[0], SEGMENT)
+    lengths = np.minimum(np.maximum(counts[:, None] - starts, 0), SEGMENT)
+    padded = np.zeros((len(counts), len(starts) * SEGMENT))
+    rates = rates[:, : padded.shape[1]]
+    padded[:, : rates.shape[1]] = rates
+    sums = padded.reshape(*lengths.shape, SEGMENT).sum(axis=2)
+    means = sums / np.maximum(lengths, 1)
+    for place in range(len(starts)):
+        active = np.count_nonzero(lengths[:, place])
+        yield lengths[:active, place], means[:active, place]
 
 
 def train_segment(

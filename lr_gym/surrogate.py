@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from lr_gym.arithmetic import (
     ARRAYS,
     FLOATS,
-    GOLDEN,
     Arithmetic,
     Value,
     hashed,
@@ -74,7 +73,7 @@ class SurrogateTrainer:
         self._constants = law.constants
         self._key = np.zeros(size, dtype=np.uint64)
         self._members = Members(np.ones(size), np.zeros(size))
-        self._state = initial_state(law.constants, self._members)
+        self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
         self._iteration = np.zeros(size, dtype=np.int64)
         self._log_rate = np.zeros(size)  # ln of the rate of the last update
         self._loss = np.zeros(size)  # of validation, without noise
@@ -89,14 +88,17 @@ class SurrogateTrainer:
         """Start fresh runs for `members`, one seed each; see `Trainer.reset`."""
         if len(members) != len(seeds):
             raise ValueError(f"got {len(members)} members but {len(seeds)} seeds")
-        rows = list(members)
-        law = self._constants
+        law, of = self._constants, ARRAYS
+        rows: Value = list(members)
+        seed: Value = np.array(seeds, dtype=np.uint64)
+        if len(rows) == 1:
+            rows, seed, of = rows[0], seed.item(), FLOATS
         # One round apart: seeds that follow each other have unrelated streams.
-        key = mix(mix(np.array(seeds, dtype=np.uint64) + GOLDEN))
-        own = mix(key + (GOLDEN - 1))
-        efficiency = np.exp(law.efficiency_spread * normal(own))
-        log_tolerance = law.tolerance_spread * second_normal(own)
-        fresh = initial_state(law, Members(efficiency, log_tolerance))
+        key = mix(hashed(seed, 1))
+        own = hashed(key - 1, 1)
+        efficiency = of.exp(law.efficiency_spread * normal(own, of))
+        log_tolerance = law.tolerance_spread * second_normal(own, of)
+        fresh = initial_state(law, Members(efficiency, log_tolerance), of)
         for name, values in fresh.items():
             self._state[name][rows] = values
         self._key[rows] = key
@@ -104,7 +106,7 @@ class SurrogateTrainer:
         self._members.log_tolerance[rows] = log_tolerance
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
-        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
+        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"], of)
         self._finite[rows] = True
         self._seconds[rows] = 0.0
         self._measured[rows] = self._loss[rows]  # untrained models hardly differ
@@ -136,7 +138,11 @@ class SurrogateTrainer:
         if on_iteration is not None:
             for _ in range(int(counts.max())):
                 on_iteration()
-        self._seconds += (counts > 0) * (time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+        if self.size == 1:
+            self._seconds[0] += elapsed if counts.item() else 0.0
+        else:
+            self._seconds += (counts > 0) * elapsed
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
@@ -145,7 +151,8 @@ class SurrogateTrainer:
         Args:
             members: Whose, (len(members),); `None` is everybody's, (E,).
         """
-        return self._measured[slice(None) if members is None else members].copy()
+        measured = self._measured
+        return measured.copy() if members is None else measured.take(members)
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members are frozen, (E,) bool."""
@@ -193,15 +200,19 @@ class SurrogateTrainer:
         """Continue from `state_dict`; raises ValueError where it does not fit."""
         self.restore(range(self.size), state)
 
-    def telemetry(self) -> dict[str, FloatArray]:
-        """Return what a training script would log, (E,) each.
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
+        """Return what a training script would log, (E,) each; see `Trainer`.
 
         ``grad_norm`` and ``update_size`` are the law's log-linear models of what was
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
         """
         training = self.law.training
-        per_iteration = training.batch_size * training.block_size
+        per_iteration = float(training.batch_size * training.block_size)
+        tokens = self._iteration.astype(np.float64) * per_iteration
+        found = {"tokens": tokens, "seconds": self._seconds.copy()}
+        if names is not None and found.keys() >= set(names):
+            return found
         state, of = self._state, ARRAYS
         log_rate: Value = self._log_rate
         if self.size == 1:
@@ -209,12 +220,9 @@ class SurrogateTrainer:
             log_rate, of = log_rate.item(), FLOATS
         grad_norm, update_size = norms(self._constants, state, log_rate, of)
         begun = self._iteration > 0
-        return {
-            "grad_norm": begun * grad_norm,
-            "update_size": begun * update_size,
-            "tokens": self._iteration * float(per_iteration),
-            "seconds": self._seconds.copy(),
-        }
+        found["grad_norm"] = begun * grad_norm
+        found["update_size"] = begun * update_size
+        return found
 
     # ------------------------------------------------------------------------ the runs
 
@@ -229,6 +237,8 @@ class SurrogateTrainer:
         Those whose rate is constant make one step, as if all were: what a member goes
         through does not hang on its neighbours. The others go on segment by segment.
         """
+        if not plan.shape[1]:  # nobody makes an update
+            return np.full(self.size, np.nan)
         within = np.arange(plan.shape[1]) < counts[:, None]
         varies = ((plan != plan[:, :1]) & within).any(axis=1)
         losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
@@ -250,6 +260,8 @@ class SurrogateTrainer:
 
         `rates` are (R,) or (R, n), 0 beyond a member's count; see `segments`.
         """
+        if self.size == 1 and counts.item() and self._finite.item():
+            return np.array([self._learn_alone(0, counts, rates)])
         finite = self._finite[rows]
         running = (counts > 0) & finite
         if np.count_nonzero(running) == len(running):
@@ -353,6 +365,8 @@ class SurrogateTrainer:
                 f"learning_rate must have shape ({self.size},) or ({self.size}, n), "
                 f"got {rates.shape}"
             )
+        if self.size == 1 and 0.0 <= rates.item() < math.inf:
+            return
         right = (rates >= 0.0) & (rates < np.inf)  # false for NaN
         if np.count_nonzero(right) == self.size:
             return

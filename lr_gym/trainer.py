@@ -68,8 +68,12 @@ class Trainer(Protocol):
         the data stream stay where they are: the spent iterations stay spent.
         """
 
-    def telemetry(self) -> dict[str, FloatArray]:
-        """Return (E,) arrays: grad_norm, update_size, tokens, seconds."""
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
+        """Return (E,) arrays: grad_norm, update_size, tokens, seconds.
+
+        Args:
+            names: What is asked for; others may be missing. `None` is everything.
+        """
 
 
 def mask_of(members: Sequence[int] | NDArray[np.int64], size: int) -> NDArray[np.bool_]:

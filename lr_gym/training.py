@@ -205,8 +205,8 @@ class PopulationTrainer:
         """Continue from `state_dict`; raises ValueError where it does not fit."""
         self.restore(range(self.size), state)
 
-    def telemetry(self) -> dict[str, FloatArray]:
-        """Return what a training script would log, (E,) each.
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
+        """Return what a training script would log, (E,) each, whatever is asked for.
 
         ``grad_norm``: mean before clipping over the last chunk. ``update_size``: of
         the last update, see `lr_gym.update_size`. ``tokens``: characters trained

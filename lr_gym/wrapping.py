@@ -153,11 +153,12 @@ class WrappedTrainer:
         if rewind:
             self._iteration = int(state["iteration"])
 
-    def telemetry(self) -> dict[str, FloatArray]:
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
         """Return (1,) arrays; ``tokens`` counts updates."""
-        given = self._functions["telemetry"]
-        found = {} if given is None else given()
         own = {"tokens": float(self._iteration), "seconds": self._seconds}
+        given = self._functions["telemetry"]
+        enough = names is not None and own.keys() >= set(names)
+        found = {} if given is None or enough else given()
         return {name: np.array([value]) for name, value in {**found, **own}.items()}
 
     def _call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - theirs

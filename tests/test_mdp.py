@@ -61,7 +61,7 @@ class ScriptedTrainer:
     ) -> None:
         self.restored.append((members[0], int(state["chunks"][0]), rewind))
 
-    def telemetry(self) -> dict[str, FloatArray]:
+    def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
         ones = np.ones(self.size)
         names = ("grad_norm", "update_size", "seconds")
         return {**dict.fromkeys(names, ones), "tokens": self.updates * 10.0}

@@ -49,6 +49,16 @@ def test_a_plan_is_what_its_segments_are() -> None:
     assert len(ticks) == 7
 
 
+def test_a_chunk_of_no_updates_leaves_everybody_untouched() -> None:
+    trainer = make_trainer(2)
+    trainer.train(10, np.array([1e-3, 2e-3]))
+    before = trainer.state_dict()
+    for rates in (np.full(2, 1e-3), np.full((2, 0), 1e-3), np.full((2, 5), 1e-3)):
+        assert np.isnan(trainer.train(0, rates)).all()
+    after = trainer.state_dict()
+    assert all((after[name] == before[name]).all() for name in before)
+
+
 @pytest.mark.parametrize("path", packaged_laws().values(), ids=lambda path: path.stem)
 @settings(deadline=None, max_examples=30)
 @given(chunks=CHUNKS, planned=st.booleans())
