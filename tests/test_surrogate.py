@@ -333,6 +333,8 @@ def test_telemetry_and_losses_have_the_spread_of_the_law() -> None:
     assert telemetry["grad_norm"] == pytest.approx(np.full(size, expected))
     assert telemetry["update_size"] == pytest.approx(np.full(size, 1e-3))
     assert (telemetry["seconds"] > 0).all()
+    assert (trainer.telemetry(("tokens",))["tokens"] == telemetry["tokens"]).all()
+    assert set(trainer.telemetry(("grad_norm", "tokens"))) >= {"grad_norm", "tokens"}
     efficiency = np.log(trainer.state_dict()["efficiency"])
     assert efficiency.mean() == pytest.approx(0.0, abs=0.003)
     assert efficiency.std() == pytest.approx(0.05, rel=0.05)

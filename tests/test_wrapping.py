@@ -188,6 +188,21 @@ def test_what_is_missing_is_named_where_it_is_needed() -> None:
     assert env.step(1)[0][1] == pytest.approx(1.0)  # log10
 
 
+def test_telemetry_is_measured_only_where_a_feature_needs_it() -> None:
+    measured: list[int] = []
+
+    def telemetry() -> dict[str, float]:
+        measured.append(1)
+        return {"grad_norm": 10.0, "update_size": 0.1}
+
+    for features, calls in ((("val_loss",), 0), (("val_loss", "grad_norm"), 2)):
+        env = make(Descent(), {"features": features}, telemetry=telemetry)
+        env.reset(seed=0)
+        assert env.step(1)[4]["tokens"] == 4
+        env.step(1)
+        assert len(measured) == calls
+
+
 def test_the_example_is_an_environment_by_both_checkers() -> None:
     env = own_training.make_env()
     check_env(env.unwrapped, skip_render_check=True)
