@@ -71,6 +71,8 @@ class SurrogateTrainer:
         self.size = size
         self.law = law
         self._constants = law.constants
+        tokens = law.training.batch_size * law.training.block_size
+        self._tokens_per_update = np.float64(tokens)
         self._key = np.zeros(size, dtype=np.uint64)
         self._members = Members(np.ones(size), np.zeros(size))
         self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
@@ -207,21 +209,21 @@ class SurrogateTrainer:
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
         """
-        training = self.law.training
-        per_iteration = float(training.batch_size * training.block_size)
-        tokens = self._iteration.astype(np.float64) * per_iteration
-        found = {"tokens": tokens, "seconds": self._seconds.copy()}
-        if names is not None and found.keys() >= set(names):
-            return found
-        state, of = self._state, ARRAYS
-        log_rate: Value = self._log_rate
-        if self.size == 1:
-            state = {name: values.item() for name, values in state.items()}
-            log_rate, of = log_rate.item(), FLOATS
-        grad_norm, update_size = norms(self._constants, state, log_rate, of)
-        begun = self._iteration > 0
-        found["grad_norm"] = begun * grad_norm
-        found["update_size"] = begun * update_size
+        found: dict[str, FloatArray] = {}
+        if names is None or "tokens" in names:
+            found["tokens"] = self._iteration * self._tokens_per_update
+        if names is None or "seconds" in names:
+            found["seconds"] = self._seconds.copy()
+        if names is None or "grad_norm" in names or "update_size" in names:
+            state, of = self._state, ARRAYS
+            log_rate: Value = self._log_rate
+            if self.size == 1:
+                state = {name: values.item() for name, values in state.items()}
+                log_rate, of = log_rate.item(), FLOATS
+            grad_norm, update_size = norms(self._constants, state, log_rate, of)
+            begun = self._iteration > 0
+            found["grad_norm"] = begun * grad_norm
+            found["update_size"] = begun * update_size
         return found
 
     # ------------------------------------------------------------------------ the runs
