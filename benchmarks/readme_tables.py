@@ -19,7 +19,6 @@ from benchmarks.widths import table as width_table
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the learned controller
-PROPOSED = LAWS[:5]  # those that the default rule's proposals were trained for
 FINE_TUNED = "controller_fine_tuned"
 LATER = "tuning_free_later"  # the second list of held-out tasks
 THIRD = "tuning_free_third"  # the third
@@ -235,7 +234,7 @@ def laws() -> str:
 def proposals() -> str:
     """Return how well laws know what the default rule proposes on them."""
     rows = []
-    for task in PROPOSED:
+    for task in LAWS:
         result = _read(f"surrogate/{task}-proposals.json")
         row = {"task": task.replace("-", " ")}
         for when in ("before_refitting", "after_refitting"):
