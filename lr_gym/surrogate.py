@@ -241,6 +241,9 @@ class SurrogateTrainer:
         """
         if not plan.shape[1]:  # nobody makes an update
             return np.full(self.size, np.nan)
+        if self.size == 1:
+            constant = (plan == plan[0, 0]).all()
+            return self._run(slice(None), counts, plan[:, 0] if constant else plan)
         within = np.arange(plan.shape[1]) < counts[:, None]
         varies = ((plan != plan[:, :1]) & within).any(axis=1)
         losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
