@@ -77,6 +77,7 @@ def test_the_laws_of_the_package_are_those_of_the_reports() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.real_text
 def test_the_recorded_runs_give_the_accuracy_that_is_claimed(tmp_path: Path) -> None:
     for kind in ("fit", "held-out"):
         shutil.copy(RECORDED / f"shakespeare-mini-{kind}.npz", tmp_path)
