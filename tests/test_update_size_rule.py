@@ -245,20 +245,18 @@ def test_it_comes_through_wrong_rates(factor: float) -> None:
 
 @pytest.mark.real_text
 @pytest.mark.slow
-def test_most_narrow_deep_models_do_not_stall() -> None:
+@pytest.mark.parametrize("seed", [5_000, 5_001, 5_002])
+def test_a_narrow_deep_model_does_not_stall(seed: int) -> None:
     """240 iterations on Shakespeare: tuned WSD ends at about 2.5, a stalled run at 3.
 
     It stalls where its first updates are large beside its weights, and stays there
-    where the rate follows what they shrink to. Single runs still do: of these seeds
-    the first one in bfloat16, and none in float32.
+    where the rate follows what they shrink to. In float32: in bfloat16 the first of
+    these seeds does stall.
     """
+    agent = UpdateSizeAgent()
     narrow = {"n_layer": 4, "n_head": 1, "n_embd": 32, "max_iters": 240}
     often = {"eval_interval": 12, "dense_interval": 4}
-    losses = []
-    for seed in (5_000, 5_001, 5_002):
-        agent = UpdateSizeAgent()
-        settings = {**agent.settings, "scale": "tiny", **narrow, **often}
-        env = make_env("shakespeare", **settings)
-        given = {"seed": seed, "learning_rate": 0.08}
-        losses.append(run_episode(env, agent, options=given)[-1]["val_loss"])
-    assert np.median(losses) < 2.7
+    settings = {**agent.settings, "scale": "tiny", **narrow, **often}
+    env = make_env("shakespeare", **settings, precision="float32")
+    final = run_episode(env, agent, options={"seed": seed, "learning_rate": 0.08})[-1]
+    assert final["val_loss"] < 2.7
