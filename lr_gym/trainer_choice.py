@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -140,6 +141,12 @@ def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> No
             f"trainer must have the methods of lr_gym.Trainer and `size`; "
             f"{type(trainer).__name__} lacks {', '.join(lacking) or 'size'}"
         )
+    try:
+        inspect.signature(trainer.telemetry).bind(("tokens",))  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise TypeError(
+            f"trainer.telemetry must take the names that are asked for: {error}"
+        ) from error
     check_integer("trainer.size", trainer.size, 1)
     if trainer.size != size:
         raise ValueError(

@@ -203,6 +203,13 @@ def test_telemetry_is_measured_only_where_a_feature_needs_it() -> None:
         assert len(measured) == calls
 
 
+def test_a_trainer_whose_telemetry_takes_no_names_is_refused_at_once() -> None:
+    trainer = Descent().wrapped()
+    trainer.telemetry = lambda: {}  # type: ignore[method-assign,assignment,misc]
+    with pytest.raises(TypeError, match=r"trainer\.telemetry must take the names"):
+        lr_gym.LRTuningEnv(trainer=trainer)
+
+
 def test_the_example_is_an_environment_by_both_checkers() -> None:
     env = own_training.make_env()
     check_env(env.unwrapped, skip_render_check=True)
