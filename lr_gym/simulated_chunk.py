@@ -49,6 +49,13 @@ def segments(
         yield lengths[:active, place], means[:active, place]
 
 
+def overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
+    """Return (R,) values: `new`, then those of `old` whom a segment left out."""
+    if len(new) == len(old):
+        return new
+    return np.concatenate([new, old[len(new) :]])
+
+
 def train_segment(
     law: LawConstants,
     members: Members,

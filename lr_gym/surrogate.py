@@ -40,6 +40,7 @@ from lr_gym.simulated_chunk import (
     evaluated,
     mean_of_batches,
     norms,
+    overlaid,
     segments,
     train_segment,
 )
@@ -305,8 +306,8 @@ class SurrogateTrainer:
                 law, members.take(active), before, loss[active], rate, lengths, ARRAYS
             )
             total[active] += middle * lengths
-            loss = _overlaid(loss, found)
-            state = {name: _overlaid(state[name], after[name]) for name in STATE_NAMES}
+            loss = overlaid(loss, found)
+            state = {name: overlaid(state[name], after[name]) for name in STATE_NAMES}
         if whole:
             self._state = state
         else:
@@ -394,10 +395,3 @@ class SurrogateTrainer:
             "loss": self._loss,
             "finite": self._finite,
         }
-
-
-def _overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
-    """Return `new`, followed by what of `old` is beyond it."""
-    if len(new) == len(old):
-        return new
-    return np.concatenate([new, old[len(new) :]])
