@@ -13,9 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lr_gym.compilation import Step, compiled_step, resolve_compile
+from lr_gym.compilation import compiled_losses, compiled_step, resolve_compile
 from lr_gym.config import TrainingConfig, check_choice
 from lr_gym.corpora import Corpus
+from lr_gym.cuda_graphs import Step
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
 from lr_gym.objective import Objective
@@ -85,6 +86,12 @@ class PopulationTrainer:
         self._step = TrainingStep(config, self.objective, self.optimizer)
         self._compiled_step = (
             compiled_step(self._step, self.compile) if self.compile else None
+        )
+        # On a CPU an evaluation takes too little time to pay for its compilation.
+        self._losses = (
+            None
+            if self.compile is None or self.device.type == "cpu"
+            else compiled_losses(self.objective, self._step)
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -164,7 +171,7 @@ class PopulationTrainer:
         if self.config.evaluation == "paper" and not exact:
             return self._random_batch_loss(split, state)
         windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
-        total = self.objective.total_loss(state["parameters"], windows)
+        total = self.objective.total_loss(state["parameters"], windows, self._losses)
         return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
