@@ -1,4 +1,4 @@
-"""README's tables of the paper, of controllers, models and simulated training."""
+"""Tables of README and docs: the paper, controllers, models, simulated training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from benchmarks.architectures import table as architecture_table
 from benchmarks.controller_features import rows as feature_rows
+from benchmarks.estimates import Estimate
 from benchmarks.instance_jobs import ONE_SETTING, TUNED
-from benchmarks.instance_report import goals_text, judged_table
+from benchmarks.instance_report import judged_table
 from benchmarks.rule_choice import table as choice_table
-from benchmarks.table_text import markdown, spread_text
+from benchmarks.table_text import estimate_text, markdown, spread_text
 from benchmarks.widths import table as width_table
 
 CORPORA = ("shakespeare", "markov", "text8")
@@ -69,10 +70,20 @@ def optimum() -> str:
 
 
 def scale_out() -> str:
-    """Return how much faster several workers are than one."""
+    """Return the seconds that one and several workers take for the same jobs."""
     result = _read("scale_out.json")
-    speedup = f"{spread_text(result['speedup'])} times as fast as one"
-    return f"{result['settings']['workers']} workers finish the same jobs {speedup}."
+    return markdown(
+        [
+            {
+                "workers": workers,
+                "seconds, median": f"{median(seconds):.1f}",
+                "speedup, median (range)": (
+                    "1" if workers == "1" else spread_text(result["speedup"])
+                ),
+            }
+            for workers, seconds in result["seconds"].items()
+        ]
+    )
 
 
 def wrong_rates(name: str = "wrong_rates") -> str:
@@ -83,7 +94,8 @@ def wrong_rates(name: str = "wrong_rates") -> str:
     for method, losses in result["final_val_loss"].items():
         cells = [f"{min(seeds):.2f} to {max(seeds):.2f}" for seeds in losses]
         rows.append(
-            {"start LR / good LR": f"`{method}`"} | dict(zip(names, cells, strict=True))
+            {"initial LR / good LR": f"`{method}`"}
+            | dict(zip(names, cells, strict=True))
         )
     return markdown(rows)
 
@@ -91,13 +103,66 @@ def wrong_rates(name: str = "wrong_rates") -> str:
 def widths() -> str:
     """Return the default controller on models of several widths."""
     files = ("widths.json", "widths_384.json")
-    return markdown([row for name in files for row in width_table(_read(name))])
+    rows = [row for name in files for row in width_table(_read(name))]
+    names = {
+        "best WSD peak": "best WSD peak LR",
+        "val loss there": "its final val loss",
+        "target 0.07, above that, mean (worst)": (
+            "controller minus that, mean (worst), nats"
+        ),
+        "highest rate, target 0.07": "highest LR of the controller",
+    }
+    return markdown(_renamed(rows, names))
+
+
+def _renamed(rows: list[dict[str, str]], names: dict[str, str]) -> list[dict[str, str]]:
+    """Return `rows` with columns renamed; KeyError if a column is absent."""
+    columns = [*rows[0]]
+    for name in names:
+        if name not in columns:
+            raise KeyError(name)
+    return [{names.get(k, k): value for k, value in row.items()} for row in rows]
 
 
 def tuning_free(folder: str = "tuning_free") -> str:
-    """Return the default controller's table on held-out tasks, and its goals."""
-    judged = _read(f"{folder}/tuning_free.json")["controllers"]["update_size"]
-    return f"{judged_table(judged)}\n\n{goals_text(judged)}"
+    """Return every method's regret on a list of held-out tasks."""
+    return judged_table(_judged(folder))
+
+
+def _judged(folder: str) -> dict[str, Any]:
+    judged: dict[str, Any] = _read(f"{folder}/tuning_free.json")["controllers"][
+        "update_size"
+    ]
+    return judged
+
+
+def controller() -> str:
+    """Return the default controller's regret on each list of held-out tasks."""
+    lists = {
+        "1, seen during development": "tuning_free",
+        "2, seen before the last change": LATER,
+        "3, held out": THIRD,
+    }
+    table = []
+    for name, folder in lists.items():
+        rows = {row["label"]: row for row in _judged(folder)["rows"]}
+        table.append(
+            {
+                "list": name,
+                "tasks": str(len(_read(f"{folder}/tuning_free.json")["instances"])),
+                "regret of the controller, nats (95 %)": _estimate(
+                    rows["update_size"]["regret"]
+                ),
+                "worst tenth": _estimate(rows["update_size"]["worst_tenth"]),
+                "one setting for all": _estimate(rows[ONE_SETTING]["regret"]),
+                "schedule-free": _estimate(rows["schedule_free"]["regret"]),
+            }
+        )
+    return markdown(table)
+
+
+def _estimate(estimate: dict[str, float]) -> str:
+    return estimate_text(Estimate(**estimate))
 
 
 def tuning_free_cells(folder: str) -> str:
@@ -122,59 +187,83 @@ def tuning_free_cells(folder: str) -> str:
 
 
 def rule_choice() -> str:
-    """Return what narrow models end with, with and without the stall's mend."""
-    return markdown(choice_table(_read("rule_choice.json")))
+    """Return final losses of narrow models with and without two parts of the rule."""
+    names = {
+        "weights 0, bound none": "neither",
+        "weights 0, bound 1.5": "bound only",
+        "weights 1.2, bound none": "weight term only",
+        "weights 1.2, bound 1.5": "both (the default)",
+    }
+    return markdown(_renamed(choice_table(_read("rule_choice.json")), names))
 
 
 def tuning_cost() -> str:
-    """Return after how many uses the rule, and a learned one, have paid for it."""
+    """Return the trainings that each way costs, and when it breaks even."""
     result = _read("tuning_free/tuning_free.json")
     tuning = int(result["tuning_trainings_per_instance"])
     names = ("wrong_rates", "wrong_rates_markov", "wrong_rates_text8")
-    spent = sum(
+    checks = sum(
         len(seeds)
         for name in names
         for seeds in _read(f"{name}.json")["final_val_loss"]["update_size"]
     )
-    uses = -(-spent // (tuning - 1))
     reports = [f"surrogate/{law}-report.json" for law in LEARNED_ON]
     fitted = sum(int(_read(name)["fitted_on"]) for name in reports)
     learned = _read(f"{FINE_TUNED}/report.json")
-    real = sum(
-        len(seen["final_val_loss"])
-        for fresh in learned["rounds"]
-        for seen in fresh.values()
+    fine_tuning = sum(
+        len(corpus["final_val_loss"])
+        for report in learned["rounds"]
+        for corpus in report.values()
     )
-    later = -(-(fitted + real) // (tuning - 1))
-    return (
-        f"Tuning a schedule costs {tuning} trainings for each task, and the rule one. "
-        f"The {spent} trainings from wrong rates above, by which it was checked, have "
-        f"paid for themselves after {uses} tasks; the trials before them were not "
-        "kept, and are not counted. The learned controller has cost the "
-        f"{fitted} real trainings that its {len(reports)} laws are fitted to and the "
-        f"{real} it was fine-tuned by, beside {learned['simulated_episodes']:,} "
-        f"simulated ones: {later} tasks, were it as good."
+    saved = tuning - 1  # trainings per task
+    return markdown(
+        [
+            {
+                "method": "a schedule tuned per task",
+                "trainings per task": str(tuning),
+                "trainings spent once": "0",
+                "breaks even after": "",
+            },
+            {
+                "method": "the update-size rule",
+                "trainings per task": "1",
+                "trainings spent once": f"{checks}, to check it from wrong rates",
+                "breaks even after": f"{-(-checks // saved)} tasks",
+            },
+            {
+                "method": "the learned controller",
+                "trainings per task": "1",
+                "trainings spent once": (
+                    f"{fitted} to fit {len(reports)} laws, {fine_tuning} to fine-tune, "
+                    f"and {learned['simulated_episodes']:,} simulated"
+                ),
+                "breaks even after": (
+                    f"{-(-(fitted + fine_tuning) // saved)} tasks, if it matched the "
+                    "rule"
+                ),
+            },
+        ]
     )
 
 
 def foreign_loops() -> str:
-    """Return how far the examples end from the same loops with their rate tuned."""
+    """Return the examples' final losses minus those with the best of 8 LRs."""
     rows = []
     for loop, own in _read("foreign_loops.json")["loops"].items():
         row = {
             "loop": f"`examples/{loop}.py`",
-            "best of 8 rates": f"{own['tuned_rate']:g}",
-            "val loss there": f"{sum(own['tuned']) / len(own['tuned']):.3f}",
+            "best of 8 LRs": f"{own['tuned_rate']:g}",
+            "its final val loss": f"{sum(own['tuned']) / len(own['tuned']):.3f}",
         }
         for name in ("from 10 times too high", "from 10 times too low"):
             gap, worst = own[f"{name}, minus tuned"], max(own[name])
-            row[name] = f"{gap:+.3f} (worst run ends at {worst:.3f})"
+            row[name] = f"{gap:+.3f} (worst run {worst:.3f})"
         rows.append(row)
     return markdown(rows)
 
 
 def controller_cost() -> str:
-    """Return what a decision costs, in updates of a plain loop."""
+    """Return the costs of a decision, in updates of a plain loop."""
     rows = []
     for scale, found in _read("controller_cost.json").items():
         costs = found["in_updates"]
@@ -186,9 +275,9 @@ def controller_cost() -> str:
                 "copying model and optimizer, updates": spread_text(
                     costs["snapshot, same"], 3
                 ),
-                "putting them back, updates": spread_text(costs["undo, same"], 3),
+                "restoring them, updates": spread_text(costs["undo, same"], 3),
                 "measuring an update, updates": f"{update:+.3f}",
-                "memory of the copy, weights": (
+                "memory of the copy, in sizes of the weights": (
                     f"{found['snapshot_bytes_per_byte_of_weights']:.1f}"
                 ),
             }
@@ -198,7 +287,11 @@ def controller_cost() -> str:
 
 def architectures() -> str:
     """Return speeds and learning rates of the models."""
-    return architecture_table(_read("architectures.json"))
+    return (
+        architecture_table(_read("architectures.json"))
+        .replace("| val loss there |", "| its final val loss |")
+        .replace("| runs per rate |", "| runs per LR |")
+    )
 
 
 def _factor(factor: float) -> str:
@@ -206,7 +299,7 @@ def _factor(factor: float) -> str:
 
 
 def laws() -> str:
-    """Return the errors of the law, and of published ones, on runs held out."""
+    """Return the errors of our law and of published ones on held-out runs."""
     found = [
         (task, name, law["held_out"])
         for task in LAWS
@@ -232,7 +325,7 @@ def laws() -> str:
 
 
 def proposals() -> str:
-    """Return how well laws know what the default rule proposes on them."""
+    """Return the laws' errors on the curves the default controller finds on them."""
     rows = []
     for task in LAWS:
         result = _read(f"surrogate/{task}-proposals.json")
@@ -242,7 +335,7 @@ def proposals() -> str:
             text = f"{error['mean_final_error']:.3f} ({error['worst_final_error']:.3f})"
             row[f"mean (worst) error {when.replace('_', ' ')}, nats"] = text
         apart = result["real_spread_of_two_seeds"]
-        row["two seeds of a curve apart, mean (worst)"] = (
+        row["difference between two seeds, mean (worst)"] = (
             f"{sum(apart) / len(apart):.3f} ({max(apart):.3f})"
         )
         row["curves"] = str(len(apart))
@@ -251,12 +344,12 @@ def proposals() -> str:
 
 
 def damage() -> str:
-    """Return what simulated runs from wrong rates end with, beside real ones."""
+    """Return final losses from wrong initial LRs, simulated (and real)."""
     result = _read("surrogate/damage.json")
     columns = [_factor(factor) for factor in result["factors"]]
     rows = []
     for name, cells in result["cells"].items():
-        row = {"start LR / good LR": name}
+        row = {"initial LR / good LR": name}
         for column, loss, ends in zip(
             columns, cells["mean"], cells["real"], strict=True
         ):
@@ -267,12 +360,27 @@ def damage() -> str:
 
 
 def controller_features() -> str:
-    """Return what a learned controller loses without each thing that it sees."""
-    return markdown(feature_rows(_read("controller_features.json")))
+    """Return a learned controller's loss without single features."""
+    learners = {
+        "the four": "all four features",
+        "with the absolute rate": "with the absolute LR",
+        "no way back": "without undo",
+        "with a memory": "recurrent PPO",
+        "a table": "tabular Q-learning on (LR, decision), without undo",
+    }
+    columns = {
+        "above the rule, nats, mean of runs": "minus the rule, nats, mean of runs",
+        "median run": "minus the rule, nats, median run",
+        "learners": "seeds",
+    }
+    rows = feature_rows(_read("controller_features.json"))
+    for row in rows:
+        row["learner"] = learners.get(row["learner"], row["learner"])
+    return markdown(_renamed(rows, columns))
 
 
 def fine_tuning() -> str:
-    """Return how right the laws were about a controller's own real runs."""
+    """Return the laws' errors on the real runs of a learned controller."""
     rows = []
     for number, found in enumerate(_read(f"{FINE_TUNED}/report.json")["rounds"]):
         for corpus, seen in found.items():
@@ -281,7 +389,7 @@ def fine_tuning() -> str:
                 "round": str(number + 1),
                 "corpus": corpus,
                 "real runs": str(len(seen["final_val_loss"])),
-                "their mean final loss": f"{mean(losses):.3f}",
+                "mean final loss": f"{mean(losses):.3f}",
             }
             for when in ("before", "after"):
                 errors = seen[f"error_{when}_refitting"]
@@ -293,7 +401,7 @@ def fine_tuning() -> str:
 
 
 def fine_tuned() -> str:
-    """Return what controllers end with on the same fresh runs."""
+    """Return the final losses of controllers on the same fresh runs."""
     result = _read(f"{FINE_TUNED}/report.json")["final_val_loss"]
     rows = []
     for name in result["real"]:
@@ -311,7 +419,15 @@ def surrogate_speed() -> str:
     result = _read("surrogate/speed.json")
     return markdown(
         [
-            {"through": name, "decisions per second": f"{speed['median']:,.0f}"}
+            {"interface": name, "decisions per second": f"{speed['median']:,.0f}"}
             for name, speed in result["decisions_per_second"].items()
         ]
     )
+
+
+def gpu() -> str:
+    """Return what was measured on a GPU."""
+    reports = sorted((RESULTS / "gpu").glob("*.json"))
+    if not reports:
+        return "not yet measured"
+    raise NotImplementedError(f"no table is written yet for {reports[0].name}")

@@ -1,0 +1,61 @@
+"""What the documentation site adds to mkdocs: result pictures, and doctests as code.
+
+`on_files` shows pictures of benchmarks/results under ``assets/`` without a copy in the
+repository. `DoctestBlocks` fences the doctests of docstrings, which Markdown would read
+as nested quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import griffe
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+PICTURES = {
+    "curves.svg": "tiny/curves.svg",
+    "controller_list_1.svg": "tuning_free/tuning_free.svg",
+    "controller_list_2.svg": "tuning_free_later/tuning_free.svg",
+    "controller_list_3.svg": "tuning_free_third/tuning_free.svg",
+    "law_shakespeare_tiny.svg": "surrogate/shakespeare-tiny.svg",
+}
+FENCE = "```"
+PROMPT = re.compile(r"\s*>>> ")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pictures to the site's files."""
+    for name, path in PICTURES.items():
+        picture = str(RESULTS / path)
+        files.append(File.generated(config, f"assets/{name}", abs_src_path=picture))
+    return files
+
+
+class DoctestBlocks(griffe.Extension):
+    """Fences every doctest of a docstring as a block of code."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rewrite the docstring of `obj`."""
+        if obj.docstring is not None:
+            obj.docstring.value = with_fences(obj.docstring.value)
+
+
+def with_fences(docstring: str) -> str:
+    """Return `docstring` with each doctest in a fence of its own."""
+    lines: list[str] = []
+    in_fence = in_doctest = False
+    for line in docstring.splitlines():
+        if in_doctest and not line.strip():
+            lines.append(FENCE)
+            in_doctest = False
+        elif not in_doctest and line.strip().startswith(FENCE):
+            in_fence = not in_fence
+        elif not in_fence and not in_doctest and PROMPT.match(line):
+            lines += ["", f"{FENCE}pycon"]
+            in_doctest = True
+        lines.append(line)
+    return "\n".join([*lines, FENCE] if in_doctest else lines)
