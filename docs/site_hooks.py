@@ -1,8 +1,8 @@
-"""What the documentation site adds to mkdocs: result pictures, and doctests as code.
+"""What the documentation site adds to mkdocs.
 
-`on_files` shows pictures of benchmarks/results under ``assets/`` without a copy in the
-repository. `DoctestBlocks` fences the doctests of docstrings, which Markdown would read
-as nested quotes.
+`on_files` puts pictures of benchmarks/results under ``assets/``, without a copy in the
+repository. `on_page_content` marks table cells for ``style.css``. `DoctestBlocks`
+fences the doctests of docstrings, which Markdown would read as nested quotes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ PICTURES = {
     "controller_list_3.svg": "tuning_free_third/tuning_free.svg",
     "law_shakespeare_tiny.svg": "surrogate/shakespeare-tiny.svg",
 }
+CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)
+NUMBERS = re.compile(r"[-+±]?\d[\d.,%]*(?:(?: to | ± | )?[-+(]*[\d.,%]+\)?)*")
+LONG = 32  # characters of a cell of prose
 FENCE = "```"
 PROMPT = re.compile(r"\s*>>> ")
 
@@ -33,6 +36,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         picture = str(RESULTS / path)
         files.append(File.generated(config, f"assets/{name}", abs_src_path=picture))
     return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark cells of numbers, which must not wrap, and of prose, which need room."""
+    return CELL.sub(_marked_cell, html)
+
+
+def _marked_cell(cell: re.Match[str]) -> str:
+    text = re.sub(r"<[^>]*>", "", cell["content"])
+    if NUMBERS.fullmatch(text):
+        return f'<td class="number">{cell["content"]}</td>'
+    if len(text) > LONG:
+        return f'<td class="prose">{cell["content"]}</td>'
+    return cell[0]
 
 
 class DoctestBlocks(griffe.Extension):
