@@ -99,5 +99,6 @@ def _constants(
         "PRECISION": "ieee" if exact else "tf32",  # which says nothing of bfloat16
     }
     side = 32 if exact or wide > 128 else 64
-    blocks = {"BLOCK_Q": side, "BLOCK_K": side, "num_warps": 4, "num_stages": 2}
+    warps = 4 if wide <= 64 else 8  # fewer would spill registers on an H100 (sm_90)
+    blocks = {"BLOCK_Q": side, "BLOCK_K": side, "num_warps": warps, "num_stages": 2}
     return constants, blocks
