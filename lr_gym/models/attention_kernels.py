@@ -107,8 +107,9 @@ def forward_kernel(
         shrink = tl.exp2(greatest - peak)
         weights = tl.exp2(scores - peak[:, None])
         total = total * shrink + tl.sum(weights, 1)
-        keep = _kept(row, k_at.to(tl.uint32)[None, :], key, THRESHOLD)
-        weights = tl.where(keep, weights, 0.0)
+        if THRESHOLD > 0:
+            keep = _kept(row, k_at.to(tl.uint32)[None, :], key, THRESHOLD)
+            weights = tl.where(keep, weights, 0.0)
         v = _rows(start + 2 * HEADS * SIZE, k_at, stride_t, k_in, WIDE)
         out = out * shrink[:, None]
         out = tl.dot(weights.to(v.dtype), v, out, input_precision=PRECISION)
@@ -180,8 +181,9 @@ def queries_kernel(
         past = k_at[None, :] <= q_at[:, None]
         weights = tl.where(past, tl.exp2(scores - log[:, None]), 0.0)
         dweights = tl.dot(dy_rows, tl.trans(v), input_precision=PRECISION)
-        keep = _kept(row, k_at.to(tl.uint32)[None, :], key, THRESHOLD)
-        dweights = tl.where(keep, dweights, 0.0) * GROWTH
+        if THRESHOLD > 0:
+            keep = _kept(row, k_at.to(tl.uint32)[None, :], key, THRESHOLD)
+            dweights = tl.where(keep, dweights, 0.0) * GROWTH
         dscores = weights * (dweights - subtracted[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision=PRECISION)
 
@@ -246,11 +248,13 @@ def keys_kernel(
         # A query past the end counts for nothing: its `dy_rows` and `subtracted` are 0.
         weights = tl.where(past, tl.exp2(scores - log[None, :]), 0.0)
         row = (counter + q_at.to(tl.uint32)[None, :]) * TIME
-        keep = _kept(row, k_at.to(tl.uint32)[:, None], key, THRESHOLD)
-        kept = tl.where(keep, weights, 0.0).to(dy_rows.dtype)
-        dv = tl.dot(kept, dy_rows, dv, input_precision=PRECISION)
+        kept = weights
         dweights = tl.dot(v, tl.trans(dy_rows), input_precision=PRECISION)
-        dweights = tl.where(keep, dweights, 0.0) * GROWTH
+        if THRESHOLD > 0:
+            keep = _kept(row, k_at.to(tl.uint32)[:, None], key, THRESHOLD)
+            kept = tl.where(keep, weights, 0.0)
+            dweights = tl.where(keep, dweights, 0.0) * GROWTH
+        dv = tl.dot(kept.to(dy_rows.dtype), dy_rows, dv, input_precision=PRECISION)
         dscores = weights * (dweights - subtracted[None, :])
         dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision=PRECISION)
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from lr_gym.random_streams import keep_mask
 
-# Which attention trains with dropout: "plain" products, this "fused" operation, or
-# "auto", which is "fused" on CUDA where Triton is installed.
+# Which attention trains: this "fused" operation; what torch has, "plain" products under
+# dropout and for many members; or "auto", which is "fused" on CUDA where Triton is.
 ATTENTION = os.environ.get("LR_GYM_ATTENTION", "auto")
 _TRITON = importlib.util.find_spec("triton") is not None
 

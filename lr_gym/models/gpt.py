@@ -48,13 +48,13 @@ class CausalSelfAttention(nn.Module):
     ) -> Tensor:
         """Attend by plain matrix products, or without a `mask` by a fused kernel.
 
-        That is torch's, or under dropout ours. With a `cache`, keys and values before
-        `start` are taken from it.
+        That is ours in training, torch's in evaluation. With a `cache`, keys and values
+        before `start` are taken from it.
         """
         B, T, C = x.shape  # noqa: N806 - shape letters
         qkv = self.qkv(x)
         dropout = self.attention_dropout
-        if mask is None and keys is not None and dropout.probability > 0:
+        if mask is None and keys is not None and use_fused_attention(x):
             key = keys[dropout.site]
             y = dropout_attention(qkv, key, self.n_head, dropout.probability)
             return self._projected(y, keys)
@@ -150,8 +150,7 @@ class GPT(LanguageModel):
         )
         self.norm = nn.LayerNorm(n_embd, bias=bias)
         self.dropout_sites = 1 + 3 * n_layer
-        if dropout > 0:
-            prepare_to_compile()
+        prepare_to_compile()
 
     def forward(
         self,
@@ -167,16 +166,16 @@ class GPT(LanguageModel):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        # torch's fused attention knows neither our dropout masks nor caches. Elsewhere
-        # it is faster, but for its backward pass in bfloat16 on a CPU, which takes as
-        # long again as the whole update by plain products (benchmarks/throughput.py).
-        # `vmap` does not know the fused attention of CPUs.
+        # Ours knows dropout and members. torch's knows neither our masks nor caches. On a
+        # CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
+        # again as the whole update by plain products (benchmarks/throughput.py).
         training = dropout_keys is not None
-        if training and self.embedding_dropout.probability > 0:
-            fused = use_fused_attention(x)  # ours
+        if training and use_fused_attention(x):
+            fused = True
         else:
-            slow = training and x.dtype == torch.bfloat16
-            fused = x.is_cuda or not (vmapped or slow)
+            dropping = training and self.embedding_dropout.probability > 0
+            slow = x.is_cpu and (vmapped or (training and x.dtype == torch.bfloat16))
+            fused = not (dropping or slow)
         if caches is not None or not fused:
             future = torch.full(
                 (T, start + T), -math.inf, dtype=x.dtype, device=x.device
