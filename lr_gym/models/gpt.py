@@ -166,8 +166,8 @@ class GPT(LanguageModel):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        # Ours knows dropout and members. torch's knows neither our masks nor caches. On a
-        # CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
+        # Ours knows dropout and members. torch's knows neither our masks nor caches. On
+        # a CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
         # again as the whole update by plain products (benchmarks/throughput.py).
         training = dropout_keys is not None
         if training and use_fused_attention(x):
