@@ -202,9 +202,9 @@ def run_part(name: str, file: PartFile, ours: Session) -> int:
 def row(name: str, file: PartFile, planned: int, seconds: float) -> dict[str, str]:
     """Return a part's line of the printed table."""
     runs = {n: r for n, r in file.content["runs"].items() if file.finished(n)}
-    state = "done" if file.complete else f"{len(runs)} of {planned or '?'}"
-    if not runs:
-        state = "left"
+    state = f"partly ({len(runs)} of {planned or '?'})" if runs else "left"
+    if file.complete:
+        state = "done"
     try:
         headline = PARTS[name].headline(runs) if runs else ""
     except (KeyError, TypeError, ValueError) as error:  # of a file of another version

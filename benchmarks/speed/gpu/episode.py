@@ -1,14 +1,15 @@
 """A whole episode at paper scale through `gym.make`: seconds, and what they are.
 
 The agent keeps the rate; a base schedule takes it to zero. A cold run compiles with
-empty caches, a warm one finds everything compiled.
+empty caches on disk and in memory. A warm one finds everything compiled. A CPU compiles
+nothing here.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -67,6 +68,8 @@ def episode(
     return {
         **found,
         "seed": 0,
+        "base_schedule": schedule,
+        "training": asdict(config),
         "compile_seconds": compiling,
         "target_loss": TARGET_LOSS,
         "seconds_to_target_loss": reached[0] if reached else None,

@@ -166,8 +166,8 @@ class PartFile:
     def pace(self) -> float:
         """Return the measured over the expected seconds of finished sub-runs, or 1.
 
-        Those with a ``note`` did nothing. A few short ones promise nothing, so it is
-        at least 0.5.
+        Those with a ``note`` did nothing. It is at least 0.5: a few short sub-runs
+        say little about long ones.
         """
         runs = [
             run
