@@ -19,7 +19,7 @@ SCALES = ("paper", "mini", "tiny")
 ARCHITECTURES = ("gpt", "lstm", "conv")
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATIONS = ("fixed", "paper")
-COMPILES = ("auto", "off", "default", "reduce-overhead")
+COMPILES = ("auto", "off", "default", "graph")
 _COUNTS = (  # the fields that are integers from 1 up
     "n_layer",
     "n_head",
@@ -69,9 +69,9 @@ class TrainingConfig:
         device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 where the hardware has it.
-        compile: ``off``, a mode of `torch.compile` (``default``, ``reduce-overhead``:
-            CUDA graphs), or ``auto``: ``default`` on CUDA, where it pays back. An
-            ``lstm`` takes ``off`` and ``auto``, which is the same for it.
+        compile: ``off``; ``default``, by `torch.compile`; ``graph``, that in one CUDA
+            graph, on CUDA alone; or ``auto``: ``default`` on CUDA, where it pays back.
+            An ``lstm`` takes ``off`` and ``auto``, which is the same for it.
 
     Raises:
         TypeError: A field has the wrong type.

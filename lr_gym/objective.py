@@ -5,8 +5,9 @@ Shapes: E members, B batch, T time, P parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -17,7 +18,7 @@ from lr_gym.config import TrainingConfig
 from lr_gym.models import build_model
 from lr_gym.models.language_model import LanguageModel, initial_parameters
 from lr_gym.update_size import update_size
-from lr_gym.windows import IGNORE
+from lr_gym.windows import IGNORE, even_parts
 
 # Most numbers in one activation of the residual stream, over all members of a pass.
 # On a CPU larger passes fall out of the cache and cost up to twice as much per member
@@ -27,6 +28,8 @@ PASS_NUMBERS = {"cpu": 2**18, "cuda": 2**26}
 # overhead and the fused attention, which only a GPU's knows how to batch.
 WORTHWHILE = 8
 EVALUATION_TOKENS = 1_024  # a member's least share of a pass: its weights are read once
+
+Losses: TypeAlias = Callable[[Tensor, Tensor, str], Tensor]  # as `Objective.losses`
 
 
 class Objective:
@@ -115,18 +118,31 @@ class Objective:
         loss = partial(self._loss, dropout_keys=None, reduction=reduction, vmapped=True)
         return vmap(loss)(parameters, windows)
 
-    def total_loss(self, parameters: Tensor, windows: Tensor) -> Tensor:
-        """Return members' summed losses on all `windows` (N, T + 1): (E,) float64."""
+    def total_loss(
+        self, parameters: Tensor, windows: Tensor, losses: Losses | None = None
+    ) -> Tensor:
+        """Return members' summed losses on all `windows` (N, T + 1): (E,) float64.
+
+        Args:
+            parameters: (E, P) float32.
+            windows: int64.
+            losses: `losses`, compiled: it is given parts of one size.
+        """
         total = parameters.new_zeros(len(parameters), dtype=torch.float64)
         device = parameters.device
         length = windows.shape[1] - 1
         for rows in self.groups(len(parameters), EVALUATION_TOKENS, device):
             weights = parameters[rows]
             # Twice a training pass: nothing is kept for a backward pass.
-            count = 2 * self._pass_tokens(device) // (len(weights) * length)
-            for part in torch.split(windows, max(1, count)):
+            most = max(1, 2 * self._pass_tokens(device) // (len(weights) * length))
+            parts = (
+                torch.split(windows, most)
+                if losses is None
+                else even_parts(windows, most)
+            )
+            for part in parts:
                 shared = part.expand(len(weights), *part.shape)
-                total[rows] += self.losses(weights, shared, "sum").double()
+                total[rows] += (losses or self.losses)(weights, shared, "sum").double()
         return total
 
     def update_size(self, before: Tensor, after: Tensor) -> Tensor:

@@ -83,6 +83,8 @@ class AdamW:
         scale = ((norms + 1e-6) / (self.grad_clip or torch.inf)).clamp(min=1.0)
         counts = state["updates"].float()
         rates = state["learning_rate"]
+        if not rates.is_cpu:
+            rates = rates.float()  # CUDA's kernel reads a rate as float32
         for member in range(len(gradients)):
             for part, weight_decay in (
                 (slice(None, self.decayed), self.weight_decay),

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lr_gym.compilation import Step, compiled_step, resolve_compile
+from lr_gym.compilation import compiled_losses, compiled_step, resolve_compile
 from lr_gym.config import TrainingConfig, check_choice
 from lr_gym.corpora import Corpus
+from lr_gym.cuda_graphs import Step
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
 from lr_gym.objective import Objective
@@ -85,6 +86,12 @@ class PopulationTrainer:
         self._step = TrainingStep(config, self.objective, self.optimizer)
         self._compiled_step = (
             compiled_step(self._step, self.compile) if self.compile else None
+        )
+        # On a CPU an evaluation takes too little time to pay for its compilation.
+        self._losses = (
+            None
+            if self.compile is None or self.device.type == "cpu"
+            else compiled_losses(self.objective, self._step)
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -164,7 +171,7 @@ class PopulationTrainer:
         if self.config.evaluation == "paper" and not exact:
             return self._random_batch_loss(split, state)
         windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
-        total = self.objective.total_loss(state["parameters"], windows)
+        total = self.objective.total_loss(state["parameters"], windows, self._losses)
         return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
@@ -279,9 +286,12 @@ class PopulationTrainer:
         state["iteration"] += steps
         size = self.objective.update_size(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
-        self._telemetry["update_size"][rows] = size.cpu()
-        self._telemetry["grad_norm"][rows] = grad_norm.cpu()
-        return np.asarray(torch.stack(losses, dim=1).double().cpu())
+        # All that the host wants to know, in one transfer.
+        table = torch.stack([size, grad_norm, *losses]).double().cpu().numpy()
+        self._telemetry["update_size"][rows], self._telemetry["grad_norm"][rows] = (
+            table[:2]
+        )
+        return np.ascontiguousarray(table[2:].T)
 
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
         """Return the windows of a fixed evaluation and their predictions; cut once."""
@@ -353,10 +363,16 @@ class PopulationTrainer:
 
     def _assign(self, members: ArrayLike, state: Mapping[str, Tensor]) -> None:
         """Write the rows of `members`; the inverse of `_select`."""
-        rows = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self.device)
-        for name, value in state.items():
-            if not _shares_memory(value, self._state[name]):
-                self._state[name][rows] = value.to(self.device)
+        owned = {
+            name: value
+            for name, value in state.items()
+            if not _shares_memory(value, self._state[name])
+        }
+        if owned:
+            rows = torch.from_numpy(np.asarray(members, dtype=np.int64))
+            rows = rows.to(self.device)
+        for name, value in owned.items():
+            self._state[name][rows] = value.to(self.device)
 
 
 def _shares_memory(view: Tensor, whole: Tensor) -> bool:

@@ -7,6 +7,7 @@ characters: all but the last are inputs, all but the first are targets.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from lr_gym.random_streams import random_integers
@@ -54,3 +55,14 @@ def cut_windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
     kept = max(1, limit // block_size)
     full = predictions // block_size
     return windows[torch.arange(kept, device=tokens.device) * full // kept]
+
+
+def even_parts(windows: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Cut `windows` (N, T + 1) into parts of one size, at most `most` windows each.
+
+    The last is filled up with windows of which nothing is predicted.
+    """
+    count = -(-len(windows) // most)
+    size = -(-len(windows) // count)
+    filled = F.pad(windows, (0, 0, 0, count * size - len(windows)), value=IGNORE)
+    return torch.split(filled, size)

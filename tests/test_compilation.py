@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lr_gym.compilation import forget_compiled, resolve_compile
+from lr_gym.compilation import compiled_losses, forget_compiled, resolve_compile
+from lr_gym.cuda_graphs import GraphedStep, Outputs
+from lr_gym.windows import IGNORE, cut_windows, even_parts
 from tests.small import small_trainer
 
 # torch's own, while it compiles
@@ -26,6 +29,82 @@ def test_auto_does_not_compile_on_a_cpu() -> None:
     assert resolve_compile("default", cpu) == "default"
     assert resolve_compile("auto", cpu) is None
     assert resolve_compile("auto", torch.device("cuda"), "lstm") is None
+    with pytest.raises(
+        ValueError, match="'graph' needs a CUDA device, got device='cpu'"
+    ):
+        resolve_compile("graph", cpu)
+
+
+def capture_by_hand(
+    run: Callable[[], Outputs], device: torch.device
+) -> tuple[Callable[[], object], Outputs]:
+    """As a CUDA graph: warms up, then repeats the same calls over the same memory."""
+    for _ in range(3):
+        outputs = run()
+
+    def replay() -> None:
+        for fixed, value in zip(outputs, run(), strict=True):
+            fixed.copy_(value)
+
+    return replay, outputs
+
+
+def test_a_captured_step_trains_as_the_step_itself() -> None:
+    """Chunks, a reset, an undo, a member that diverges; bit for bit."""
+    results = []
+    for captured in (False, True):
+        trainer = small_trainer(3, dropout=0.2)
+        if captured:
+            graphed = GraphedStep(trainer._step, capture_by_hand)
+            trainer._compiled_step = graphed
+        trainer.reset(range(3), [1, 2, 3])
+        outcome = [trainer.train(3, [1e-3, 1e-2, 1e-1]), trainer.evaluate()]
+        before = trainer.snapshot([1])
+        outcome += [trainer.train([2, 0, 1], np.full(3, 1e-2))]  # groups of two and one
+        outcome += [trainer.train(2, [1e-2, 1e-2, 1e30])]
+        trainer.restore([1], before, rewind=False)
+        trainer.reset([0], [9])
+        outcome += [trainer.train(2, np.full(3, 1e-2)), trainer.evaluate()]
+        assert trainer.diverged().tolist() == [False, False, True]
+        results.append(np.concatenate(outcome))
+    assert len(graphed._captured) == 3  # on a CPU in float32 members go one by one
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_a_capture_that_fails_leaves_the_state_as_it_was() -> None:
+    trainer = small_trainer()
+
+    def failing(run: Callable[[], Outputs], device: torch.device) -> Any:
+        run()
+        raise RuntimeError("out of memory")
+
+    trainer._compiled_step = GraphedStep(trainer._step, failing)
+    before = trainer.state_dict()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train(1, [1e-2])
+    assert torch.equal(trainer.state_dict()["parameters"], before["parameters"])
+
+
+def test_even_parts_predict_each_character_once() -> None:
+    windows = cut_windows(torch.arange(101), 10, None)  # (10, 11)
+    for most, sizes in ((3, [3, 3, 3, 3]), (4, [4, 4, 4]), (10, [10]), (99, [10])):
+        parts = even_parts(windows, most)
+        assert [len(part) for part in parts] == sizes
+        together = torch.cat(parts)
+        assert torch.equal(together[:10], windows)
+        assert (together[10:] == IGNORE).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_compiled_evaluation_is_the_eager_one(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lr_gym.objective.WORTHWHILE", 2)
+    trainer = small_trainer(size)
+    expected = trainer.evaluate("val", exact=True)
+    trainer._losses = compiled_losses(trainer.objective, trainer._step)
+    np.testing.assert_allclose(trainer.evaluate("val", exact=True), expected, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lr_gym.random_streams import fold, keep_mask, random_integers, stream_seeds
+from lr_gym.random_streams import (
+    fold,
+    keep_mask,
+    mix,
+    random_integers,
+    stream_seeds,
+)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 2**31 - 1))
@@ -61,3 +67,11 @@ def test_the_stream_is_pinned() -> None:
     # Data order and dropout of every published result hang on these numbers.
     assert random_integers(torch.tensor(42), 4, 1000).tolist() == [101, 7, 737, 930]
     assert stream_seeds(0, 2) == [2968811710, 3677149159]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.999))
+def test_a_mask_hashed_in_32_bits_is_that_of_64(key: int, probability: float) -> None:
+    counter = torch.arange(91).view(7, 13)
+    hashed = mix(torch.tensor(key) ^ (counter * 0x9E3779B9))
+    mask = keep_mask(torch.tensor(key), torch.Size((7, 13)), probability)
+    assert torch.equal(mask, hashed >= int(probability * 2**32))
