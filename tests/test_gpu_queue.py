@@ -91,6 +91,7 @@ def test_every_check_on_a_cpu_passed_or_says_why_it_was_left_out(
     assert all(checks[name]["passed"] for name in made)
     assert all(checks[name]["note"] for name in checks.keys() - made)
     assert {f"off, E={size}, dropout 0.2" for size in correct.SIZES} < made
+    assert checks["fused attention"]["attention"] == ["fused", "plain"]
     assert {"generation", "vector environment", "undo through the environment"} < made
 
 

@@ -42,8 +42,8 @@ def in_subprocess(
         rounds: At least 1.
 
     Returns:
-        ``losses``, the mean training loss of the last round, (E,), and
-        ``tokens_per_second``, a spread over rounds.
+        ``attention``, what the switch was read as; ``losses``, the mean training loss
+        of the last round, (E,); ``tokens_per_second``, a spread over rounds.
 
     Raises:
         RuntimeError: The process failed; the message holds its last lines.
@@ -85,7 +85,10 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         spent, losses = timed(call, trainer.device)
         seconds.append(spent)
     tokens = size * updates * config.batch_size * config.block_size
+    from lr_gym.models import dropout_attention
+
     return {
+        "attention": dropout_attention.ATTENTION,
         "losses": losses.tolist(),
         "tokens_per_second": spread(tokens / spent for spent in seconds),
     }
