@@ -265,16 +265,21 @@ def test_a_sub_run_starts_only_if_its_seconds_are_left(
     assert ran == ["short", "brief"]
 
 
-def test_what_a_gpu_runs(tmp_path: Path) -> None:
-    ours = session.Session(
+def fake_gpu(folder: Path) -> session.Session:
+    """Return a session that may plan, and run nothing."""
+    return session.Session(
         device=torch.device("cuda"),
         corpus=load_corpus("markov"),
         settings={"device": "cuda"},
         deadline=0.0,
         dry_run=False,
-        folder=tmp_path,
+        folder=folder,
         long_compile="default",
     )
+
+
+def test_what_a_gpu_runs(tmp_path: Path) -> None:
+    ours = fake_gpu(tmp_path)
     for name, part in gpu_queue.PARTS.items():
         subs = part.plan(ours)
         names = [sub.name for sub in subs]
@@ -282,6 +287,18 @@ def test_what_a_gpu_runs(tmp_path: Path) -> None:
         assert all(0 < sub.seconds <= LONGEST for sub in subs)
         if name in ("correct", "episode", "populations"):
             assert any("graph" in sub for sub in names)
+
+
+def test_long_runs_use_graphs_once_these_are_right(tmp_path: Path) -> None:
+    ours = fake_gpu(tmp_path)
+    file = session.PartFile(tmp_path / "correct.json", None, dry_run=False)
+    assert gpu_queue.long_compile(ours, file) == "default"
+    passed = session.SubRun("graph, E=1, dropout 0", 1.0, dict)
+    file.record(passed, 1.0, {"passed": True}, {"all"})
+    assert gpu_queue.long_compile(ours, file) == "graph"
+    file.record(session.SubRun("snapshot, graph", 1.0, dict), 1.0, "error", {"all"})
+    assert gpu_queue.long_compile(ours, file) == "default"
+    assert "| 1 of 2 |" in gpu_table(tmp_path)
 
 
 def test_expected_seconds_follow_what_was_measured(tmp_path: Path) -> None:

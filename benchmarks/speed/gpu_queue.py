@@ -162,13 +162,9 @@ def long_compile(ours: Session, correct_file: PartFile) -> str:
     """
     if ours.device.type != "cuda":
         return "off"
-    checks = {
-        name: run["passed"]
-        for name, run in correct_file.content["runs"].items()
-        if name.startswith("graph")
-    }
-    failed = any(name.startswith("graph") for name in correct_file.failures)
-    return "graph" if checks and not failed else "default"
+    tried = any("graph" in name for name in correct_file.content["runs"])
+    failed = any("graph" in name for name in correct_file.failures)
+    return "graph" if tried and not failed else "default"
 
 
 def run_part(name: str, file: PartFile, ours: Session) -> int:
