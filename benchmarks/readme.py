@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import readme_tables
+from benchmarks.speed.gpu_tables import gpu_table
 from benchmarks.summary import Row, load_rows
 from benchmarks.table_text import estimate_text, markdown, spread_text
 from benchmarks.verdict import verdict
@@ -223,6 +224,7 @@ def rendered(readme: str) -> str:
         "lr": lr_table(),
         "training": training_table(),
         "costs": cost_table(),
+        "gpu": gpu_table(),
         "precision": precision_table(),
     }
     for name, block in blocks.items():
