@@ -10,11 +10,13 @@ RUNS := .venv/runs-$(VERSION)
 INSTALLED := .venv/installed-$(VERSION)
 PIP := $(BIN)/python -m pip install -c constraints.txt
 
-.PHONY: demo test lint types docs ci
+.PHONY: demo environment test lint types docs ci
 .DEFAULT_GOAL := test
 
 demo: $(RUNS)
 	$(BIN)/python benchmarks/compare_agents.py --env markov --quick --out results/demo
+
+environment: $(INSTALLED) # .venv alone, for the hooks
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)

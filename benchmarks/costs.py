@@ -1,6 +1,6 @@
 """What training costs beside its updates: evaluation, snapshots, memory, the gym.
 
-The parts of throughput.py and gpu_suite.py that are no race between variants.
+Used by throughput.py and speed/gpu_queue.py.
 """
 
 from __future__ import annotations
@@ -175,12 +175,16 @@ class Stopwatch:
         return call
 
 
-def gym_episode(config: TrainingConfig) -> dict[str, Any]:
+def gym_episode(config: TrainingConfig, **decisions: Any) -> dict[str, Any]:
     """Time an episode through `gym.make`, from the reset to the last step.
 
     The environment's overhead is what is left without the trainer's own methods.
+
+    Args:
+        config: The run.
+        **decisions: Fields of `MDPConfig`.
     """
-    settings = asdict(config)
+    settings = asdict(config) | decisions
     env = gym.make(f"LRTuning-{settings.pop('corpus')}-v0", **settings)
     ours = env.unwrapped
     if not isinstance(ours, LRTuningEnv) or not isinstance(
@@ -189,7 +193,7 @@ def gym_episode(config: TrainingConfig) -> dict[str, Any]:
         raise TypeError(f"expected our environment over real training, got {ours}")
     watch = Stopwatch(ours.trainer, TRAINER_METHODS)
     synchronize(ours.trainer.device)
-    steps = []
+    steps, evaluations = [], []
     started = time.perf_counter()
     env.reset(seed=0)
     reset_seconds = time.perf_counter() - started
@@ -197,7 +201,9 @@ def gym_episode(config: TrainingConfig) -> dict[str, Any]:
     while not ended:
         before = time.perf_counter()
         _, _, terminated, truncated, info = env.step(ours.keep_action)
-        steps.append(time.perf_counter() - before)
+        now = time.perf_counter()
+        steps.append(now - before)
+        evaluations.append((info["iteration"], now - started, info["val_loss"]))
         ended = terminated or truncated
     synchronize(ours.trainer.device)
     seconds = time.perf_counter() - started
@@ -218,6 +224,7 @@ def gym_episode(config: TrainingConfig) -> dict[str, Any]:
         "diverged": info["diverged"],
         "final_val_loss": info["val_loss"],
         "best_val_loss": info["best_val_loss"],
+        "evaluations": evaluations,  # iteration, seconds, validation loss
     }
 
 

@@ -37,7 +37,7 @@ class Args:
     precision: str = "bfloat16"
     """Of the fast path: bfloat16 or float32."""
     compile: str = "off"
-    """Of the fast path: off, default or reduce-overhead."""
+    """Of the fast path: off, default or graph."""
     seeds: int = 10
     """Pairs."""
     base_schedule: str = "cosine"

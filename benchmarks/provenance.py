@@ -15,7 +15,7 @@ import torch
 
 import lr_gym
 
-PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3")
+PACKAGES = ("torch", "triton", "numpy", "gymnasium", "stable-baselines3")
 
 
 def provenance() -> dict[str, Any]:
@@ -33,9 +33,30 @@ def provenance() -> dict[str, Any]:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            **_gpu(),
         },
     }
+
+
+def _gpu() -> dict[str, str | None]:
+    """Return the card, its driver, and the CUDA that torch was built with."""
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def _driver() -> str | None:
+    """Return the driver's version, where its tool says so."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.split("\n")[0].strip()
 
 
 def _commit() -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import readme_tables
+from benchmarks.speed.gpu_tables import gpu_table
 from benchmarks.summary import Row, load_rows
 from benchmarks.table_text import estimate_text, markdown, spread_text
 from lr_gym.files import write_text
@@ -257,7 +258,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "training": training_table,
     "costs": cost_table,
     "precision": precision_table,
-    "gpu": readme_tables.gpu,
+    "gpu": gpu_table,
 }
 
 

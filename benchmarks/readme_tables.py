@@ -424,11 +424,3 @@ def surrogate_speed() -> str:
             for name, speed in result["decisions_per_second"].items()
         ]
     )
-
-
-def gpu() -> str:
-    """Return what was measured on a GPU."""
-    reports = sorted((RESULTS / "gpu").glob("*.json"))
-    if not reports:
-        return "not yet measured"
-    raise NotImplementedError(f"no table is written yet for {reports[0].name}")

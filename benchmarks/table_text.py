@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.estimates import Estimate
+if TYPE_CHECKING:  # it needs SciPy, tables do not
+    from benchmarks.estimates import Estimate
 
 NOTHING = "n/a"
 

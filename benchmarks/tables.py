@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-SKIPPED = "skipped: budget"  # in place of a part for which no time was left
-
 
 def scale_tables(content: dict[str, Any]) -> str:
     """Return what a reader wants to see first, as Markdown."""
@@ -51,22 +49,6 @@ def scale_tables(content: dict[str, Any]) -> str:
             "\n".join(lines),
         ]
     )
-
-
-def gpu_tables(content: dict[str, Any]) -> str:
-    """Return the races as Markdown tables; and what did not run, and why."""
-    blocks = []
-    for name, race in content.get("races", {}).items():
-        if race == SKIPPED or "error" in race:
-            blocks.append(f"{name}: {race}")
-            continue
-        notes = [f"- {who}: {why}" for who, why in race["notes"].items()]
-        blocks.append("\n".join([f"{name}\n", speed_table(race["variants"]), *notes]))
-    for name in content.get("part_seconds", {}):
-        part = content.get(name)
-        if part == SKIPPED or (isinstance(part, dict) and "error" in part):
-            blocks.append(f"{name}: {part}")
-    return "\n\n".join(blocks)
 
 
 def speed_table(table: dict[str, dict[str, Any]]) -> str:

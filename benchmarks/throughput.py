@@ -2,8 +2,6 @@
 
     python benchmarks/throughput.py                       # 20 minutes on two cores
     python benchmarks/throughput.py --scale tiny --quick  # a smoke run
-    python benchmarks/throughput.py --gpu-suite           # everything that needs a GPU
-    python benchmarks/throughput.py --gpu-suite --dry-run
 
 Variants take turns (`timing.py`): those of training are compared with `plain`, a loop
 as nanoGPT's (`plain_loop.py`), those of whole environment steps with
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from benchmarks import gpu_suite, scale_suite
+from benchmarks import scale_suite
 from benchmarks.timing import CannotRun
 from lr_gym.config import SCALES
 
@@ -81,23 +79,9 @@ class Args:
     quick: bool = field(
         default=False, metadata={"help": "a smoke run: its numbers mean nothing", **_ON}
     )
-    gpu_suite: bool = field(
-        default=False, metadata={"help": "everything that needs a GPU", **_ON}
-    )
-    dry_run: bool = field(
-        default=False,
-        metadata={"help": "with --gpu-suite: the same code, shrunken, on a CPU", **_ON},
-    )
-    budget: float = field(
-        default=510.0, metadata={"help": "with --gpu-suite: its seconds", "type": float}
-    )
-    parts: tuple[str, ...] | None = field(
-        default=None,
-        metadata={"help": "with --gpu-suite: these parts alone", "nargs": "+"},
-    )
 
 
-# argparse, not tyro as elsewhere: a lent GPU has torch and little else.
+# argparse, not tyro as elsewhere: it runs where little else than torch is installed.
 def parse(arguments: Sequence[str] | None = None) -> Args:
     """Return the command line as `Args`; a wrong one ends the program with status 2."""
     parser = argparse.ArgumentParser(
@@ -118,8 +102,8 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
         if value is not None and min(value if name == "sizes" else [value]) < least:
             flag = name.replace("_", "-")
             parser.error(f"--{flag} must be at least {least}, got {value}")
-    for name in ("sizes", "parts"):
-        given[name] = None if given[name] is None else tuple(given[name])
+    if given["sizes"] is not None:
+        given["sizes"] = tuple(given["sizes"])
     return Args(**given)
 
 
@@ -144,15 +128,7 @@ def main(args: Args) -> Path:
     """Run what is asked for; return the path of the JSON file."""
     with tempfile.TemporaryDirectory(prefix="lr_gym_throughput_") as folder:
         try:
-            if not args.gpu_suite:
-                return scale_suite.run(make_plan(args), args.out, Path(folder))
-            return gpu_suite.run(
-                args.out,
-                Path(folder),
-                budget_seconds=args.budget,
-                dry_run=args.dry_run,
-                chosen=args.parts,
-            )
+            return scale_suite.run(make_plan(args), args.out, Path(folder))
         except CannotRun as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None

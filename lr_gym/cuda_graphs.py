@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from functools import cache, partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,25 +17,35 @@ from torch import Tensor
 Outputs: TypeAlias = tuple[Tensor, Tensor]  # losses and gradient norms, (E,) each
 Step: TypeAlias = Callable[..., Outputs]
 Capture: TypeAlias = Callable[
-    [Callable[[], Outputs]], tuple[Callable[[], object], Outputs]
+    [Callable[[], Outputs], torch.device], tuple[Callable[[], object], Outputs]
 ]
 WARM_UPS = 3  # runs before a capture, as torch's notes on CUDA graphs ask for
 
 
 def capture_cuda_graph(
-    run: Callable[[], Outputs],
+    run: Callable[[], Outputs], device: torch.device
 ) -> tuple[Callable[[], object], Outputs]:
-    """Return what repeats `run` on the device, and the outputs that it overwrites."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = run()
+    """Return what repeats `run` on `device`, and the outputs that it overwrites.
+
+    Graphs of one device share their memory: they run one after the other, and outputs
+    are read before the next one runs.
+    """
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=_memory_pool(device), stream=stream):
+            outputs = run()
     return graph.replay, outputs
+
+
+@cache
+def _memory_pool(device: torch.device) -> Any:  # noqa: ANN401 - torch's own handle
+    return torch.cuda.graph_pool_handle()
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ class GraphedStep:
 
         Args:
             step: Makes one update in place; never waits for the device.
-            capture: Runs it, which may change the state, and returns how to repeat it.
+            capture: Runs it on a device, which may change the state, and returns how
+                to repeat it.
         """
         self._step = step
         self._capture = capture
@@ -84,7 +95,10 @@ class GraphedStep:
         """Capture the step on `state`, which is afterwards as it was before."""
         fixed = tuple(value.clone() for value in inputs)
         before = {name: value.clone() for name, value in state.items()}
-        replay, outputs = self._capture(partial(self._step, state, tokens, *fixed))
-        for name, value in before.items():
-            state[name].copy_(value)
+        run = partial(self._step, state, tokens, *fixed)
+        try:
+            replay, outputs = self._capture(run, tokens.device)
+        finally:
+            for name, value in before.items():
+                state[name].copy_(value)
         return _Captured(state, fixed, replay, outputs)

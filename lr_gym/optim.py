@@ -119,7 +119,8 @@ class AdamW:
         if self.grad_clip > 0:
             scale = (self.grad_clip / (norms + 1e-6)).clamp(max=1.0)
             gradients = gradients * scale[:, None]
-        gradients = gradients.where(healthy[:, None], 0.0)
+        updated = healthy[:, None]  # (E, 1)
+        gradients = gradients.where(updated, 0.0)
         rate = state["learning_rate"].where(healthy, 0.0)  # (E,)
 
         parameters, mean, square = (
@@ -127,8 +128,12 @@ class AdamW:
         )
         decay = (1.0 - rate * self.weight_decay).to(parameters.dtype)
         parameters[:, : self.decayed].mul_(decay[:, None])
-        mean.lerp_(gradients, 1.0 - self.beta1)
-        square.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
+        moved = mean.lerp(gradients, 1.0 - self.beta1)
+        mean.copy_(moved.where(updated, mean))
+        moved = torch.addcmul(
+            square * self.beta2, gradients, gradients, value=1.0 - self.beta2
+        )
+        square.copy_(moved.where(updated, square))
 
         count = state["updates"].clamp(min=1).to(rate.dtype)
         rate = rate / (1.0 - self.beta1**count)

@@ -286,9 +286,12 @@ class PopulationTrainer:
         state["iteration"] += steps
         size = self.objective.update_size(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
-        self._telemetry["update_size"][rows] = size.cpu()
-        self._telemetry["grad_norm"][rows] = grad_norm.cpu()
-        return np.asarray(torch.stack(losses, dim=1).double().cpu())
+        # All that the host wants to know, in one transfer.
+        table = torch.stack([size, grad_norm, *losses]).double().cpu().numpy()
+        self._telemetry["update_size"][rows], self._telemetry["grad_norm"][rows] = (
+            table[:2]
+        )
+        return np.ascontiguousarray(table[2:].T)
 
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
         """Return the windows of a fixed evaluation and their predictions; cut once."""
@@ -360,10 +363,16 @@ class PopulationTrainer:
 
     def _assign(self, members: ArrayLike, state: Mapping[str, Tensor]) -> None:
         """Write the rows of `members`; the inverse of `_select`."""
-        rows = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self.device)
-        for name, value in state.items():
-            if not _shares_memory(value, self._state[name]):
-                self._state[name][rows] = value.to(self.device)
+        owned = {
+            name: value
+            for name, value in state.items()
+            if not _shares_memory(value, self._state[name])
+        }
+        if owned:
+            rows = torch.from_numpy(np.asarray(members, dtype=np.int64))
+            rows = rows.to(self.device)
+        for name, value in owned.items():
+            self._state[name][rows] = value.to(self.device)
 
 
 def _shares_memory(view: Tensor, whole: Tensor) -> bool:

@@ -36,7 +36,7 @@ def test_auto_does_not_compile_on_a_cpu() -> None:
 
 
 def capture_by_hand(
-    run: Callable[[], Outputs],
+    run: Callable[[], Outputs], device: torch.device
 ) -> tuple[Callable[[], object], Outputs]:
     """As a CUDA graph: warms up, then repeats the same calls over the same memory."""
     for _ in range(3):
@@ -69,6 +69,20 @@ def test_a_captured_step_trains_as_the_step_itself() -> None:
         results.append(np.concatenate(outcome))
     assert len(graphed._captured) == 3  # on a CPU in float32 members go one by one
     np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_a_capture_that_fails_leaves_the_state_as_it_was() -> None:
+    trainer = small_trainer()
+
+    def failing(run: Callable[[], Outputs], device: torch.device) -> Any:
+        run()
+        raise RuntimeError("out of memory")
+
+    trainer._compiled_step = GraphedStep(trainer._step, failing)
+    before = trainer.state_dict()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train(1, [1e-2])
+    assert torch.equal(trainer.state_dict()["parameters"], before["parameters"])
 
 
 def test_even_parts_predict_each_character_once() -> None:

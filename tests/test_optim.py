@@ -47,16 +47,23 @@ def test_a_hundred_updates_equal_torchs_adamw(grad_clip: float) -> None:
     torch.testing.assert_close(state["parameters"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_an_unhealthy_member_keeps_every_bit_of_its_weights() -> None:
+@pytest.mark.parametrize("compiling", [False, True])
+def test_an_unhealthy_member_keeps_every_bit_of_its_state(
+    compiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     state = initial_state(torch.randn(3, 8))
-    before = state["parameters"].clone()
+    state["exp_avg"].normal_()
+    state["exp_avg_sq"].uniform_()
+    before = {name: value.clone() for name, value in state.items()}
     state["learning_rate"].fill_(1e-2)
     gradients = torch.randn(3, 8)
     gradients[1, 4] = torch.nan
     optimizer = AdamW(decayed=4, beta1=0.9, beta2=0.99, weight_decay=0.1, grad_clip=1.0)
     _, healthy = optimizer.step(state, gradients, torch.tensor([True, True, False]))
     assert healthy.tolist() == [True, False, False]
-    assert torch.equal(state["parameters"][1:], before[1:])
-    assert not torch.equal(state["parameters"][0], before[0])
+    for name in ("parameters", "exp_avg", "exp_avg_sq", "updates"):
+        assert torch.equal(state[name][1:], before[name][1:])
+        assert not torch.equal(state[name][0], before[name][0])
     assert state["updates"].tolist() == [1, 0, 0]
     assert all(value.isfinite().all() for value in state.values())

@@ -66,6 +66,7 @@ class Snapshot:
         self.seconds = 0.0
         self.taken = 0
         self._states: list[Any] | None = None
+        self._copied_from: set[torch.device] = set()  # GPUs, to the host
 
     def __bool__(self) -> bool:
         """Whether there is anything to put back."""
@@ -82,12 +83,13 @@ class Snapshot:
         """Copy the objects' state."""
         started = time.perf_counter()
         states = [thing.state_dict() for thing in self.objects]
+        self._copied_from.clear()
         held: list[Tensor] = []
         _map(self._states, held.append)
         free = iter(held)
         self._states = _map(states, lambda t: self._copy(t, next(free, None)))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # copies to the host must be whole
+        for device in self._copied_from:
+            torch.cuda.synchronize(device)  # copies to the host must be whole
         self.seconds += time.perf_counter() - started
         self.taken += 1
 
@@ -115,13 +117,15 @@ class Snapshot:
     def _copy(self, tensor: Tensor, memory: Tensor | None) -> Tensor:
         source = tensor.detach()
         target = source.device if self.device == "same" else torch.device("cpu")
+        pinned = source.is_cuda and target.type == "cpu"
+        if pinned:
+            self._copied_from.add(source.device)
         fits = memory is not None and (
             memory.shape == source.shape
             and memory.dtype == source.dtype
             and memory.device == target
         )
         if memory is None or not fits:
-            pinned = source.is_cuda and target.type == "cpu"
             memory = torch.empty_like(source, device=target, pin_memory=pinned)
         return memory.copy_(source, non_blocking=True)
 

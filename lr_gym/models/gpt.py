@@ -16,6 +16,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
+from lr_gym.models.dropout_attention import (
+    dropout_attention,
+    prepare_to_compile,
+    use_fused_attention,
+)
 from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
 
@@ -41,14 +46,21 @@ class CausalSelfAttention(nn.Module):
         cache: tuple[Tensor, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Attend by plain matrix products, or without a `mask` by torch's fused kernel.
+        """Attend by plain matrix products, or without a `mask` by a fused kernel.
 
-        With a `cache`, keys and values before `start` are taken from it.
+        That is ours in training, torch's in evaluation. With a `cache`, keys and values
+        before `start` are taken from it.
         """
         B, T, C = x.shape  # noqa: N806 - shape letters
+        qkv = self.qkv(x)
+        dropout = self.attention_dropout
+        if mask is None and keys is not None and use_fused_attention(x):
+            key = keys[dropout.site]
+            y = dropout_attention(qkv, key, self.n_head, dropout.probability)
+            return self._projected(y, keys)
         q, k, v = (
             part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
-            for part in self.qkv(x).split(C, dim=2)
+            for part in qkv.split(C, dim=2)
         )  # each (B, H, T, D)
         if cache is not None:
             cache[0][:, :, start : start + T] = k
@@ -60,9 +72,10 @@ class CausalSelfAttention(nn.Module):
         else:
             scores = (q / math.sqrt(C // self.n_head)) @ k.transpose(-2, -1)
             weights = F.softmax(scores + mask, dim=-1, dtype=torch.float32)
-            y = self.attention_dropout(weights.to(v.dtype), keys) @ v  # (B, H, T, D)
+            y = dropout(weights.to(v.dtype), keys) @ v  # (B, H, T, D)
+        return self._projected(y.transpose(1, 2).reshape(B, T, C), keys)
 
-        y = y.transpose(1, 2).reshape(B, T, C)
+    def _projected(self, y: Tensor, keys: Tensor | None) -> Tensor:
         projected: Tensor = self.residual_dropout(self.proj(y), keys)
         return projected
 
@@ -137,6 +150,7 @@ class GPT(LanguageModel):
         )
         self.norm = nn.LayerNorm(n_embd, bias=bias)
         self.dropout_sites = 1 + 3 * n_layer
+        prepare_to_compile()
 
     def forward(
         self,
@@ -152,15 +166,17 @@ class GPT(LanguageModel):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        # Fused attention knows neither our dropout masks nor caches. Elsewhere it is
-        # faster, but for its backward pass in bfloat16 on a CPU, which takes as long
+        # Ours knows dropout and members. torch's knows neither our masks nor caches. On
+        # a CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
         # again as the whole update by plain products (benchmarks/throughput.py).
-        # `vmap` does not know the fused attention of CPUs.
         training = dropout_keys is not None
-        dropping = training and self.embedding_dropout.probability > 0
-        slow = training and x.dtype == torch.bfloat16
-        fused = x.is_cuda or not (vmapped or slow)
-        if dropping or caches is not None or not fused:
+        if training and use_fused_attention(x):
+            fused = True
+        else:
+            dropping = training and self.embedding_dropout.probability > 0
+            slow = x.is_cpu and (vmapped or (training and x.dtype == torch.bfloat16))
+            fused = not (dropping or slow)
+        if caches is not None or not fused:
             future = torch.full(
                 (T, start + T), -math.inf, dtype=x.dtype, device=x.device
             )

@@ -1,0 +1,1 @@
+"""How fast training is, where a GPU is at hand."""

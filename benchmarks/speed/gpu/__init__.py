@@ -1,0 +1,1 @@
+"""The parts of `gpu_queue.py`, one module each."""

@@ -1,0 +1,98 @@
+"""Training with one kind of attention, in a process of its own.
+
+`LR_GYM_ATTENTION` is read when the model is imported, so each kind needs a process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed.gpu.session import ROOT
+from benchmarks.timing import spread, timed
+from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
+
+SWITCH = "LR_GYM_ATTENTION"
+
+
+def available() -> bool:
+    """Whether this version has a fused attention with dropout."""
+    return importlib.util.find_spec("lr_gym.models.dropout_attention") is not None
+
+
+def in_subprocess(
+    kind: str, config: TrainingConfig, *, size: int, updates: int, rounds: int
+) -> dict[str, Any]:
+    """Train a population with ``plain`` or ``fused`` attention.
+
+    Args:
+        kind: The value of the switch.
+        config: Of each member.
+        size: E.
+        updates: In a round; the first round is not timed.
+        rounds: At least 1.
+
+    Returns:
+        ``attention``, what the switch was read as; ``losses``, the mean training loss
+        of the last round, (E,); ``tokens_per_second``, a spread over rounds.
+
+    Raises:
+        RuntimeError: The process failed; the message holds its last lines.
+    """
+    request = {
+        "config": asdict(config),
+        "size": size,
+        "updates": updates,
+        "rounds": rounds,
+    }
+    environment = {**os.environ, SWITCH: kind}
+    if "LR_GYM_DATA" in environment:
+        environment["LR_GYM_DATA"] = str(Path(environment["LR_GYM_DATA"]).resolve())
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed.gpu.attention", json.dumps(request)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{SWITCH}={kind} failed:\n{done.stderr[-4000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request of `in_subprocess`."""
+    config = TrainingConfig(**request["config"])
+    size, updates = request["size"], request["updates"]
+    trainer = PopulationTrainer(config, load_corpus(config.corpus), size)
+    trainer.reset(range(size), range(size))
+    rates = np.full(size, config.learning_rate)
+    call = partial(trainer.train, updates, rates)
+    _, losses = timed(call, trainer.device)
+    seconds = []
+    for _ in range(request["rounds"]):
+        spent, losses = timed(call, trainer.device)
+        seconds.append(spent)
+    tokens = size * updates * config.batch_size * config.block_size
+    from lr_gym.models import dropout_attention
+
+    return {
+        "attention": dropout_attention.ATTENTION,
+        "losses": losses.tolist(),
+        "tokens_per_second": spread(tokens / spent for spent in seconds),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

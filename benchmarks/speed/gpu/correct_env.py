@@ -1,0 +1,156 @@
+"""The checks of `correct.py` above the trainer: environments, generation, controller.
+
+An environment on the device is compared with the same one on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.speed.gpu import attention
+from benchmarks.speed.gpu.checks import Check, judged, left_out
+from benchmarks.speed.gpu.session import Session
+from lr_gym import PopulationTrainer, load_corpus
+from lr_gym.controllers import ControllerLR
+from lr_gym.trainer import FloatArray
+
+CLOSE = 1e-4  # nats; see correct.py
+LOGITS = 1e-3  # how far below the largest logit a greedy character may be
+ENV = "LRTuning-markov-v0"
+
+
+def checks(session: Session) -> dict[str, Callable[[], Check]]:
+    """Return the checks by name."""
+    return {
+        "undo through the environment": partial(undo, session),
+        "vector environment": partial(vector_env, session),
+        "generation": partial(generation, session),
+        "controller, autocast and GradScaler": partial(controller, session),
+        "fused attention": partial(fused_attention, session),
+    }
+
+
+def _settings(session: Session, device: str | torch.device) -> dict[str, Any]:
+    short = {
+        "n_layer": 1,
+        "max_iters": 8,
+        "eval_interval": 2,
+        "warmup_iters": 0,
+        "eval_tokens": 256,
+        "precision": "float32",
+        "compile": "off",
+    }
+    return {"scale": "tiny", **session.settings, **short, "device": str(device)}
+
+
+def undo(session: Session) -> Check:
+    """The action that takes a chunk back, against the same on the CPU."""
+    losses = []
+    for device in (session.device, "cpu"):
+        settings = _settings(session, device)
+        env = gym.make(ENV, allow_undo=True, **settings)
+        env.reset(seed=0)
+        taken_back = env.get_wrapper_attr("episodes").config.undo_action
+        losses.append([env.step(action)[0][0] for action in (1, 2, taken_back, 1)])
+        env.close()
+    return judged(_apart(*losses), CLOSE)
+
+
+def vector_env(session: Session) -> Check:
+    """Three members of one population against three single environments."""
+    settings = _settings(session, session.device)
+    envs = gym.make_vec(ENV, num_envs=3, **settings)
+    first, _ = envs.reset(seed=0)
+    together = [first] + [envs.step(np.array([0, 1, 2]))[0] for _ in range(4)]
+    envs.close()
+    singles = []
+    for member in range(3):
+        env = gym.make(ENV, **settings)
+        rows = [env.reset(seed=member)[0]]
+        rows += [env.step(member)[0] for _ in range(4)]
+        env.close()
+        singles.append(rows)
+    return judged(_apart(together, np.swapaxes(singles, 0, 1)), CLOSE)
+
+
+def generation(session: Session) -> Check:
+    """A greedy text of the device: each character is likeliest for the CPU as well."""
+    config = session.configure(
+        "tiny", "markov", n_layer=1, precision="float32", compile="off"
+    )
+    trainer = PopulationTrainer(config, load_corpus("markov"), 1)
+    trainer.train(20, [config.learning_rate])
+    model = trainer.model(0)
+    prompt = torch.zeros((2, 1), dtype=torch.int64, device=session.device)
+    count = config.block_size - 1
+    text = model.generate(prompt, count, top_k=1)
+    with torch.no_grad():
+        logits = model.to("cpu")(text.cpu()[:, :-1])  # (2, T, V)
+    chosen = logits.gather(2, text.cpu()[:, 1:, None])[..., 0]
+    return judged(float((logits.max(dim=2).values - chosen).max()), LOGITS)
+
+
+def controller(session: Session) -> Check:
+    """`ControllerLR` in a loop of mixed precision: it sets the rate, the loss falls."""
+    device = session.device
+    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 1)).to(device)
+    inputs = torch.randn(256, 16, device=device)
+    targets = inputs.sum(dim=1, keepdim=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    updates = 60
+    rate = ControllerLR(optimizer, interval=10, max_iters=updates, undo=model)
+    scaler = torch.amp.GradScaler(device.type)
+
+    def loss_of() -> torch.Tensor:
+        with torch.autocast(device.type, dtype):
+            predicted = model(inputs)
+        return nn.functional.mse_loss(predicted.float(), targets)
+
+    losses, unequal = [float(loss_of().detach())], 0
+    for _ in range(2 * updates):  # the scaler leaves out updates that overflow
+        if rate.iteration == updates:
+            break
+        if rate.due:
+            rate.step(float(loss_of().detach()))
+        optimizer.zero_grad()
+        torch.autograd.backward(scaler.scale(loss_of()))
+        unequal += optimizer.param_groups[0]["lr"] != rate.get_last_lr()[0]
+        scaler.step(optimizer)
+        scaler.update()
+    losses.append(float(loss_of().detach()))
+    measured = {
+        "updates that are missing": float(updates - rate.iteration),
+        "rates that are not the controller's": float(unequal),
+        "final loss over first, above 1": max(0.0, losses[1] / losses[0] - 1.0),
+    }
+    return judged(measured, 0.0) | {"losses": losses}
+
+
+def fused_attention(session: Session) -> Check:
+    """Fused attention with our dropout against the plain one, on a GPU in bfloat16."""
+    if not attention.available():
+        return left_out("not available")
+    config = session.configure("paper", "markov", compile="off")
+    updates = session.pick(20, 2)
+    kinds = ("fused", "plain")
+    answers = [
+        attention.in_subprocess(kind, config, size=3, updates=updates, rounds=1)
+        for kind in kinds
+    ]
+    fused, plain = (answer["losses"] for answer in answers)
+    used = [answer["attention"] for answer in answers]
+    return judged(_apart(fused, plain) / min(plain), 2.0**-8) | {"attention": used}
+
+
+def _apart(one: Any, other: Any) -> float:  # noqa: ANN401 - array likes
+    difference: FloatArray = np.abs(np.asarray(one) - np.asarray(other))
+    return float(difference.max())

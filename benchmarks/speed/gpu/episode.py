@@ -1,0 +1,79 @@
+"""A whole episode at paper scale through `gym.make`: seconds, and what they are.
+
+The agent keeps the rate; a base schedule takes it to zero. A cold run compiles with
+empty caches on disk and in memory. A warm one finds everything compiled. A CPU compiles
+nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from benchmarks import costs
+from benchmarks.speed.gpu.session import Session, SubRun
+from lr_gym.compilation import forget_compiled
+
+SECONDS = {"cold": 75.0, "warm": 40.0}
+TARGET_LOSS = 1.47  # nats: about the paper's best validation loss
+
+
+def plan(session: Session) -> list[SubRun]:
+    """Return the episodes: two per compile mode, and one with the other schedule."""
+    modes = [mode for mode in reversed(session.modes) if mode != "off"] or ["off"]
+    runs = [(mode, "linear", start) for mode in modes for start in ("cold", "warm")]
+    runs.append((modes[0], "cosine_to_zero", "warm"))
+    return [
+        SubRun(
+            f"{schedule}, {mode}, {start}",
+            session.pick(SECONDS[start], 0.0),
+            partial(episode, session, mode, schedule, cold=start == "cold"),
+        )
+        for mode, schedule, start in runs
+    ]
+
+
+def headline(runs: Mapping[str, Any]) -> str:
+    """Return the seconds of each episode."""
+    return "; ".join(
+        f"{name}: {run['episode_seconds']:.1f} s" for name, run in runs.items()
+    )
+
+
+def episode(
+    session: Session, mode: str, schedule: str, *, cold: bool
+) -> dict[str, Any]:
+    """Run an episode from its reset to its last step, all evaluations included."""
+    if cold and session.device.type == "cuda":
+        forget_compiled()
+        folder = Path(mkdtemp(dir=session.folder))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+        os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
+    config = session.configure("paper", compile=mode)
+    if not cold:  # an earlier process may have made the cold run
+        short = replace(config, max_iters=4, eval_interval=2, warmup_iters=0)
+        costs.gym_episode(short)
+    found = costs.gym_episode(config, base_schedule=schedule)
+    found["episode_seconds"] = found.pop("seconds")
+    first, later = found["first_step_seconds"], found["later_step_seconds"]["median"]
+    compiling = max(0.0, first - later)
+    reached = [
+        seconds for _, seconds, loss in found["evaluations"] if loss <= TARGET_LOSS
+    ]
+    return {
+        **found,
+        "seed": 0,
+        "base_schedule": schedule,
+        "training": asdict(config),
+        "compile_seconds": compiling,
+        "target_loss": TARGET_LOSS,
+        "seconds_to_target_loss": reached[0] if reached else None,
+        "seconds_to_target_loss_without_compiling": (
+            reached[0] - compiling if reached else None
+        ),
+    }

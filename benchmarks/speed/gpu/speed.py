@@ -1,0 +1,224 @@
+"""Training speed against nanoGPT's loop, and where the time goes.
+
+nanoGPT's loop runs as its authors run it: compiled, bfloat16, fused AdamW. All ways to
+train take turns. Utilisation is model FLOP/s over the best matrix products that were
+measured in the same sub-run.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import variants
+from benchmarks.speed.gpu import attention
+from benchmarks.speed.gpu.checks import left_out
+from benchmarks.speed.gpu.session import Session, SubRun
+from benchmarks.timing import (
+    Variant,
+    matmul_peak,
+    say,
+    summarize,
+    synchronize,
+    take_turns,
+    warm_up,
+)
+from lr_gym import PopulationTrainer
+
+SECONDS = {"E=1": 120.0, "E=8": 120.0, "attention": 150.0, "profile": 20.0}
+PEAK_SIZES = (4096, 8192)  # of square matrix products
+ROUNDS = 5
+MEMBER_UPDATES = 128  # in a slice: E members make 128 / E updates each
+TOP = 25  # rows of the profiler's table
+
+
+def plan(session: Session) -> list[SubRun]:
+    """Return both groups, the kinds of attention, and both profiles."""
+
+    def sub(name: str, kind: str, run: Callable[[], dict[str, Any]]) -> SubRun:
+        return SubRun(name, session.pick(SECONDS[kind], 0.0), run)
+
+    sizes = session.pick((1, 8), (1, 2))
+    groups = [
+        sub(f"E={size}", f"E={size if size == 1 else 8}", partial(group, session, size))
+        for size in sizes
+    ]
+    profiles = [
+        sub(f"profile, E={size}", "profile", partial(profiled, session, size))
+        for size in sizes
+    ]
+    kinds = sub("attention", "attention", partial(compare_attention, session, sizes))
+    return [*groups, kinds, *profiles]
+
+
+def headline(runs: Mapping[str, Any]) -> str:
+    """Return the best utilisation of each group, and its speed over nanoGPT's loop."""
+    texts = []
+    for name, run in runs.items():
+        if "variants" in run:
+            row = fastest(run["variants"])
+            text = f"{name}: {row['utilization']:.0%} utilisation"
+            ratio = row.get("ratio")
+            texts.append(text + (f", {ratio['median']:.2f}x plain" if ratio else ""))
+    return "; ".join(texts)
+
+
+def fastest(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of our fastest way to train."""
+    ours = [row for name, row in table.items() if not name.startswith("plain")]
+    return max(ours, key=lambda row: float(row["tokens_per_second"]["median"]))
+
+
+def group(session: Session, size: int) -> dict[str, Any]:
+    """Let nanoGPT's loop and our populations of one size take turns."""
+    config = session.configure("paper", compile="off")
+    precision = variants.resolved_precision(config)
+    compiled = session.device.type == "cuda"
+    plain = partial(
+        variants.plain,
+        "plain",
+        config,
+        session.corpus,
+        updates_of(session, 1),
+        session.folder,
+        precision=precision,
+        compile=compiled,
+    )
+    makers: dict[str, Callable[[], Variant]] = {"plain": plain}
+    for mode in session.modes:
+        makers[f"ours, {mode}"] = population(session, size, mode, reference="plain")
+    return {"plain_compiled": compiled, **time_in_turns(session, makers)}
+
+
+def updates_of(session: Session, size: int) -> int:
+    """Return the updates of each member in a slice."""
+    return int(session.pick(max(2, MEMBER_UPDATES // size), 2))
+
+
+def population(
+    session: Session, size: int, mode: str, reference: str | None = None
+) -> Callable[[], Variant]:
+    """Return what makes a population of ours at paper scale."""
+
+    def make() -> Variant:
+        return variants.population(
+            f"ours, {mode}",
+            session.configure("paper", compile=mode),
+            session.corpus,
+            updates_of(session, size),
+            size=size,
+            reference=reference,
+        )
+
+    return make
+
+
+def time_in_turns(
+    session: Session, makers: Mapping[str, Callable[[], Variant]]
+) -> dict[str, Any]:
+    """Time ways to train, slice by slice; what fails is recorded, the others go on.
+
+    Returns:
+        ``variants`` as of `summarize`, each with ``peak_bytes``, ``errors`` by name,
+        and ``matmul_peak_flops_per_second`` by number format.
+    """
+    device, cuda = session.device, session.device.type == "cuda"
+    ready: list[Variant] = []
+    memory: dict[str, int] = {}
+    errors: dict[str, str] = {}
+    peaks: dict[str, float] = {}
+    sizes = session.pick(PEAK_SIZES, (128,))
+    for name, make in makers.items():
+        say(f"  {name}")
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) if cuda else 0
+        try:
+            variant = make()
+            warm_up([variant], device)
+            first = variant.first_seconds
+            warm_up([variant], device)  # the second slice still prepares CUDA graphs
+            variant.first_seconds = first
+            if variant.precision not in peaks:
+                peaks[variant.precision] = matmul_peak(device, variant.precision, sizes)
+        except Exception:  # noqa: BLE001 - recorded
+            errors[name] = traceback.format_exc()
+            continue
+        memory[name] = torch.cuda.max_memory_allocated(device) - before if cuda else 0
+        ready.append(variant)
+    take_turns(
+        ready, session.pick(ROUNDS, 2), device, max(10.0, session.seconds_left() - 10.0)
+    )
+    table = summarize(ready, peaks)
+    for variant in ready:
+        table[variant.name] |= {
+            "peak_bytes": memory[variant.name],
+            "last_train_loss": variant.results[-1],
+        }
+    return {
+        "variants": table,
+        "errors": errors,
+        "matmul_peak_flops_per_second": peaks,
+    }
+
+
+def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Time training with fused and with plain attention, in processes of their own."""
+    if session.device.type != "cuda":
+        return left_out("the fused attention with dropout is for CUDA")
+    if not attention.available():
+        return left_out("not available")
+    config = session.configure("paper", compile=session.long_compile)
+    return {
+        "compile": config.compile,
+        "by_size": {
+            str(size): {
+                kind: attention.in_subprocess(
+                    kind, config, size=size, updates=updates_of(session, size), rounds=3
+                )
+                for kind in ("fused", "plain")
+            }
+            for size in sizes
+        },
+    }
+
+
+def profiled(session: Session, size: int) -> dict[str, Any]:
+    """Return what the device spends its time on: the profiler's longest entries."""
+    config = session.configure("paper", compile=session.best_mode)
+    trainer = PopulationTrainer(config, session.corpus, size)
+    trainer.reset(range(size), range(size))
+    rates = [config.learning_rate] * size
+    updates = session.pick(10, 2)
+    for _ in range(2):
+        trainer.train(updates, rates)
+    cuda = session.device.type == "cuda"
+    activities = [ProfilerActivity.CUDA] if cuda else []
+    with profile(activities=[ProfilerActivity.CPU, *activities]) as profiler:
+        trainer.train(updates, rates)
+        synchronize(session.device)
+    rows = []
+    for event in profiler.key_averages():
+        on_cpu = event.device_type.name == "CPU"
+        # A range that somebody named holds kernels that are listed by themselves.
+        if on_cpu == cuda or getattr(event, "is_user_annotation", False):
+            continue
+        spent = event.self_device_time_total if cuda else event.self_cpu_time_total
+        rows.append((event.key[:120], int(event.count), float(spent)))
+    rows.sort(key=lambda row: -row[2])
+    total = sum(spent for *_, spent in rows)
+    names = ("name", "calls", "microseconds", "share")
+    return {
+        "compile": config.compile,
+        "updates": updates,
+        "device_microseconds": total,
+        "table": [
+            dict(zip(names, (*row, row[2] / total if total else 0.0), strict=True))
+            for row in rows[:TOP]
+        ],
+    }
