@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 
-from lr_gym.env import Action as Action
-from lr_gym.env import Observation as Observation
-from lr_gym.episodes import Episodes
-from lr_gym.vector_env import LRTuningVectorEnv
+from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.lr_tuning import Action as Action
+from lr_gym.envs.lr_tuning import Observation as Observation
+from lr_gym.envs.vector import LRTuningVectorEnv
 
 LREnv: TypeAlias = gym.Env[Observation, Action]
 ENVS = ("markov", "shakespeare", "enwik8", "text8")

@@ -23,10 +23,10 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from lr_gym.controllers.policy import Policy
-from lr_gym.controllers.ramp_and_undo import RampAndUndo
-from lr_gym.controllers.update_size_rule import UpdateSizeRule
-from lr_gym.episodes import Episodes
+from lr_gym.controllers.policies.policy import Policy
+from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
+from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
+from lr_gym.envs.episodes import Episodes
 from lr_gym.schedules import SCHEDULES
 
 
@@ -188,7 +188,7 @@ class RuleAgent(Agent):
 
 
 class RampAndUndoAgent(RuleAgent):
-    """Follows `lr_gym.controllers.ramp_and_undo`."""
+    """Follows `lr_gym.controllers.policies.ramp_and_undo`."""
 
     def __init__(self, seed: int = 0, **parameters: Any) -> None:
         """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
@@ -196,7 +196,7 @@ class RampAndUndoAgent(RuleAgent):
 
 
 class UpdateSizeAgent(RuleAgent):
-    """Follows `lr_gym.controllers.update_size_rule`."""
+    """Follows `lr_gym.controllers.policies.update_size_rule`."""
 
     def __init__(self, seed: int = 0, **parameters: Any) -> None:
         """Set the rule by `parameters` of `UpdateSizeRule`; `seed` changes nothing."""

@@ -28,8 +28,8 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from lr_gym.config import check_real
-from lr_gym.episodes import Episodes
+from lr_gym.envs.episodes import Episodes
+from lr_gym.validation import check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
 REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1: bring returns to order 1

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from lr_gym.config import TrainingConfig
-from lr_gym.corpora import Corpus
-from lr_gym.optim import AdamW
-from lr_gym.trainer import FloatArray
-from lr_gym.training import PopulationTrainer
+from lr_gym.data.corpora import Corpus
+from lr_gym.trainers.adamw import AdamW
+from lr_gym.trainers.base import FloatArray
+from lr_gym.trainers.population import PopulationTrainer
 
 HYPER_STEP = 0.02  # of the hypergradient; chosen here: 50 agreeing updates make it e
 
 
 class Stepper(Protocol):
-    """What stands in the place of `lr_gym.optim.AdamW`, for one run."""
+    """What stands in the place of `lr_gym.trainers.adamw.AdamW`, for one run."""
 
     def start(self, parameters: Tensor) -> None:
         """Begin a run with the weights (1, P), which are changed in place."""

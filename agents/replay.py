@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents.agent import Action, Agent, Observation, Transition
-from lr_gym.episodes import Episodes
+from lr_gym.envs.episodes import Episodes
 
 # Settings that say when a curve's rates apply, and how far an action reaches.
 OF_A_CURVE = (

@@ -14,12 +14,12 @@ import numpy as np
 
 from agents.agent import Agent, run_population
 from lr_gym import LossLaw, fit_surrogate, load_corpus, preset
-from lr_gym.construction import build_episodes
-from lr_gym.episodes import Episodes
-from lr_gym.loss_law import predict
-from lr_gym.recorded_runs import RecordedRun, load_runs, undone_chunks
+from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.factory import build_episodes
 from lr_gym.schedules import schedule_factor
-from lr_gym.trainer import FloatArray
+from lr_gym.surrogate.law import predict
+from lr_gym.surrogate.runs import RecordedRun, load_runs, undone_chunks
+from lr_gym.trainers.base import FloatArray
 
 
 def record_runs(
@@ -96,7 +96,7 @@ def _recorded(
 def refitted(
     corpus: str, scale: str, fitted_on: Path, rollouts: Sequence[RecordedRun]
 ) -> LossLaw:
-    """Return the law of what `fit_surrogate.py` recorded, and of `rollouts`.
+    """Return the law of what `surrogate/fitting.py` recorded, and of `rollouts`.
 
     Args:
         corpus: As of `TrainingConfig`.

@@ -9,8 +9,8 @@ from typing import Any
 from agents.agent import Action, Agent, Observation
 from agents.baselines import RuleAgent
 from lr_gym.controllers import ActionPolicy, load_controller
-from lr_gym.episodes import Episodes
-from lr_gym.mdp import MDPConfig
+from lr_gym.envs.episodes import Episodes
+from lr_gym.mdp.config import MDPConfig
 
 
 def saved_agent(path: str | os.PathLike[str], seed: int = 0) -> Agent:

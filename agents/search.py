@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agents.agent import Agent, LREnv, Observation, episodes_of, make_population
 from agents.replay import OpenLoop
-from lr_gym.episodes import Episodes
+from lr_gym.envs.episodes import Episodes
 
 # Initial learning rates searched, as multiples of the task's own.
 LEAST, MOST = 1 / 8, 16.0

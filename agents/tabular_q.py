@@ -38,8 +38,7 @@ from agents.agent import (
     script_env,
 )
 from lr_gym import PAPER_FACTORS
-from lr_gym.config import check_choice, check_real
-from lr_gym.controllers.q_table import (
+from lr_gym.controllers.policies.q_table import (
     DEFAULT_FEATURES,
     FEATURES,
     FORMAT,
@@ -47,8 +46,9 @@ from lr_gym.controllers.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.episodes import Episodes
+from lr_gym.envs.episodes import Episodes
 from lr_gym.files import write_text
+from lr_gym.validation import check_choice, check_real
 
 Protocol = Literal["paper", "improved"]
 Ties = Literal["keep", "first"]

@@ -37,13 +37,13 @@ from agents.deep_rl import DeepAgent
 from agents.rollouts import final_errors, record_runs, refitted
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
-from lr_gym.config import check_integer
-from lr_gym.construction import build_episodes
+from lr_gym.envs.factory import build_episodes
 from lr_gym.files import write_text
-from lr_gym.instances import WRONG
-from lr_gym.law_files import packaged_law, packaged_laws
-from lr_gym.recorded_runs import RecordedRun
-from lr_gym.trainer import FloatArray
+from lr_gym.mdp.instances import WRONG
+from lr_gym.surrogate.law_files import packaged_law, packaged_laws
+from lr_gym.surrogate.runs import RecordedRun
+from lr_gym.trainers.base import FloatArray
+from lr_gym.validation import check_integer
 
 HORIZONS = (300, 600, 900)
 GOOD_LR = 8e-3  # at `tiny`; `lr_factor` of the family is relative to it
@@ -219,8 +219,8 @@ def check(args: Args) -> None:
         path = args.fitted_on / f"{corpus}-{args.scale}-fit.npz"
         if not path.exists():
             raise FileNotFoundError(
-                f"--rounds needs {path}, which benchmarks/fit_surrogate.py writes; "
-                "--fitted-on names its folder"
+                f"--rounds needs {path}, which `python -m benchmarks.surrogate.fitting` "
+                "writes; --fitted-on names its folder"
             )
 
 

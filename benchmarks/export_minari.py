@@ -1,6 +1,6 @@
 """The runs of a comparison as an offline dataset, in Minari's format.
 
-    python benchmarks/export_minari.py results/compare/shakespeare-tiny
+    python -m benchmarks.export_minari results/compare/shakespeare-tiny
 
 Every run of every finished job becomes an episode: tuning, tests and controls alike, in
 one format for all methods. The dataset goes where Minari keeps its own,
@@ -34,10 +34,10 @@ import numpy as np
 from gymnasium import spaces
 
 from agents.agent import LREnv, make_env
-from benchmarks.fixed_plan import one_line_errors
-from benchmarks.jobs import FORMAT, env_name
-from benchmarks.summary import label_of, task_of
-from lr_gym.mdp import LOSS_BOUND
+from benchmarks.comparison.fixed_plan import one_line_errors
+from benchmarks.comparison.jobs import FORMAT, env_name
+from benchmarks.comparison.summary import label_of, task_of
+from lr_gym.mdp.observations import LOSS_BOUND
 
 DATASET_ID = re.compile(r"([-_\w]+/)*[-_\w]+-v\d+")
 FEATURES = ("val_loss", "learning_rate")

@@ -1,6 +1,6 @@
 """Pack the job files of a result folder, so that they can be kept with the code.
 
-    python benchmarks/pack_jobs.py --folder benchmarks/results/tiny
+    python -m benchmarks.pack_jobs --folder benchmarks/results/comparison/tiny
 
 writes jobs.tar.xz there, the same bytes for the same jobs. Unpacked in the folder
 (``tar -xJf jobs.tar.xz``), the command that made them finds every job done and computes

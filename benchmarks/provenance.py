@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import lr_gym
+from benchmarks.paths import ROOT
 
 PACKAGES = ("torch", "triton", "numpy", "gymnasium", "stable-baselines3")
 
@@ -69,8 +70,7 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), *arguments]
+    command = ["git", "-C", str(ROOT), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return result.stdout.strip()
 

@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/*.md from the committed result files.
 
-    python benchmarks/readme.py            # rewrite
-    python benchmarks/readme.py --check    # fail if a file is out of date
+    python -m benchmarks.readme            # rewrite
+    python -m benchmarks.readme --check    # fail if a file is out of date
 
 A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; `TABLES` maps
 each name to the function that writes it. Nothing between the markers is typed by hand.
@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import readme_tables
+from benchmarks.comparison.summary import Row, load_rows
+from benchmarks.paths import RESULTS, ROOT
 from benchmarks.speed.gpu_tables import gpu_table
-from benchmarks.summary import Row, load_rows
 from benchmarks.table_text import estimate_text, markdown, spread_text
 from lr_gym.files import write_text
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 MARK = re.compile(r"<!-- (?P<side>begin|end) (?P<name>[\w-]+) -->")
 BLOCK = re.compile(
     r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->", flags=re.DOTALL
@@ -43,7 +42,7 @@ class Args:
 
 def comparison(name: str) -> list[Row]:
     """Return the rows of a committed comparison."""
-    return load_rows(RESULTS / name / "summary.json")
+    return load_rows(RESULTS / "comparison" / name / "summary.json")
 
 
 def comparison_table(name: str) -> str:
@@ -110,7 +109,9 @@ def headline_table() -> str:
 
 def lr_table() -> str:
     """Return how much the constant learning rate matters, per corpus and scale."""
-    results = json.loads((RESULTS / "lr_matters.json").read_text(encoding="utf-8"))
+    results = json.loads(
+        (RESULTS / "comparison" / "lr_matters.json").read_text(encoding="utf-8")
+    )
     lines = [
         "| corpus | scale | best constant LR | its final val loss "
         "| LR ten times lower | LR ten times higher | seeds |",
@@ -129,7 +130,7 @@ def lr_table() -> str:
 
 def throughput(scale: str, machine: str = "cpu") -> dict[str, Any]:
     """Return a scale's committed throughput on a CPU, or on a `wide` one."""
-    path = RESULTS / "throughput" / f"{machine}-{scale}.json"
+    path = RESULTS / "speed" / "throughput" / f"{machine}-{scale}.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
@@ -203,7 +204,9 @@ def cost_table() -> str:
 
 def precision_table() -> str:
     """Return the paired differences between fast paths and float32."""
-    results = json.loads((RESULTS / "precision.json").read_text(encoding="utf-8"))
+    results = json.loads(
+        (RESULTS / "speed" / "precision.json").read_text(encoding="utf-8")
+    )
     lines = [
         "| corpus | scale | precision | compile | pairs | mean difference, nats "
         "(95 % interval) |",
@@ -324,7 +327,7 @@ def main(args: Args) -> None:
         if updated == text:
             continue
         if args.check:
-            sys.exit(f"{path.name} is out of date: run python benchmarks/readme.py")
+            sys.exit(f"{path.name} is out of date: run python -m benchmarks.readme")
         write_text(path, updated)
 
 

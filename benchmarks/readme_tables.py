@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.architectures import table as architecture_table
-from benchmarks.controller_features import rows as feature_rows
+from benchmarks.controller.features import rows as feature_rows
+from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED
+from benchmarks.controller.instance_report import judged_table
+from benchmarks.controller.rule_choice import table as choice_table
+from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
-from benchmarks.instance_jobs import ONE_SETTING, TUNED
-from benchmarks.instance_report import judged_table
-from benchmarks.rule_choice import table as choice_table
+from benchmarks.paths import RESULTS
+from benchmarks.speed.architectures import table as architecture_table
 from benchmarks.table_text import estimate_text, markdown, spread_text
-from benchmarks.widths import table as width_table
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
@@ -23,7 +23,6 @@ LEARNED_ON = LAWS[:3]  # by the learned controller
 FINE_TUNED = "controller_fine_tuned"
 LATER = "tuning_free_later"  # the second list of held-out tasks
 THIRD = "tuning_free_third"  # the third
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def optimum() -> str:
 
 def scale_out() -> str:
     """Return the seconds that one and several workers take for the same jobs."""
-    result = _read("scale_out.json")
+    result = _read("speed/scale_out.json")
     return markdown(
         [
             {
@@ -88,7 +87,7 @@ def scale_out() -> str:
 
 def wrong_rates(name: str = "wrong_rates") -> str:
     """Return final losses from wrong initial rates, least to greatest seed."""
-    result = _read(f"{name}.json")
+    result = _read(f"controller/{name}.json")
     names = [_factor(factor) for factor in result["factors"]]
     rows = []
     for method, losses in result["final_val_loss"].items():
@@ -103,7 +102,7 @@ def wrong_rates(name: str = "wrong_rates") -> str:
 def widths() -> str:
     """Return the default controller on models of several widths."""
     files = ("widths.json", "widths_384.json")
-    rows = [row for name in files for row in width_table(_read(name))]
+    rows = [row for name in files for row in width_table(_read(f"controller/{name}"))]
     names = {
         "best WSD peak": "best WSD peak LR",
         "val loss there": "its final val loss",
@@ -131,9 +130,9 @@ def tuning_free(folder: str = "tuning_free") -> str:
 
 
 def _judged(folder: str) -> dict[str, Any]:
-    judged: dict[str, Any] = _read(f"{folder}/tuning_free.json")["controllers"][
-        "update_size"
-    ]
+    judged: dict[str, Any] = _read(f"controller/{folder}/tuning_free.json")[
+        "controllers"
+    ]["update_size"]
     return judged
 
 
@@ -150,7 +149,9 @@ def controller() -> str:
         table.append(
             {
                 "list": name,
-                "tasks": str(len(_read(f"{folder}/tuning_free.json")["instances"])),
+                "tasks": str(
+                    len(_read(f"controller/{folder}/tuning_free.json")["instances"])
+                ),
                 "regret of the controller, nats (95 %)": _estimate(
                     rows["update_size"]["regret"]
                 ),
@@ -168,7 +169,7 @@ def _estimate(estimate: dict[str, float]) -> str:
 
 def tuning_free_cells(folder: str) -> str:
     """Return what is lost to tuned schedules on held-out tasks, per kind of task."""
-    path = RESULTS / folder / "tuning_free.csv"
+    path = RESULTS / "controller" / folder / "tuning_free.csv"
     with path.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     shown = ("update_size", ONE_SETTING, "schedule_free", "ramp_and_undo")
@@ -195,18 +196,18 @@ def rule_choice() -> str:
         "weights 1.2, bound none": "weight term only",
         "weights 1.2, bound 1.5": "both (the default)",
     }
-    return markdown(_renamed(choice_table(_read("rule_choice.json")), names))
+    return markdown(_renamed(choice_table(_read("controller/rule_choice.json")), names))
 
 
 def tuning_cost() -> str:
     """Return the trainings that each way costs, and when it breaks even."""
-    result = _read("tuning_free/tuning_free.json")
+    result = _read("controller/tuning_free/tuning_free.json")
     tuning = int(result["tuning_trainings_per_instance"])
     names = ("wrong_rates", "wrong_rates_markov", "wrong_rates_text8")
     checks = sum(
         len(seeds)
         for name in names
-        for seeds in _read(f"{name}.json")["final_val_loss"]["update_size"]
+        for seeds in _read(f"controller/{name}.json")["final_val_loss"]["update_size"]
     )
     reports = [f"surrogate/{law}-report.json" for law in LEARNED_ON]
     fitted = sum(int(_read(name)["fitted_on"]) for name in reports)
@@ -250,7 +251,7 @@ def tuning_cost() -> str:
 def foreign_loops() -> str:
     """Return the examples' final losses minus those with the best of 8 LRs."""
     rows = []
-    for loop, own in _read("foreign_loops.json")["loops"].items():
+    for loop, own in _read("controller/foreign_loops.json")["loops"].items():
         row = {
             "loop": f"`examples/{loop}.py`",
             "best of 8 LRs": f"{own['tuned_rate']:g}",
@@ -266,7 +267,7 @@ def foreign_loops() -> str:
 def controller_cost() -> str:
     """Return the costs of a decision, in updates of a plain loop."""
     rows = []
-    for scale, found in _read("controller_cost.json").items():
+    for scale, found in _read("controller/controller_cost.json").items():
         costs = found["in_updates"]
         update = costs["update, measured"]["median"] - 1.0
         rows.append(
@@ -289,7 +290,7 @@ def controller_cost() -> str:
 def architectures() -> str:
     """Return speeds and learning rates of the models."""
     return (
-        architecture_table(_read("architectures.json"))
+        architecture_table(_read("speed/architectures.json"))
         .replace("| val loss there |", "| its final val loss |")
         .replace("| runs per rate |", "| runs per LR |")
     )
@@ -374,7 +375,7 @@ def controller_features() -> str:
         "median run": "minus the rule, nats, median run",
         "learners": "seeds",
     }
-    rows = feature_rows(_read("controller_features.json"))
+    rows = feature_rows(_read("controller/controller_features.json"))
     for row in rows:
         row["learner"] = learners.get(row["learner"], row["learner"])
     return markdown(_renamed(rows, columns))

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from examples.text import WIDTH, load_windows, read_arguments
-from lr_gym.controllers.hf import LRControllerCallback
+from lr_gym.controllers.integrations.huggingface import LRControllerCallback
 
 
 def rows(windows: Tensor) -> list[dict[str, Tensor]]:

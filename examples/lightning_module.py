@@ -4,7 +4,7 @@
     python examples/lightning_module.py --no-controller
 
 The model is that of `plain_pytorch.py`. What hands the learning rate over is the
-callback; `lr_gym.controllers.lightning.scheduler_entry` is the other way.
+callback; `lr_gym.controllers.integrations.lightning.scheduler_entry` is the other way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from examples.plain_pytorch import CharLM
 from examples.text import load_windows, read_arguments
-from lr_gym.controllers.lightning import LRController
+from lr_gym.controllers.integrations.lightning import LRController
 
 
 class Module(pl.LightningModule):

@@ -16,7 +16,7 @@ from stable_baselines3 import PPO
 from torch import Tensor, nn
 
 from lr_gym import wrap_training
-from lr_gym.wrapping import WrappedTrainer
+from lr_gym.trainers.custom import WrappedTrainer
 
 FEATURES, CLASSES, BATCH = 20, 5, 64
 

@@ -12,40 +12,40 @@ from lr_gym.config import TrainingConfig as TrainingConfig
 from lr_gym.config import preset as preset
 from lr_gym.controllers import export_policy as export_policy
 from lr_gym.controllers import load_controller as load_controller
-from lr_gym.corpora import CORPUS_NAMES as CORPUS_NAMES
-from lr_gym.corpora import Corpus as Corpus
-from lr_gym.corpora import load_corpus as load_corpus
-from lr_gym.env import LRTuningEnv as LRTuningEnv
-from lr_gym.instances import HELD_OUT as HELD_OUT
-from lr_gym.instances import Instance as Instance
-from lr_gym.instances import InstanceFamily as InstanceFamily
-from lr_gym.law_files import load_law as load_law
-from lr_gym.law_fitting import fit_surrogate as fit_surrogate
-from lr_gym.loss_law import LossLaw as LossLaw
-from lr_gym.mdp import PAPER_FACTORS as PAPER_FACTORS
-from lr_gym.mdp import MDPConfig as MDPConfig
-from lr_gym.mixed import MixedTrainer as MixedTrainer
-from lr_gym.recorded_runs import RecordedRun as RecordedRun
+from lr_gym.data.corpora import CORPUS_NAMES as CORPUS_NAMES
+from lr_gym.data.corpora import Corpus as Corpus
+from lr_gym.data.corpora import load_corpus as load_corpus
+from lr_gym.envs.lr_tuning import LRTuningEnv as LRTuningEnv
+from lr_gym.envs.vector import LRTuningVectorEnv as LRTuningVectorEnv
+from lr_gym.mdp.config import PAPER_FACTORS as PAPER_FACTORS
+from lr_gym.mdp.config import MDPConfig as MDPConfig
+from lr_gym.mdp.instances import HELD_OUT as HELD_OUT
+from lr_gym.mdp.instances import Instance as Instance
+from lr_gym.mdp.instances import InstanceFamily as InstanceFamily
 from lr_gym.schedules import SCHEDULES as SCHEDULES
 from lr_gym.schedules import schedule_factor as schedule_factor
-from lr_gym.sharding import ShardedTrainer as ShardedTrainer
-from lr_gym.surrogate import SurrogateTrainer as SurrogateTrainer
-from lr_gym.trainer import Trainer as Trainer
-from lr_gym.training import PopulationTrainer as PopulationTrainer
-from lr_gym.vector_env import LRTuningVectorEnv as LRTuningVectorEnv
-from lr_gym.wrapping import wrap_training as wrap_training
+from lr_gym.surrogate.fitting import fit_surrogate as fit_surrogate
+from lr_gym.surrogate.law import LossLaw as LossLaw
+from lr_gym.surrogate.law_files import load_law as load_law
+from lr_gym.surrogate.runs import RecordedRun as RecordedRun
+from lr_gym.surrogate.trainer import SurrogateTrainer as SurrogateTrainer
+from lr_gym.trainers.base import Trainer as Trainer
+from lr_gym.trainers.custom import wrap_training as wrap_training
+from lr_gym.trainers.mixed import MixedTrainer as MixedTrainer
+from lr_gym.trainers.population import PopulationTrainer as PopulationTrainer
+from lr_gym.trainers.sharding import ShardedTrainer as ShardedTrainer
 
 __version__ = "0.1.0"
 
 for _corpus in CORPUS_NAMES:
     _gym.register(
         id=f"LRTuning-{_corpus}-v0",
-        entry_point="lr_gym.env:LRTuningEnv",
-        vector_entry_point="lr_gym.vector_env:LRTuningVectorEnv",
+        entry_point="lr_gym.envs.lr_tuning:LRTuningEnv",
+        vector_entry_point="lr_gym.envs.vector:LRTuningVectorEnv",
         kwargs={"corpus": _corpus},
     )
 _gym.register(
     id="LRTuningEnv-v0",
-    entry_point="lr_gym.env:LRTuningEnv",
-    vector_entry_point="lr_gym.vector_env:LRTuningVectorEnv",
+    entry_point="lr_gym.envs.lr_tuning:LRTuningEnv",
+    vector_entry_point="lr_gym.envs.vector:LRTuningVectorEnv",
 )

@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
-import numbers
-import operator
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+from lr_gym.validation import (
+    check_boolean,
+    check_choice,
+    check_integer,
+    check_keywords,
+    check_real,
+    field_names,
+)
 
 SCALES = ("paper", "mini", "tiny")
 ARCHITECTURES = ("gpt", "lstm", "conv")
@@ -212,77 +215,3 @@ def preset(scale: str, corpus: str = "markov", **overrides: Any) -> TrainingConf
         settings |= _PAPER_MODEL
         settings |= _PAPER_WIKIPEDIA if wikipedia else _PAPER_SHAKESPEARE
     return TrainingConfig(**(settings | overrides))
-
-
-# ------------------------------------------------------------------- argument checks
-
-
-def field_names(config_class: type) -> tuple[str, ...]:
-    """Return the field names of a dataclass, in order."""
-    return tuple(field.name for field in dataclasses.fields(config_class))
-
-
-def check_keywords(
-    caller: str, given: Collection[str], allowed: Collection[str]
-) -> None:
-    """Raise TypeError, with the nearest allowed name, for an unknown keyword."""
-    for name in given:
-        if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(
-                f"{caller} got an unknown keyword {name!r}{hint} Allowed: "
-                f"{', '.join(allowed)}"
-            )
-
-
-def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raise ValueError unless `value` is one of `allowed`."""
-    if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"{name} must be one of {', '.join(allowed)}; got {value!r}{hint}"
-        )
-
-
-def check_boolean(name: str, value: object) -> None:
-    """Raise TypeError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
-def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raise unless `value` is an integer in [`low`, `high`]."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the check
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if number < low or (high is not None and number > high):
-        rule = f"at least {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
-
-
-def check_real(
-    name: str,
-    value: object,
-    low: float,
-    high: float = math.inf,
-    *,
-    low_open: bool = False,
-    high_open: bool = False,
-) -> None:
-    """Raise unless `value` is a finite real number between `low` and `high`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    too_low = number <= low if low_open else number < low
-    too_high = number >= high if high_open else number > high
-    if not math.isfinite(number) or too_low or too_high:
-        bounds = f"{'(' if low_open else '['}{low:g}, {high:g}"
-        closing = ")" if high_open or math.isinf(high) else "]"
-        raise ValueError(
-            f"{name} must be finite and in {bounds}{closing}, got {value!r}"
-        )

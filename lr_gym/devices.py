@@ -6,7 +6,8 @@ import warnings
 
 import torch
 
-from lr_gym.config import SCALES, check_choice
+from lr_gym.config import SCALES
+from lr_gym.validation import check_choice
 
 
 def resolve_device(device: str) -> torch.device:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lr_gym.config import check_choice
+from lr_gym.validation import check_choice
 
 FloatArray = NDArray[np.float64]
 

@@ -44,8 +44,8 @@ from benchmarks.speed.gpu import (
     widths,
 )
 from benchmarks.speed.gpu.session import PartFile, Session, SubRun
+from benchmarks.speed.timing import CannotRun, real_text_or_markov, say
 from benchmarks.table_text import markdown
-from benchmarks.timing import CannotRun, real_text_or_markov, say
 from lr_gym import load_corpus
 from lr_gym.devices import resolve_device
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym import mdp
-from lr_gym.episode_state import EpisodeState
-from lr_gym.mdp import MDPConfig
-from lr_gym.rewards import divergence_loss
+from lr_gym.mdp.config import MDPConfig
+from lr_gym.mdp.episode_state import EpisodeState
+from lr_gym.mdp.rewards import divergence_loss
 
 # What has to be measured for a feature, beside the validation loss.
 NEEDED = {

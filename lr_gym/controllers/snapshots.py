@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lr_gym.config import check_choice
 from lr_gym.files import write_bytes
+from lr_gym.validation import check_choice
 
 DEVICES = ("same", "host")
 _TENSOR = "tensor"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lr_gym.update_size import update_size
+from lr_gym.trainers.update_size import update_size
 
 
 class UpdateSize:
-    """Measures single updates by `lr_gym.update_size.update_size`.
+    """Measures single updates by `lr_gym.trainers.update_size.update_size`.
 
     Over those weights that have a gradient and two dimensions or more; over all that
     have a gradient where none has.

@@ -1,6 +1,6 @@
 """The paper's model: a small pre-norm GPT over characters, as one readable file.
 
-A plain `nn.Module` that knows nothing of populations: `training.py` runs it with many
+A plain `nn.Module` that knows nothing of populations: `population.py` runs it with many
 members' weights at once. Shapes: B batch, T time, C width (`n_embd`), H heads, D head
 size (C / H), V vocabulary.
 
@@ -168,7 +168,7 @@ class GPT(LanguageModel):
         x = self.embedding_dropout(x, dropout_keys)
         # Ours knows dropout and members. torch's knows neither our masks nor caches. On
         # a CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
-        # again as the whole update by plain products (benchmarks/throughput.py).
+        # again as the whole update by plain products (benchmarks/speed/throughput.py).
         training = dropout_keys is not None
         if training and use_fused_attention(x):
             fused = True

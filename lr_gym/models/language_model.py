@@ -1,6 +1,6 @@
 """What the language models share: their interface, dropout, first weights, generation.
 
-A model is a plain `nn.Module` that knows nothing of populations: `objective.py` runs it
+A model is a plain `nn.Module` that knows nothing of populations: `loss.py` runs it
 with many members' weights. Shapes: B batch, T time, C width (`n_embd`), V vocabulary.
 """
 

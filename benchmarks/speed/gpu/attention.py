@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.gpu.session import ROOT
-from benchmarks.timing import spread, timed
+from benchmarks.speed.timing import spread, timed
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
 
 SWITCH = "LR_GYM_ATTENTION"

@@ -20,7 +20,7 @@ from benchmarks.speed.gpu import correct_env
 from benchmarks.speed.gpu.checks import EQUAL, Check, judged, left_out
 from benchmarks.speed.gpu.session import Session, SubRun
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
-from lr_gym.trainer import FloatArray
+from lr_gym.trainers.base import FloatArray
 
 SIZES = (1, 3, 8)
 DROPOUTS = (0.0, 0.2)

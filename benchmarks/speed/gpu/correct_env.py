@@ -19,7 +19,7 @@ from benchmarks.speed.gpu.checks import Check, judged, left_out
 from benchmarks.speed.gpu.session import Session
 from lr_gym import PopulationTrainer, load_corpus
 from lr_gym.controllers import ControllerLR
-from lr_gym.trainer import FloatArray
+from lr_gym.trainers.base import FloatArray
 
 CLOSE = 1e-4  # nats; see correct.py
 LOGITS = 1e-3  # how far below the largest logit a greedy character may be

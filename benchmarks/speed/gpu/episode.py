@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from benchmarks import costs
+from benchmarks.speed import costs
 from benchmarks.speed.gpu.session import Session, SubRun
-from lr_gym.compilation import forget_compiled
+from lr_gym.trainers.compilation import forget_compiled
 
 SECONDS = {"cold": 75.0, "warm": 40.0}
 TARGET_LOSS = 1.47  # nats: about the paper's best validation loss

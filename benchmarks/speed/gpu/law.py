@@ -1,10 +1,10 @@
 """40 runs at paper scale to fit a law of the loss curve on, and how to read them.
 
-The runs are those of `law_runs.py`, eight side by side. The file keeps no rates: a
-run's name and seed give them, by the plan. To fit a law from the file:
+The runs are those of `surrogate/runs.py`, eight side by side. The file keeps no rates:
+a run's name and seed give them, by the plan. To fit a law from the file:
 
     python -m benchmarks.speed.gpu.law FOLDER/law.json benchmarks/results/surrogate
-    python benchmarks/fit_surrogate.py --env shakespeare --scale paper --no-collect
+    python -m benchmarks.surrogate.fitting --env shakespeare --scale paper --no-collect
 
 The first command writes `shakespeare-paper-fit.npz` and `-held-out.npz`.
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import law_runs
-from benchmarks.law_runs import Plan
 from benchmarks.speed.gpu.checks import judged
 from benchmarks.speed.gpu.session import Session, SubRun, read_part, rounded
+from benchmarks.surrogate import runs as law_runs
+from benchmarks.surrogate.runs import Plan
 from lr_gym import TrainingConfig
-from lr_gym.recorded_runs import CURVES, RecordedRun, save_runs
+from lr_gym.surrogate.runs import CURVES, RecordedRun, save_runs
 
 SECONDS = 210.0  # a group
 GROUP = 8
@@ -104,7 +104,9 @@ def recorded_runs(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Record
         for row in result["recorded"]:
             planned = plans.get((row["name"], row["seed"]))
             if planned is None or _checksum(planned.rates) != row["rates_crc32"]:
-                raise ValueError(f"law_runs.py plans {row['name']!r} otherwise now")
+                raise ValueError(
+                    f"surrogate/runs.py plans {row['name']!r} otherwise now"
+                )
             curves: dict[str, Any] = {
                 name: np.array(row[name], dtype=np.float64)  # null becomes NaN
                 for name in CURVES
@@ -138,7 +140,7 @@ def _apart(one: RecordedRun, other: RecordedRun) -> float:
 
 
 def write_npz(source: Path, folder: Path) -> None:
-    """Write the runs of a part's file where `fit_surrogate.py` reads them."""
+    """Write the runs of a part's file where `surrogate/fitting.py` reads them."""
     for kind, runs in recorded_runs([*read_part(source)["runs"].values()]).items():
         save_runs(folder / f"shakespeare-paper-{kind}.npz", runs)
 

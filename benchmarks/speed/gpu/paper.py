@@ -1,6 +1,7 @@
 """The paper's methods on Shakespeare at its scale: 8 seeds side by side each.
 
-Every method is one `benchmarks.jobs` job, so it runs as in `paper_tables.py`.
+Every method is one `benchmarks.comparison.jobs` job, so it runs as in
+`paper/tables.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.jobs import Job, run_job
+from benchmarks.comparison.jobs import Job, run_job
 from benchmarks.speed.gpu.session import Session, SubRun, rounded
 from lr_gym import preset
 from lr_gym.schedules import COSINE_FLOOR

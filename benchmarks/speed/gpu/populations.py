@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import costs
+from benchmarks.speed import costs
 from benchmarks.speed.gpu.session import Session, SubRun
 from benchmarks.speed.gpu.speed import population, time_in_turns
-from benchmarks.timing import timed
+from benchmarks.speed.timing import timed
 from lr_gym import Corpus, PopulationTrainer
-from lr_gym.compilation import forget_compiled
+from lr_gym.trainers.compilation import forget_compiled
 
 SECONDS = {
     "generation": 20.0,

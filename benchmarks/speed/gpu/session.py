@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.provenance import provenance
-from benchmarks.timing import CannotRun
+from benchmarks.speed.timing import CannotRun
 from lr_gym import Corpus, TrainingConfig, preset
 from lr_gym.files import write_text
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import variants
+from benchmarks.speed import variants
 from benchmarks.speed.gpu import attention
 from benchmarks.speed.gpu.checks import left_out
 from benchmarks.speed.gpu.session import Session, SubRun
-from benchmarks.timing import (
+from benchmarks.speed.timing import (
     Variant,
     matmul_peak,
     say,

@@ -1,8 +1,8 @@
 """Does the default controller's update size fit wide models? Shortened runs.
 
 At each width: WSD at five peak rates, and the controller from a rate 30 times too low
-and one 30 times too high. Two seeds each. `benchmarks/widths.py` does it for small
-models.
+and one 30 times too high. Two seeds each. `benchmarks/controller/widths.py` does it for
+small models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from benchmarks.jobs import Job
+from benchmarks.comparison.jobs import Job
 from benchmarks.speed.gpu.paper import job_settings, summary
 from benchmarks.speed.gpu.session import Session, SubRun
 from lr_gym import preset

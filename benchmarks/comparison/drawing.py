@@ -1,0 +1,116 @@
+"""How the figures look: SVG that stands inside a page, or beside README.
+
+Text and axes take the page's own colour and font, so that they read on light and on
+dark. A method keeps its colour on the whole page. The same data give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import escape
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from benchmarks.comparison.summary import Row
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK = "#010101"  # while drawing; in the SVG it becomes the page's own colour
+FAINT = "#7d8590"  # reads on white and on black
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+STYLE = {
+    "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.size": 9.0,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), INK),
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.7,
+}
+LONGEST_LABEL = 32  # characters
+FIRST_PART = 8  # of them, where a longer one is shortened
+Painter = Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method's line looks, in every picture of the page."""
+
+    color: str
+    dashed: bool = False
+
+    @property
+    def css(self) -> str:
+        """The same colour as CSS writes it."""
+        return "currentColor" if self.color == INK else self.color
+
+
+def methods_of(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are methods: neither controls nor the placebo."""
+    return [row for row in rows if row.kind not in ("control", "placebo")]
+
+
+def looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """Return who is drawn in colour, at most eight, the best first.
+
+    The reference, whoever is best, the best two schedules and agents, the best of all
+    else, and the placebo.
+    """
+    own = methods_of(rows)
+    chosen = [
+        *own[:1],
+        *[row for row in own if row.kind == "schedule"][:2],
+        *[row for row in own if row.kind == "agent"][:2],
+        *[row for row in own if row.kind not in ("schedule", "agent")][:1],
+    ]
+    placebos = [row for row in rows if row.kind == "placebo"]
+    colors = iter(COLORS)
+    found = {}
+    for row in rows:
+        if row.call == "reference":
+            found[row.label] = Look(INK)
+        elif row in placebos[:1]:
+            found[row.label] = Look(FAINT, dashed=True)
+        elif row in chosen:
+            found[row.label] = Look(next(colors))
+    return found
+
+
+def draw(title: str, size: tuple[float, float], *paint: Painter) -> str:
+    """Return an SVG element: one set of axes per painter, side by side."""
+    with rc_context(STYLE | {"svg.hashsalt": title}):
+        figure = Figure(figsize=size, layout="constrained")
+        [row] = figure.subplots(1, len(paint), squeeze=False)
+        for axes, painter in zip(row, paint, strict=True):
+            painter(axes)
+        text = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    # Ids and styles of one drawing would apply to the whole page that it stands in.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"<]*(; )?", "", svg)
+    head = f'<svg role="img" aria-label="{escape(title)}" font-family="{FONTS}" '
+    return svg.replace("<svg ", head + 'stroke-linejoin="round" ', 1)
+
+
+def shortened(label: str) -> str:
+    """Return `label`, without its middle where it is long."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    return f"{label[:FIRST_PART]}…{label[FIRST_PART + 1 - LONGEST_LABEL :]}"

@@ -1,0 +1,249 @@
+"""What `benchmarks/compare_agents.py` runs: tune or teach, test, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.agent import make_env
+from benchmarks.comparison.drawing import looks
+from benchmarks.comparison.executors import Here, Pool, Processes, Ray, run_all
+from benchmarks.comparison.figures import draw_episodes
+from benchmarks.comparison.jobs import env_name
+from benchmarks.comparison.methods import METHODS, find_method
+from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
+from benchmarks.comparison.report import write_report
+from benchmarks.comparison.summary import Row, write_summary
+from benchmarks.comparison.verdict import verdict
+from lr_gym.devices import resolve_device, resolve_scale
+from lr_gym.files import write_text
+
+QUICK_AGENTS = (
+    "constant",
+    "cosine",
+    "linear",
+    "wsd",
+    "plateau",
+    "random",
+    "q_paper",
+    "q_improved",
+    "ppo",
+    "as_published",
+)
+QUICK = Protocol(
+    peaks=(0.5, 1.0, 2.0, 4.0),
+    tune_seeds=(1_000, 1_001),
+    test_seeds=tuple(range(8)),  # fewer could show nothing, whatever they are
+    learners=2,
+    widen=2,
+)
+MOST_SHOWN = 6  # curves in the picture
+FINALISTS = 4  # tested again at the scale of --final, with the best agent among them
+
+
+@dataclass
+class Args:
+    """Tune or teach, test, and report."""
+
+    env: tuple[str, ...] = ("markov",)
+    """Corpora: markov, shakespeare, enwik8, text8, or text files' paths."""
+    scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
+    """Size of the model and length of a run; auto is paper on CUDA, else mini."""
+    architecture: Literal["gpt", "lstm", "conv"] | None = None
+    """Of the model; default gpt."""
+    agents: tuple[str, ...] | None = None
+    """Names (default: all), your own as module:Class or file.py:Class, or a saved
+    Q-table's .json."""
+    seeds: int | None = None
+    """Test runs per method and corpus; default 10."""
+    tune_seeds: int | None = None
+    """Tuning runs per peak; default 3."""
+    peaks: tuple[float, ...] | None = None
+    """Peaks tried, as multiples of the scale's own rate; default 1/8 to 16."""
+    learners: int | None = None
+    """Times that a learning agent learns from scratch; default 5."""
+    settings: str = "{}"
+    """Further keywords of gym.make for every method, as JSON."""
+    samples: int = 1
+    """Texts of 500 characters generated per method, to time inference."""
+    final: Literal["none", "mini", "paper"] = "none"
+    """A larger scale at which the winners are tuned again, over 3 peaks, and tested, on
+    the first corpus."""
+    workers: int | None = None
+    """Processes; default: one per core, one in all with a GPU."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; local starts one here."""
+    gpus: float = 0.0
+    """With --ray: share of a GPU that a job needs."""
+    tensorboard: bool = False
+    """Also write curves for TensorBoard, to OUT/tensorboard."""
+    out: Path | None = None
+    """Output folder; default results/compare/ENV-SCALE, or ENV-SCALE-ARCHITECTURE."""
+    quick: bool = False
+    """Ten methods, four peaks, eight seeds: minutes."""
+
+
+def make_protocol(args: Args) -> Protocol:
+    """Return the protocol that the arguments ask for.
+
+    Raises:
+        ValueError: An argument is out of range; the message names it.
+    """
+    protocol = QUICK if args.quick else Protocol()
+    for name in ("seeds", "tune_seeds", "learners", "samples", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be at least 1, got {value}")
+    if args.seeds is not None:
+        protocol = replace(protocol, test_seeds=tuple(range(args.seeds)))
+    if args.tune_seeds is not None:
+        seeds = tuple(1_000 + seed for seed in range(args.tune_seeds))
+        protocol = replace(protocol, tune_seeds=seeds)
+    if args.learners is not None:
+        protocol = replace(protocol, learners=args.learners)
+    if args.peaks is not None:
+        peaks = tuple(sorted(set(args.peaks)))
+        if len(peaks) < 2 or peaks[0] <= 0:
+            raise ValueError(
+                f"--peaks must be two or more numbers above 0, got {args.peaks}"
+            )
+        protocol = replace(protocol, peaks=peaks)
+    return protocol
+
+
+def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
+    """Return a task per corpus, after trying each with each method's own settings.
+
+    Raises:
+        ValueError: An argument is wrong; the message names it.
+    """
+    try:
+        settings = json.loads(args.settings)
+    except ValueError as error:
+        raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
+    if args.architecture not in (None, settings.get("architecture", args.architecture)):
+        raise ValueError(
+            f"--architecture {args.architecture} contradicts --settings, which say "
+            f"{settings['architecture']!r}"
+        )
+    if args.architecture not in (None, "gpt"):  # the default is not part of a job
+        settings["architecture"] = args.architecture
+    for values, flag in ((methods, "agents"), (args.env, "env")):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"--{flag} must name each once, got {values}")
+    scale = resolve_scale(args.scale, settings.get("device", "auto"))
+    tasks = [Task(env, {"scale": scale, **settings}) for env in args.env]
+    for name in methods:  # wrong names and settings fail before any work
+        own = find_method(name).make(0).settings
+        make_env(args.env[0], **{**own, **tasks[0].settings}).close()
+    for task in tasks[1:]:
+        make_env(task.env, **task.settings).close()
+    return tasks
+
+
+def make_pool(args: Args, device: str) -> Pool:
+    """Return who runs the jobs."""
+    if args.ray is not None:
+        return Ray(args.ray, gpus=args.gpus)
+    cpu = resolve_device(device).type == "cpu"
+    workers = args.workers or ((os.cpu_count() or 1) if cpu else 1)
+    return Processes(workers) if workers > 1 else Here()
+
+
+def finalists(rows: list[Row]) -> tuple[str, ...]:
+    """Return who is tested at a larger scale: the best, the references, an agent."""
+    own = [row for row in rows if row.kind not in ("control", "placebo")]
+    names = [row.label for row in own if row.run_cost == 1][:FINALISTS]
+    names += [row.label for row in own if row.kind == "agent"][:1]
+    names += [row.label for row in own if row.label in ("linear", "cosine", "constant")]
+    return tuple(dict.fromkeys(names))
+
+
+def final_plan(
+    tasks: list[Task],
+    methods: tuple[str, ...],
+    protocol: Protocol,
+    done: dict[str, dict[str, Any]],
+    args: Args,
+) -> tuple[list[Task], Protocol]:
+    """Return the first task at the scale of --final, and peaks around those tuned."""
+    first = tasks[0]
+    centers = {}
+    for name in methods:
+        method = find_method(name)
+        rate = None if method.learns else chosen_peak(first, name, protocol, done)[0]
+        if rate is not None:
+            centers[name] = rate / protocol.base_rate(first, method)
+    larger = [Task(first.env, {**first.settings, "scale": args.final})]
+    fewer = replace(
+        protocol,
+        peaks=(0.5, 1.0, 2.0),
+        tune_seeds=protocol.tune_seeds[:2],
+        test_seeds=protocol.test_seeds[:8],
+        learners=min(protocol.learners, 2),
+        widen=1,
+        centers=centers,
+    )
+    return larger, fewer
+
+
+def main(args: Args) -> Path:
+    """Run what is missing; write summaries and reports; return the report."""
+    methods = args.agents or (QUICK_AGENTS if args.quick else tuple(METHODS))
+    try:
+        protocol = make_protocol(args)
+        tasks = make_tasks(args, methods)
+        scale = tasks[0].settings["scale"]
+        names = "-".join(env_name(env) for env in args.env)
+        kind = tasks[0].settings.get("architecture", "gpt")
+        suffix = "" if kind == "gpt" else f"-{kind}"
+        folder = args.out or Path(f"results/compare/{names}-{scale}{suffix}")
+        device = str(tasks[0].settings.get("device", "auto"))
+        jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
+        (folder / "jobs").mkdir(parents=True, exist_ok=True)
+        done = run_all(jobs, folder / "jobs", make_pool(args, device))
+        report, rows = publish(folder, list(done.values()), protocol, args)
+        if args.final != "none":
+            best = finalists(rows)
+            larger, fewer = final_plan(tasks, best, protocol, done, args)
+            jobs = partial(plan, larger, best, fewer, samples=args.samples)
+            done = run_all(jobs, folder / "jobs", make_pool(args, device))
+            report, _ = publish(folder / "final", list(done.values()), fewer, args)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"interrupted: finished jobs are kept in {folder}/jobs, and the same "
+            "command goes on from there"
+        ) from None
+    return report
+
+
+def publish(
+    folder: Path, records: list[dict[str, Any]], protocol: Protocol, args: Args
+) -> tuple[Path, list[Row]]:
+    """Write summary and report of `records`; print the verdict; return both."""
+    rows = write_summary(folder, records)
+    command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
+    report = write_report(folder / "report.html", records, rows, protocol, command)
+    shown = list(looks(rows))[:MOST_SHOWN]
+    write_text(folder / "curves.svg", draw_episodes(records, shown))
+    if args.tensorboard:
+        from benchmarks.comparison.event_files import write_curves
+
+        write_curves(folder / "tensorboard", records)
+    width = max(len(row.label) for row in rows)
+    for row in rows:
+        losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())
+        print(f"  {row.label:{width}}  {losses}  {row.call}")
+    print(f"\n{verdict(rows)}\n\nreport: {report}")
+    return report, rows

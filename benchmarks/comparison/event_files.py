@@ -1,0 +1,57 @@
+"""Test runs as TensorBoard's event files: one run folder per method, task and seed.
+
+Not named after TensorBoard: scripts of this folder would then import this file instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison.summary import tested_runs
+
+TAGS = {
+    "charts/val_loss": "val_loss",
+    "charts/train_loss": "train_loss",
+    "charts/learning_rate": "optimizer_lr",
+}
+
+
+def write_curves(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write the curves of all test runs; those of an earlier call are replaced.
+
+    Args:
+        folder: For ``tensorboard --logdir``; a run is ``label/task/seed-N`` below it.
+        records: All finished jobs.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "curves for TensorBoard need it: pip install 'lr-gym[tensorboard]'"
+        ) from error
+    for label, tasks in tested_runs(records).items():
+        for task, runs in tasks.items():
+            for run in runs:
+                own = folder / _plain(label) / _plain(task) / f"seed-{run['seed']}"
+                for old in own.glob("events.out.tfevents.*"):
+                    old.unlink()
+                with SummaryWriter(str(own)) as writer:
+                    for tag, key in TAGS.items():
+                        for iteration, value in _points(run["curves"], key):
+                            writer.add_scalar(tag, value, iteration)
+
+
+def _points(curves: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
+    """Return iterations and values; all but the loss begin after the first decision."""
+    values = curves[key]
+    return list(zip(curves["iteration"][-len(values) :], values, strict=True))
+
+
+def _plain(name: str) -> str:
+    """Return `name` as one part of a path."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)

@@ -1,0 +1,82 @@
+"""Running jobs that are all known beforehand, with the options of `compare_agents`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from benchmarks.comparison import entry
+from benchmarks.comparison.executors import Pool, run_all
+from benchmarks.comparison.jobs import Job
+from benchmarks.comparison.protocol import Task
+
+
+class Options(Protocol):
+    """What such a script's arguments have in common."""
+
+    scale: Literal["auto", "paper", "mini", "tiny"]
+    settings: str
+    workers: int | None
+    ray: str | None
+    gpus: float
+
+
+def make_tasks(
+    options: Options, envs: Sequence[str], methods: Sequence[str]
+) -> list[Task]:
+    """Return a task per corpus, each tried with the methods' own settings.
+
+    Raises:
+        ValueError: An argument is wrong; the message names it.
+        FileNotFoundError: A corpus is not there.
+    """
+    return entry.make_tasks(_shared(options, *envs), tuple(methods))
+
+
+def run_plan(
+    jobs: Sequence[Job], folder: Path, options: Options
+) -> dict[str, dict[str, Any]]:
+    """Run what is not finished in `folder`; return all records by `Job.file_name`."""
+    device = str(jobs[0].settings.get("device", "auto"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return run_all(lambda _: list(jobs), folder, make_pool(options, device))
+
+
+def make_pool(options: Options, device: str) -> Pool:
+    """Return who runs the jobs that the options ask for."""
+    return entry.make_pool(_shared(options), device)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the script in one line where its user, not its author, can do something."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "interrupted: finished jobs are kept, and the same command goes on from "
+            "there"
+        ) from None
+
+
+def check_counts(options: Options, *names: str) -> None:
+    """Raise ValueError where one of the options `names` is below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+
+
+def _shared(options: Options, *envs: str) -> entry.Args:
+    return entry.Args(
+        env=envs,
+        scale=options.scale,
+        settings=options.settings,
+        workers=options.workers,
+        ray=options.ray,
+        gpus=options.gpus,
+    )

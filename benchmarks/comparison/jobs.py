@@ -1,0 +1,263 @@
+"""One job: runs of equal shape, side by side in one population; kept as one file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.agent import ENVS, Agent, make_env, run_population
+from agents.optimizers import OptimizerTrainer
+from agents.replay import ActionReplay, OpenLoop
+from benchmarks.comparison.methods import Method, find_method
+from benchmarks.provenance import provenance
+from lr_gym.config import TrainingConfig, preset
+from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.factory import build_episodes, read_settings
+from lr_gym.files import write_text
+from lr_gym.trainers.population import PopulationTrainer
+from lr_gym.validation import field_names
+
+FORMAT = "lr-gym job 1"
+SAMPLE_TOKENS = 500  # the paper's inference measurement: this many characters,
+SAMPLE_TEMPERATURE = 0.8  # at this temperature,
+SAMPLE_TOP_K = 200  # among this many
+CURVES_FROM_RESET = ("iteration", "val_loss")
+CURVES = ("train_loss", "learning_rate", "optimizer_lr", "action", "reward")
+LEARNING_SEED = 2_000_000  # far from those of tuning and of testing
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that determines its runs, and so their result.
+
+    Attributes:
+        method: A name that `find_method` knows; of a control, whose control it is.
+        env: A built-in corpus or a text file's path.
+        phase: ``tune`` and ``test`` run the method from `learning_rates`; ``learn``
+            lets it learn for `budget` runs and then tests it; ``open_loop`` and
+            ``shuffled`` replay `script`.
+        seeds: Of the training runs, one each.
+        learning_rates: Initial rates, one per run; empty leaves them to the task.
+        settings: Further keywords of `gym.make`, ``scale`` among them; they win over
+            the method's own.
+        replicate: Seed of the learner.
+        budget: Trainings to learn from.
+        script: Per run the learning rates or the actions to replay.
+        samples: Texts generated to measure inference speed.
+    """
+
+    method: str
+    env: str
+    phase: str
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    replicate: int = 0
+    budget: int = 0
+    script: tuple[tuple[float, ...], ...] = ()
+    samples: int = 0
+
+    @property
+    def file_name(self) -> str:
+        """A name that tells every two jobs apart."""
+        words = [self.method, env_name(self.env), self.settings["scale"], self.phase]
+        text = "-".join(words)
+        readable = "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
+        content = json.dumps(asdict(self), sort_keys=True)
+        return f"{readable}-{hashlib.sha256(content.encode()).hexdigest()[:10]}.json"
+
+
+def env_name(env: str) -> str:
+    """Return the corpus' name, of a text file its stem."""
+    return env if env in ENVS else Path(env).stem
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Run it; return the record, ready for JSON."""
+    begun = time.perf_counter()
+    method = find_method(job.method)
+    agents, trained, spent = _agents(job, method)
+    settings = {**agents[0].settings, **job.settings}
+    started = time.perf_counter()
+    runs: list[dict[str, Any]] = []
+    step = 1 if method.alone else len(agents)
+    for first in range(0, len(agents), step):
+        part = slice(first, first + step)
+        trainer, found = _run_part(job, method, agents[part], part, settings)
+        runs += found
+    seconds = time.perf_counter() - started
+    for run in runs:
+        run["metrics"]["train_seconds"] = seconds / len(runs)
+    diverged = runs[0]["metrics"]["diverged"]
+    if job.samples and not diverged:  # a diverged model has no text to draw
+        speed = inference_speed(trainer, job.samples)
+        runs[0]["metrics"]["inference_tokens_per_second"] = speed
+    return {
+        "format": FORMAT,
+        "job": asdict(job),
+        "runs": runs,
+        "seconds": time.perf_counter() - begun,
+        "history": list(trained.history) if trained else [],
+        "trainings": spent + len(runs) * method.cost,
+        "spent_learning": spent,
+        "training": asdict(trainer.config),
+        "settings": {k: v for k, v in settings.items() if k != "scale"},
+        "device": str(trainer.device),
+        "precision": trainer.precision,
+        "corpus": trainer.corpus_facts,
+        "provenance": provenance(),
+    }
+
+
+def _agents(job: Job, method: Method) -> tuple[list[Agent], Agent | None, int]:
+    """Return an agent per run, the one that learned, and the trainings it spent."""
+    if job.phase == "open_loop":
+        own = method.make(0).settings
+        return [OpenLoop(curve, own) for curve in job.script], None, 0
+    if job.phase == "shuffled":
+        own = method.make(0).settings
+        replays = [[int(action) for action in actions] for actions in job.script]
+        return [ActionReplay(actions, own) for actions in replays], None, 0
+    if job.phase != "learn":
+        return [method.make(seed) for seed in job.seeds], None, 0
+    learner = method.make(job.replicate)
+    env = make_env(job.env, **{**learner.settings, **job.settings})
+    env.reset(seed=LEARNING_SEED + job.replicate)
+    learner.train(env, job.budget)
+    spent = learner.training_episodes
+    return [copy.copy(learner) for _ in job.seeds], learner, spent
+
+
+def _run_part(
+    job: Job,
+    method: Method,
+    agents: Sequence[Agent],
+    part: slice,
+    settings: dict[str, Any],
+) -> tuple[PopulationTrainer, list[dict[str, Any]]]:
+    """Run a part of the job's runs in one population."""
+    seeds = job.seeds[part]
+    episodes = _episodes(job, method, len(seeds), settings)
+    trainer = episodes.trainer
+    if not isinstance(trainer, PopulationTrainer):
+        raise TypeError(f"a comparison needs real training, got {trainer}")
+    rates = list(job.learning_rates[part]) or [
+        agent.learning_rate or episodes.training.learning_rate for agent in agents
+    ]
+    used: list[float] = []
+    trajectories = run_population(
+        episodes,
+        agents,
+        seeds,
+        rates,
+        learning=job.phase != "learn",
+        on_step=lambda: used.append(float(trainer.learning_rate[0])),
+    )
+    if method.optimizer is not None:  # it may have changed the rate it was given
+        for row, rate in zip(trajectories[0][1:], used, strict=True):
+            row["optimizer_lr"] = rate
+    judged = job.phase != "tune"  # who is still being tuned must not see the test split
+    tests = trainer.evaluate("test", exact=True).tolist() if judged else []
+    runs = []
+    for member, (seed, trajectory) in enumerate(zip(seeds, trajectories, strict=True)):
+        final = trajectory[-1]
+        metrics = {
+            "final_train_loss": final["train_loss"],
+            "best_val_loss": final["best_val_loss"],
+            "final_val_loss": final["val_loss"],
+            "diverged": final["diverged"],
+        }
+        if judged:  # a diverged run is given the loss at which runs count as such
+            lost = final["diverged"]
+            metrics["test_loss"] = final["val_loss"] if lost else tests[member]
+        runs.append(
+            {
+                "seed": seed,
+                "learning_rate": rates[member],
+                "metrics": metrics,
+                "curves": curves(trajectory),
+            }
+        )
+    return trainer, runs
+
+
+def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return a trajectory by column.
+
+    ``iteration`` and ``val_loss`` have one entry more than the others: that of the
+    reset, before any decision.
+    """
+    columns = {key: [row[key] for row in trajectory] for key in CURVES_FROM_RESET}
+    return columns | {key: [row[key] for row in trajectory[1:]] for key in CURVES}
+
+
+def _episodes(
+    job: Job, method: Method, size: int, settings: dict[str, Any]
+) -> Episodes:
+    scale = settings["scale"]
+    given = {k: v for k, v in settings.items() if k != "scale"}
+    if method.optimizer is None:
+        return build_episodes(size, scale=scale, corpus=job.env, **given)
+    # The same decision process over a trainer with another optimizer.
+    training, config, text = read_settings(scale, job.env, given)
+    trainer = OptimizerTrainer(training, text, method.optimizer.make)
+    return Episodes(trainer, training, config, text.entropy_rate)
+
+
+def inference_speed(trainer: PopulationTrainer, samples: int) -> float:
+    """Return characters generated per second, one text at a time, as the paper did."""
+    model = trainer.model(0)
+    generator = torch.Generator(device=trainer.device).manual_seed(0)
+    prompt = torch.zeros(1, 1, dtype=torch.int64, device=trainer.device)
+    started = time.perf_counter()
+    for _ in range(samples):
+        model.generate(
+            prompt,
+            SAMPLE_TOKENS,
+            temperature=SAMPLE_TEMPERATURE,
+            top_k=SAMPLE_TOP_K,
+            generator=generator,
+        )
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize()
+    return samples * SAMPLE_TOKENS / (time.perf_counter() - started)
+
+
+def task_learning_rate(job: Job) -> float:
+    """Return the initial rate that the task, not a method, has: the preset's."""
+    known = field_names(TrainingConfig)
+    given = {k: v for k, v in job.settings.items() if k in known and k != "scale"}
+    return preset(job.settings["scale"], job.env, **given).learning_rate
+
+
+def load_record(path: Path, job: Job) -> dict[str, Any] | None:
+    """Return the finished record of `job`, or `None` where it still has to be run.
+
+    Raises:
+        ValueError: The file is damaged, or holds another job.
+    """
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = record["format"], record["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a whole record ({error!r}); delete it to repeat that job"
+        ) from error
+    if known != (FORMAT, json.loads(json.dumps(asdict(job)))):
+        raise ValueError(f"{path} holds another job; choose another --out")
+    return record
+
+
+def save_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, whole or not at all."""
+    write_text(path, json.dumps(record, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Controllers on runs they have never seen."""

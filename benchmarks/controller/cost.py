@@ -1,0 +1,114 @@
+"""What handing a training loop to the controller costs, beside the evaluations.
+
+    python -m benchmarks.controller.cost
+    python -m benchmarks.controller.cost --scale paper
+
+Before each decision the default policy measures one update, which copies the weights,
+and at each decision the controller copies model and optimizer, to take the next chunk
+back if need be. Both are timed in turns with plain updates (`plain_loop.py`), and given
+in updates: divided by the updates between decisions, they are the controller's share.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.provenance import provenance
+from benchmarks.speed.plain_loop import PlainLoop
+from benchmarks.speed.timing import spread, timed
+from lr_gym import load_corpus, preset
+from lr_gym.controllers.snapshots import DEVICES, Snapshot
+from lr_gym.controllers.update_size import UpdateSize
+from lr_gym.files import write_text
+
+
+@dataclass
+class Args:
+    """Time what a decision costs, in updates."""
+
+    env: str = "markov"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: tuple[Literal["paper", "mini", "tiny"], ...] = ("tiny", "mini")
+    """Sizes of the model."""
+    repeats: int = 21
+    """Turns that each takes."""
+    threads: int = 1
+    """Of torch."""
+    out: Path = Path("benchmarks/results/controller/controller_cost.json")
+    """Where results are kept; those of other scales stay in the file."""
+
+
+def measure(env: str, scale: str, repeats: int) -> dict[str, Any]:
+    """Return seconds of an update, and of everything else in updates."""
+    corpus = load_corpus(env)
+    config = preset(scale, env)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = PlainLoop(config, corpus, Path(folder))
+        objects = (loop.model, loop.optimizer)
+        snapshots = {device: Snapshot(objects, device) for device in DEVICES}
+        size = UpdateSize(loop.optimizer)
+        update = partial(loop.train, 1, config.learning_rate)
+        calls: dict[str, Callable[[], Any]] = {"update": update}
+        for device, snapshot in snapshots.items():
+            calls[f"snapshot, {device}"] = snapshot.take
+            calls[f"undo, {device}"] = snapshot.restore
+        calls["update, measured"] = partial(_measured, size, update, loop.optimizer)
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
+        for turn in range(repeats + 1):
+            for name, call in calls.items():
+                spent, _ = timed(call, loop.device)
+                if turn:  # the first one allocates
+                    seconds[name].append(spent)
+        weights = sum(p.nbytes for p in loop.model.parameters())
+        held = snapshots["same"].bytes
+    plain = seconds["update"]
+    return {
+        "update_seconds": spread(plain),
+        "in_updates": {
+            name: spread(a / b for a, b in zip(own, plain, strict=True))
+            for name, own in seconds.items()
+            if name != "update"
+        },
+        "snapshot_bytes": held,
+        "snapshot_bytes_per_byte_of_weights": held / weights,
+        "provenance": provenance(),
+    }
+
+
+def _measured(
+    size: UpdateSize, update: Callable[[], object], optimizer: torch.optim.Optimizer
+) -> None:
+    """Make one update and measure it, by the optimizer's hooks, as `ControllerLR`."""
+    hooks = (
+        optimizer.register_step_pre_hook(lambda *_: size.before_update()),
+        optimizer.register_step_post_hook(lambda *_: size.after_update()),
+    )
+    try:
+        update()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def main(args: Args) -> None:
+    """Measure every scale, keep and print the result."""
+    torch.set_num_threads(args.threads)
+    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    for scale in args.scale:
+        results[scale] = measure(args.env, scale, args.repeats)
+        write_text(args.out, json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

@@ -1,0 +1,187 @@
+"""One controller, no tuning, runs it has never seen: as good as tuned schedules?
+
+    python -m benchmarks.controller.tuning_free
+    python -m benchmarks.controller.tuning_free --quick
+
+On the held-out instances (`lr_gym.HELD_OUT`: three corpora, two sizes, two horizons,
+initial rates wrong by 1/30 to 30) the final validation loss of each controller stands
+against the best of cosine, linear and WSD tuned per instance (8 peaks each: 24
+trainings), the best one setting of a schedule for all instances, schedules and rules
+from the instance's own start, optimizers at their recommended settings, and the replay
+of the controller's own mean learning-rate curve. Each finished job is a file: an
+interrupted benchmark, started again, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.comparison.executors import run_all
+from benchmarks.comparison.fixed_plan import check_counts, make_pool, one_line_errors
+from benchmarks.comparison.methods import find_method
+from benchmarks.comparison.protocol import Protocol
+from benchmarks.controller.instance_jobs import (
+    GRID,
+    RIVALS,
+    Suite,
+    core_seconds,
+    make_cells,
+    trainings,
+)
+from benchmarks.controller.instance_report import judge, run_lines, write_results
+from benchmarks.provenance import provenance
+from lr_gym.devices import resolve_scale
+from lr_gym.mdp.instances import HELD_OUT, Instance
+from lr_gym.validation import check_keywords, field_names
+
+PEAKS = tuple(2.0**k for k in range(-4, 4))  # of 8e-3: 5e-4 to 6.4e-2
+TUNE_SEEDS = tuple(range(1_000, 1_010))
+QUICK = (0, 3, 6)  # three initial rates of one corpus, size and horizon
+
+
+@dataclass
+class Args:
+    """Run what is missing, judge, and write the results."""
+
+    controllers: tuple[str, ...] = ("update_size",)
+    """Names as of compare_agents.py's --agents; a learned one by its path."""
+    scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
+    """The preset that has what instances do not say; the held-out are of tiny."""
+    instances: Path | None = None
+    """A JSON list of instances to judge on; default: the held-out ones."""
+    only: tuple[int, ...] | None = None
+    """Numbers of the instances to take, from 0; default all."""
+    corpora: tuple[str, ...] | None = None
+    """Take the instances of these corpora only."""
+    rivals: tuple[str, ...] = RIVALS
+    """What runs beside tuned schedules and one setting for all."""
+    seeds: int = 5
+    """Test runs per instance."""
+    tune_seeds: int = 1
+    """Tuning runs per schedule and peak, at most 10; 1 is 24 trainings in all."""
+    settings: str = "{}"
+    """Further keywords of gym.make for every run, as JSON."""
+    workers: int | None = None
+    """Processes; default: one per core, one in all with a GPU."""
+    ray: str | None = None
+    """Address of a Ray cluster to run on; local starts one here."""
+    gpus: float = 0.0
+    """With --ray: share of a GPU that a job needs."""
+    out: Path = Path("results/tuning_free")
+    """Output folder."""
+    quick: bool = False
+    """Three instances, two seeds, four peaks: minutes."""
+
+
+def read_instances(args: Args) -> list[Instance]:
+    """Return the instances that the arguments name.
+
+    Raises:
+        ValueError: There is none, or the file is no list of instances.
+    """
+    instances = list(HELD_OUT)
+    if args.instances is not None:
+        try:
+            listed = json.loads(args.instances.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"--instances must be JSON: {error}") from error
+        if not isinstance(listed, list) or not all(isinstance(x, dict) for x in listed):
+            raise ValueError("--instances must be a JSON list of objects")
+        for fields in listed:
+            check_keywords("--instances", fields, field_names(Instance))
+        instances = [Instance(**fields) for fields in listed]
+    only = QUICK if args.quick and args.only is None else args.only
+    if only is not None:
+        beyond = [n for n in only if not 0 <= n < len(instances)]
+        if beyond:
+            raise ValueError(
+                f"--only must be from 0 to {len(instances) - 1}, got {beyond[0]}"
+            )
+        instances = [instances[number] for number in dict.fromkeys(only)]
+    if args.corpora is not None:
+        instances = [i for i in instances if i.corpus in args.corpora]
+    if not instances:
+        raise ValueError("no instance is left: --only and --corpora exclude them all")
+    return instances
+
+
+def make_suite(args: Args) -> Suite:
+    """Return all that is to be run.
+
+    Raises:
+        ValueError: An argument is out of range; the message names it.
+        TypeError: A setting is unknown.
+    """
+    check_counts(args, "seeds", "tune_seeds", "workers")
+    if args.tune_seeds > len(TUNE_SEEDS):
+        raise ValueError(
+            f"--tune-seeds must be at most {len(TUNE_SEEDS)}, got {args.tune_seeds}"
+        )
+    unknown = [name for name in args.rivals if name not in RIVALS]
+    if unknown:
+        raise ValueError(f"--rivals must be of {', '.join(RIVALS)}; got {unknown[0]!r}")
+    try:
+        settings = json.loads(args.settings)
+    except ValueError as error:
+        raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
+    if not args.controllers:
+        raise ValueError("--controllers must name one or more")
+    for name in args.controllers:
+        if find_method(name).learns:
+            raise ValueError(
+                f"--controllers: {name} has still to learn; train it first"
+            )
+    protocol = Protocol(
+        peaks=PEAKS[2:6] if args.quick else PEAKS,
+        tune_seeds=TUNE_SEEDS[: args.tune_seeds],
+        test_seeds=tuple(range(2 if args.quick else args.seeds)),
+        widen=0,
+    )
+    scale = resolve_scale(args.scale, settings.get("device", "auto"))
+    cells = make_cells(read_instances(args), scale, settings)
+    controllers = tuple(dict.fromkeys(args.controllers))
+    return Suite(cells, controllers, protocol, args.rivals)
+
+
+def main(args: Args) -> dict[str, Any]:
+    """Run, judge, write; return what was written as JSON."""
+    with one_line_errors():
+        suite = make_suite(args)
+        folder = args.out / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        device = str(suite.cells[0].task.settings.get("device", "auto"))
+        done = run_all(suite.plan, folder, make_pool(args, device))
+        lines = run_lines(suite, done)
+        common = suite.one_setting(done)
+        result = {
+            "scale": suite.cells[0].task.settings["scale"],
+            "instances": [
+                {**asdict(instance), "tuned": suite.tuned(cell, done)}
+                for cell in suite.cells
+                for instance in cell.instances
+            ],
+            "one_setting": common,
+            "seeds": list(suite.protocol.test_seeds),
+            "peaks": [GRID * peak for peak in suite.protocol.peaks],
+            "tuning_trainings_per_instance": 3 * suite.protocol.budget,
+            "trainings": {
+                phase: trainings(suite, done, phase)
+                for phase in ("tune", "test", "open_loop")
+            },
+            "core_seconds": core_seconds(suite, done),
+            "controllers": {name: judge(lines, name) for name in suite.controllers},
+            "provenance": provenance(),
+        }
+        write_results(args.out, result, lines)
+    return result
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

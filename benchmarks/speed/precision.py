@@ -1,0 +1,122 @@
+"""Does faster mean the same? Paired final losses of a fast path and float32, eager.
+
+    python -m benchmarks.speed.precision --env shakespeare --scale tiny --precision
+        bfloat16
+
+Trains the same seeds on the same batches at the same rates, once with `precision` and
+`compile` as asked for and once in float32 without compilation, and reports the mean
+difference in final validation loss (the whole split) with its 95 % t-interval. The
+weights of both are also evaluated in the other's number format, which tells a bias of
+training from one of evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from tqdm import tqdm
+
+from benchmarks.provenance import provenance
+from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
+from lr_gym.files import write_text
+from lr_gym.trainers.base import FloatArray
+
+
+@dataclass
+class Args:
+    """Compare a fast path with float32, eager."""
+
+    env: str = "markov"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: str = "tiny"
+    """tiny, mini or paper."""
+    precision: str = "bfloat16"
+    """Of the fast path: bfloat16 or float32."""
+    compile: str = "off"
+    """Of the fast path: off, default or graph."""
+    seeds: int = 10
+    """Pairs."""
+    base_schedule: str = "cosine"
+    """At the scale's own peak."""
+    max_iters: int | None = None
+    """Shorter runs than the scale's."""
+    out: Path = Path("benchmarks/results/speed/precision.json")
+    """Where results are kept; those of other settings stay in the file."""
+
+
+def compare(args: Args) -> dict[str, Any]:
+    """Return the final losses of both paths and the statistics of their difference."""
+    settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
+    paths = {
+        "float32": {"precision": "float32", "compile": "off"},
+        "fast": {"precision": args.precision, "compile": args.compile},
+    }
+    corpus = load_corpus(args.env)
+    trainers = {}
+    for name, path in paths.items():
+        config = preset(args.scale, args.env, **path, **settings)
+        trainer = PopulationTrainer(config, corpus, args.seeds)
+        trainer.reset(range(args.seeds), range(args.seeds))
+        steps = np.arange(config.max_iters)
+        factor = schedule_factor(
+            args.base_schedule, steps, config.max_iters, config.warmup_iters
+        )
+        rates = np.broadcast_to(
+            config.learning_rate * factor, (args.seeds, config.max_iters)
+        )
+        with tqdm(total=config.max_iters, desc=name) as bar:
+            trainer.train(config.max_iters, rates, bar.update)
+        trainers[name] = trainer
+    trained = {name: trainer.state_dict() for name, trainer in trainers.items()}
+    losses: dict[str, FloatArray] = {}
+    for evaluator, trainer in trainers.items():
+        for name, state in trained.items():
+            trainer.load_state_dict(state)
+            losses[f"{name}, evaluated as {evaluator}"] = trainer.evaluate(exact=True)
+    return {
+        "config": asdict(trainers["fast"].config),
+        "final_val_loss": {name: values.tolist() for name, values in losses.items()},
+        "difference": _paired(losses, "fast", "fast"),
+        "difference_evaluated_as_float32": _paired(losses, "fast", "float32"),
+    }
+
+
+def _paired(
+    losses: dict[str, FloatArray], path: str, evaluator: str
+) -> dict[str, float]:
+    """Return mean and 95 % interval of `path` minus float32, over the seeds."""
+    reference = losses["float32, evaluated as float32"]
+    difference = losses[f"{path}, evaluated as {evaluator}"] - reference
+    interval = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    return {
+        "mean": float(difference.mean()),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "sd": float(difference.std(ddof=1)),
+    }
+
+
+def main(args: Args) -> None:
+    """Run the comparison, print it, keep it."""
+    result = compare(args)
+    for name in ("difference", "difference_evaluated_as_float32"):
+        figures = result[name]
+        print(
+            f"{name.replace('_', ' ')}: {figures['mean']:+.4f} nats per character, "
+            f"95 % interval {figures['low']:+.4f} to {figures['high']:+.4f}"
+        )
+    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    key = f"{args.env}-{args.scale}-{args.precision}-{args.compile}"
+    results[key] = {**result, "provenance": provenance()}
+    write_text(args.out, json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

@@ -1,0 +1,1 @@
+"""How far the fitted laws can be trusted."""

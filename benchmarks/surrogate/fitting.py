@@ -1,0 +1,197 @@
+"""Fit a law of the loss curve to real runs, and check it on runs it has not seen.
+
+    python -m benchmarks.surrogate.fitting --env shakespeare --scale tiny    # 5 minutes
+    python -m benchmarks.surrogate.fitting --env shakespeare --scale mini --no-collect
+
+Collects runs (`surrogate/runs.py`; those already in the folder are kept, so that a
+stopped collection goes on where it was), fits `lr_gym.fit_surrogate` to all and two
+published laws to those without damaging rates, and compares the three on held-out
+schedules and random walks at four other peak rates. With ``--most 4`` it stops after
+four runs, to go on another time. Writes into `--out`:
+
+- ``{env}-{scale}-fit.npz``, ``-held-out.npz``: the recorded runs
+- ``{env}-{scale}.json``: the law, for ``gym.make(..., trainer="path")``
+- ``{env}-{scale}-report.json``: errors of all laws, per run and in all
+- ``{env}-{scale}.svg``: predicted and real curves
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from benchmarks.provenance import provenance
+from benchmarks.surrogate import runs as law_runs
+from benchmarks.surrogate.pictures import draw_curves
+from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLaw
+from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
+from lr_gym.files import write_text
+from lr_gym.surrogate.law import predict
+from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs, undone_chunks
+from lr_gym.trainers.base import FloatArray
+
+OURS = "lr-gym"
+
+
+@dataclass
+class Args:
+    """Collect runs, fit, and report held-out errors."""
+
+    env: str = "shakespeare"
+    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    scale: str = "tiny"
+    """tiny, mini or paper."""
+    collect: bool = True
+    """Train what is missing; without, fit what there is."""
+    most: int | None = None
+    """Train at most this many of the missing runs, and do not fit yet."""
+    size: int = 4
+    """Runs that train side by side; results are kept after each such group."""
+    out: Path = Path("benchmarks/results/surrogate")
+    """Folder of everything."""
+
+
+def collect(
+    config: TrainingConfig,
+    plans: Sequence[law_runs.Plan],
+    path: Path,
+    args: Args,
+    most: int | None,
+) -> int:
+    """Train the planned runs that are not in the file yet; return how many."""
+    have = load_runs(path) if path.exists() else []
+    known = {(run.name, run.seed) for run in have}
+    missing = [plan for plan in plans if (plan.name, plan.seed) not in known]
+    missing = missing[:most]
+    if not missing:
+        return 0
+    corpus = load_corpus(args.env)
+    total = len(missing) * config.max_iters
+    with tqdm(total=total, desc=path.stem, unit="it") as bar:
+        for first in range(0, len(missing), args.size):
+            group = missing[first : first + args.size]
+            have += law_runs.collect(
+                config, corpus, group, size=args.size, progress=bar.update
+            )
+            save_runs(path, have)
+    return len(missing)
+
+
+def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]:
+    """Return errors of predicted losses, (R, m - 1), in nats.
+
+    ``r2_curves``: over all evaluations after the first tenth of the runs, whose first
+    losses no law describes, share of the variance explained.
+    """
+    real = np.stack([run.val_loss for run in runs])[:, 1:]
+    points = np.asarray(runs[0].iterations)[1:]
+    survived = np.isfinite(real[:, -1])
+    error = (predicted - real)[survived]
+    late = points > points[-1] / 10
+    spread = real[survived][:, late] - real[survived][:, late].mean()
+    final = error[:, -1]
+    return {
+        "runs": int(survived.sum()),
+        "mean_final_error": float(np.abs(final).mean()),
+        "median_final_error": float(np.median(np.abs(final))),
+        "worst_final_error": float(np.abs(final).max()),
+        "rank_correlation": float(
+            spearmanr(predicted[survived, -1], real[survived, -1]).statistic
+        ),
+        "r2_curves": float(1.0 - (error[:, late] ** 2).sum() / (spread**2).sum()),
+        "final": {
+            run.name: [float(run.val_loss[-1]), float(guess)]
+            for run, guess, kept in zip(runs, predicted[:, -1], survived, strict=True)
+            if kept
+        },
+    }
+
+
+def our_losses(law: LossLaw, runs: Sequence[RecordedRun]) -> FloatArray:
+    """Return what the law says of an average seed, (R, m - 1)."""
+    rates = np.stack([run.rates for run in runs])
+    points = np.asarray(runs[0].iterations)
+    found = predict(law.constants, rates, points, undone=undone_chunks(runs))
+    return found[0][:, 1:]
+
+
+def main(args: Args) -> dict[str, Any]:
+    """Do it all; return the report, empty where runs were still to be collected."""
+    config = preset(args.scale, args.env)
+    name = f"{Path(args.env).stem}-{args.scale}"
+    files = {kind: args.out / f"{name}-{kind}.npz" for kind in ("fit", "held-out")}
+    if args.collect:
+        plans = (law_runs.fitting_plan(config), law_runs.held_out_plan(config))
+        left = args.most
+        for planned, path in zip(plans, files.values(), strict=True):
+            trained = collect(config, planned, path, args, left)
+            left = None if left is None else left - trained
+        if args.most is not None:
+            return {}
+    fitting, held_out = (load_runs(path) for path in files.values())
+
+    corpus = load_corpus(args.env)
+    law = fit_surrogate(fitting, config, entropy_rate=corpus.entropy_rate)
+    law.save(args.out / f"{name}.json")
+    laws: dict[str, Callable[[Sequence[RecordedRun]], FloatArray]] = {
+        OURS: lambda runs: our_losses(law, runs)
+    }
+    # The published laws know no damage: fitted on what does little, they do better.
+    highest = 2 * max(law_runs.HELD_OUT_PEAKS) * config.learning_rate
+    gentle = [run for run in fitting if run.rates.max() <= highest]
+    for published in (TISSUE, MULTI_POWER):
+        laws[published.name] = _fitted(published, gentle)
+    report: dict[str, Any] = {
+        "config": asdict(config),
+        "corpus": corpus.facts(),
+        "fitted_on": len(fitting),
+        "laws": {
+            label: {
+                "fitting": scores(guess(fitting), fitting),
+                "held_out": scores(guess(held_out), held_out),
+            }
+            for label, guess in laws.items()
+        },
+        "provenance": provenance(),
+    }
+    write_text(args.out / f"{name}-report.json", json.dumps(report, indent=1) + "\n")
+    title = f"{name}: {len(held_out)} held-out runs, predicted and real"
+    picture = draw_curves(title, held_out, laws[OURS](held_out))
+    write_text(args.out / f"{name}.svg", picture)
+    print(table(report))
+    return report
+
+
+def _fitted(
+    published: PublishedLaw, fitting: Sequence[RecordedRun]
+) -> Callable[[Sequence[RecordedRun]], FloatArray]:
+    parameters = published.fit(fitting)
+    return lambda runs: published.at(parameters, runs)
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the errors of all laws as lines of text."""
+    lines = [
+        f"{'held-out runs':36s} final error  median   worst    rank  R2 of curves",
+    ]
+    for label, parts in report["laws"].items():
+        row = parts["held_out"]
+        lines.append(
+            f"{label:36s} {row['mean_final_error']:11.4f} "
+            f"{row['median_final_error']:7.4f} {row['worst_final_error']:7.4f} "
+            f"{row['rank_correlation']:7.3f} {row['r2_curves']:13.3f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

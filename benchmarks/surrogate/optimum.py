@@ -1,0 +1,139 @@
+"""Do agents find the best there is? PPO and a Q-table against exhaustive search.
+
+    python -m benchmarks.surrogate.optimum
+
+On simulated training without noise, with 12 decisions, all 3^12 sequences of actions
+are tried: the best is the exact optimum of the environment. Each agent then learns on
+the same environment from different seeds, and is judged by its greedy run.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from agents.agent import Agent, run_episode
+from agents.deep_rl import DeepAgent
+from agents.tabular_q import TabularQ
+from benchmarks.provenance import provenance
+from lr_gym import LossLaw
+from lr_gym.files import write_text
+from lr_gym.surrogate.law_files import packaged_law
+
+NOISELESS: dict[str, Any] = {
+    "efficiency_spread": 0.0,
+    "tolerance_spread": 0.0,
+    "jitter": 0.0,
+    "batch_noise": 0.0,
+}
+
+
+@dataclass
+class Args:
+    """Search all sequences of actions, and let agents learn."""
+
+    env: str = "shakespeare"
+    """A corpus with a law."""
+    scale: str = "tiny"
+    """A scale with a law."""
+    decisions: int = 12
+    """In an episode; 3 to this power are simulated."""
+    episodes: int = 12_000
+    """Simulated runs that each agent learns from."""
+    seeds: int = 3
+    """Learners of each kind."""
+    out: Path = Path("benchmarks/results/surrogate/optimum.json")
+    """Where the result goes."""
+
+
+def noiseless(law: LossLaw) -> LossLaw:
+    """Return the law of an average seed, evaluated without noise."""
+    return replace(law, constants=replace(law.constants, **NOISELESS))
+
+
+def optimum(settings: dict[str, Any], decisions: int) -> tuple[float, list[int]]:
+    """Return the lowest final loss of all sequences of actions, and the sequence."""
+    count = 3**decisions
+    envs = gym.make_vec("LRTuningEnv-v0", num_envs=count, **settings)
+    envs.reset(seed=0)
+    sequence = np.arange(count)
+    for decision in range(decisions):
+        *_, infos = envs.step(sequence // 3**decision % 3)
+    losses = np.where(infos["diverged"], np.inf, infos["val_loss"])
+    best = int(losses.argmin())
+    return float(losses[best]), [best // 3**d % 3 for d in range(decisions)]
+
+
+def learned(
+    agent: Agent, seed: int, settings: dict[str, Any], episodes: int
+) -> dict[str, Any]:
+    """Let an agent learn; return its greedy run's final loss, and what it took."""
+    env = gym.make("LRTuningEnv-v0", **{**settings, **agent.settings})
+    env.reset(seed=seed)
+    started = time.perf_counter()
+    agent.train(env, episodes)
+    seconds = time.perf_counter() - started
+    final = run_episode(env, agent, seed=0, learning=False)[-1]
+    return {
+        "final_val_loss": float(final["val_loss"]),
+        "episodes": agent.training_episodes,
+        "seconds": seconds,
+    }
+
+
+def main(args: Args) -> dict[str, Any]:
+    """Search, teach, print, write the result."""
+    law = noiseless(packaged_law(args.env, args.scale))
+    interval = law.training.max_iters // args.decisions
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "law.json"
+        law.save(path)
+        settings = {"trainer": str(path), "eval_interval": interval}
+        best, actions = optimum(settings, args.decisions)
+        print(f"optimum of 3^{args.decisions} sequences: {best:.4f}, {actions}")
+        makers: dict[str, Callable[[int], Agent]] = {
+            # More exploration than for real runs: there are more of these.
+            "ppo": lambda seed: DeepAgent(
+                seed,
+                algo="ppo",
+                num_envs=32,
+                batch_size=192,
+                n_epochs=5,
+                ent_coef=0.02,
+            ),
+            "q_improved": lambda seed: TabularQ(seed, episodes=args.episodes),
+        }
+        agents: dict[str, list[dict[str, Any]]] = {}
+        for name, make in makers.items():
+            agents[name] = []
+            for seed in range(args.seeds):
+                found = learned(make(seed), seed, settings, args.episodes)
+                found["regret"] = found["final_val_loss"] - best
+                agents[name].append(found)
+                print(
+                    f"{name} {seed}: {found['final_val_loss']:.4f}, regret "
+                    f"{found['regret']:.4f} after {found['episodes']} episodes, "
+                    f"{found['seconds']:.0f} s"
+                )
+    result = {
+        "settings": {"env": args.env, "scale": args.scale, "decisions": args.decisions},
+        "optimum": {"final_val_loss": best, "actions": actions},
+        "agents": agents,
+        "provenance": provenance(),
+    }
+    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Args, description=__doc__))

@@ -1,0 +1,192 @@
+"""The real runs that a law of the loss curve is fitted on and checked against.
+
+A run is a row of learning rates, one per iteration. `fitting_plan` and `held_out_plan`
+name the rows; `collect` trains them side by side as members of one population and
+records the curves. Nothing here knows a law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lr_gym import Corpus, MDPConfig, PopulationTrainer, TrainingConfig
+from lr_gym.mdp.decisions import decision_points
+from lr_gym.schedules import schedule_factor
+from lr_gym.surrogate.runs import RecordedRun
+from lr_gym.trainers.base import FloatArray
+
+# Multiples of the scale's own learning rate, which is near the best constant one.
+FIT_PEAKS = (0.1, 1 / 3, 1.0, 10 / 3)
+HELD_OUT_PEAKS = (1 / 6, 0.4, 0.8, 5 / 3)  # four, a factor of 10 apart in all
+FIT_SCHEDULES = ("constant", "cosine", "step", "wsd")
+HELD_OUT_SCHEDULES = ("wsd_linear", "linear", "one_cycle")
+HIGH_PEAKS = (8.0, 30.0, 80.0)  # where runs are damaged
+FATAL_PEAKS = (250.0, 2_500.0)  # where the loss explodes
+JUMPS = (3.0, 10.0, 30.0, 0.1)  # factors on the running rate
+WALKS = 10
+FIRST_HELD_OUT_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run to train: its name, its seed and the rate of every iteration, (n,)."""
+
+    name: str
+    seed: int
+    rates: FloatArray
+
+
+def scheduled(config: TrainingConfig, schedule: str, peak: float) -> FloatArray:
+    """Return a schedule's rates, with the configuration's warm-up, (max_iters,)."""
+    factors = schedule_factor(
+        schedule, np.arange(config.max_iters), config.max_iters, config.warmup_iters
+    )
+    return np.asarray(peak * factors)
+
+
+def random_walk(
+    config: TrainingConfig, start: float, random: np.random.Generator
+) -> FloatArray:
+    """Return the rates of random actions (halve, keep, double) at each decision.
+
+    The walk stays between a thirtieth and ten times the configuration's own rate.
+    """
+    decisions = -(-config.max_iters // config.eval_interval)
+    low, high = config.learning_rate / 30, config.learning_rate * 10
+    rate, chunks = start, []
+    for _ in range(decisions):
+        rate = float(np.clip(rate * random.choice([0.5, 1.0, 2.0]), low, high))
+        chunks.append(np.full(config.eval_interval, rate))
+    walk = np.concatenate(chunks)[: config.max_iters]
+    return np.asarray(walk * scheduled(config, "constant", 1.0))
+
+
+def jump(
+    config: TrainingConfig, base: float, factor: float, when: float, share: float
+) -> FloatArray:
+    """Return constant rates that are `factor` times higher for a `share` of the run."""
+    rates = scheduled(config, "constant", base)
+    start = round(when * config.max_iters)
+    rates[start : start + round(share * config.max_iters)] *= factor
+    return rates
+
+
+def fitting_plan(config: TrainingConfig) -> list[Plan]:
+    """Return the runs to fit on, the most telling first."""
+    good = config.learning_rate
+    rows = [
+        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        for peak in FIT_PEAKS
+        for schedule in FIT_SCHEDULES
+    ]
+    random = np.random.default_rng(0)
+    for index in range(WALKS):
+        start = good * 10 ** random.uniform(-1.0, 0.6)
+        rows.append((f"walk {index}", random_walk(config, start, random)))
+    rows += _jumps(config)
+    rows += [
+        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        for peak in HIGH_PEAKS
+        for schedule in ("constant", "wsd")
+    ]
+    # Growing from far below until it breaks: what an agent that feels its way does.
+    for factor in (1.3, 1.6):
+        steps = np.arange(config.max_iters) // 10
+        ramp = np.minimum(good / 30 * factor**steps, good * 30)
+        rows.append((f"ramp x{factor:g}", ramp))
+    for peak in (1.0, 10 / 3):
+        cold = np.full(config.max_iters, peak * good)
+        rows.append((f"cold {peak * good:.2g}", cold))
+    rows += [
+        (f"constant at {peak * good:.2g}", scheduled(config, "constant", peak * good))
+        for peak in FATAL_PEAKS
+    ]
+    return [Plan(name, seed, rates) for seed, (name, rates) in enumerate(rows)]
+
+
+def _jumps(config: TrainingConfig) -> list[tuple[str, FloatArray]]:
+    rows = []
+    for base in (1 / 3, 1.0):
+        rate = base * config.learning_rate
+        for factor in JUMPS:
+            lasting = jump(config, rate, factor, 0.25, 1.0)
+            short = jump(config, rate, factor, 0.5, 0.05)
+            rows.append((f"jump {rate:.2g} x{factor:g}", lasting))
+            rows.append((f"pulse {rate:.2g} x{factor:g}", short))
+    return rows
+
+
+def held_out_plan(config: TrainingConfig) -> list[Plan]:
+    """Return the runs to check on: other schedules, peaks, walks and seeds."""
+    good = config.learning_rate
+    random = np.random.default_rng(1)
+    rows = []
+    for peak in HELD_OUT_PEAKS:
+        for schedule in HELD_OUT_SCHEDULES:
+            rates = scheduled(config, schedule, peak * good)
+            rows.append((f"{schedule} at {peak * good:.2g}", rates))
+        walk = random_walk(config, peak * good, random)
+        rows.append((f"walk from {peak * good:.2g}", walk))
+    return [
+        Plan(name, FIRST_HELD_OUT_SEED + index, rates)
+        for index, (name, rates) in enumerate(rows)
+    ]
+
+
+def collect(
+    config: TrainingConfig,
+    corpus: Corpus,
+    plans: list[Plan],
+    *,
+    size: int = 8,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[RecordedRun]:
+    """Train the planned runs, `size` side by side; yield what each went through.
+
+    Evaluations are dense over the first quarter, where damage shows, then one per
+    `eval_interval`. `progress` is told the updates made, after every chunk.
+    """
+    dense = MDPConfig(decision_spacing="dense_start")
+    points = decision_points(dense, config.max_iters, config.eval_interval)
+    for first in range(0, len(plans), size):
+        group = plans[first : first + size]
+        trainer = PopulationTrainer(config, corpus, len(group))
+        trainer.reset(range(len(group)), [plan.seed for plan in group])
+        rates = np.stack([plan.rates for plan in group])  # (E, n)
+        curves = [_measure(trainer, np.full(len(group), np.nan))]
+        start = 0
+        for stop in points:
+            train_loss = trainer.train(int(stop - start), rates[:, start:stop])
+            curves.append(_measure(trainer, train_loss))
+            if progress is not None:
+                progress(int(stop - start) * len(group))
+            start = int(stop)
+        table = np.stack(curves, axis=2)  # (4, E, m)
+        for member, plan in enumerate(group):
+            yield RecordedRun(
+                name=plan.name,
+                seed=plan.seed,
+                rates=plan.rates,
+                iterations=np.concatenate([[0], points]),
+                **dict(zip(_MEASURED, table[:, member], strict=True)),
+            )
+
+
+_MEASURED = ("val_loss", "train_loss", "grad_norm", "update_size")
+
+
+def _measure(trainer: PopulationTrainer, train_loss: FloatArray) -> FloatArray:
+    """Return what is recorded at an evaluation, (4, E); NaN once diverged."""
+    telemetry = trainer.telemetry()
+    rows = np.stack(
+        [
+            trainer.evaluate(),
+            train_loss,
+            telemetry["grad_norm"],
+            telemetry["update_size"],
+        ]
+    )
+    return np.where(trainer.diverged(), np.nan, rows)

@@ -1,0 +1,1 @@
+"""What decides on a learning rate."""

@@ -1,0 +1,1 @@
+"""Gymnasium's API: single and vector environments."""

@@ -1,0 +1,149 @@
+"""From the keywords of `gym.make` to episodes: real, simulated, or over one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from lr_gym.config import TrainingConfig, preset
+from lr_gym.data.corpora import Corpus, load_corpus
+from lr_gym.devices import check_scale, resolve_scale
+from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.trainer_choice import (
+    REAL,
+    TrainerChoice,
+    check_law_covers,
+    check_trainer,
+    family_laws,
+    find_law,
+)
+from lr_gym.mdp.config import MDPConfig
+from lr_gym.mdp.instances import InstanceFamily
+from lr_gym.surrogate.law import LossLaw
+from lr_gym.surrogate.trainer import SurrogateTrainer
+from lr_gym.trainers.base import Trainer
+from lr_gym.trainers.mixed import MixedTrainer, family_population
+from lr_gym.trainers.population import PopulationTrainer
+from lr_gym.trainers.sharding import ShardedTrainer
+from lr_gym.validation import check_integer, check_keywords, field_names
+
+
+def read_settings(
+    scale: str, corpus: str, settings: Mapping[str, Any]
+) -> tuple[TrainingConfig, MDPConfig, Corpus]:
+    """Return what keywords of `gym.make` mean; errors as of `build_episodes`."""
+    training, config = _read_configs(scale, corpus, settings)
+    text = load_corpus(corpus, test_fraction=training.test_fraction)
+    return training, config, text
+
+
+def _read_configs(
+    scale: str, corpus: str, settings: Mapping[str, Any]
+) -> tuple[TrainingConfig, MDPConfig]:
+    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
+    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
+    training = preset(
+        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
+    )
+    return training, MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
+
+
+def build_episodes(
+    size: int,
+    *,
+    scale: str,
+    corpus: str | None,
+    trainer: TrainerChoice = REAL,
+    family: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    stacklevel: int = 2,
+    **settings: Any,
+) -> Episodes:
+    """Return `size` episodes, from the keywords of `gym.make`.
+
+    Args:
+        size: E, the number of members.
+        scale: ``auto`` or a preset.
+        corpus: A built-in corpus or a text file's path; `None` is the law's own with a
+            law, else ``markov``.
+        trainer: ``real``, ``surrogate``, the path of a law's JSON file, a `LossLaw`, an
+            object with the methods of `Trainer` and E members, or with a family a
+            mapping from each corpus to its law or its law's file.
+        family: Fields of `InstanceFamily`, for runs that differ, real or simulated;
+            what is not given stays as it is here.
+        workers: Processes to share the members out to; 1 trains in this one.
+        stacklevel: Whom warnings point at.
+        **settings: Fields of `TrainingConfig` and `MDPConfig`.
+
+    Raises:
+        TypeError: A keyword is unknown, or a value has the wrong type.
+        ValueError: A value is out of range, or there is no law for the task.
+        FileNotFoundError: The corpus or the law's file is absent.
+    """
+    check_scale(scale)
+    check_integer("workers", workers, 1)
+    if trainer != REAL:
+        if workers > 1:
+            raise ValueError(f"workers are for real training, got trainer={trainer!r}")
+        if family is None:
+            return _build_without_text(size, scale, corpus, trainer, settings)
+        scale = "mini" if scale == "auto" else scale
+        training, config = _read_configs(scale, corpus or "markov", settings)
+        drawn = InstanceFamily.around(training, family)
+        laws = family_laws(trainer, training.scale, drawn.corpora)
+        return _simulated_family(size, training, config, drawn, laws)
+    scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
+    training, config, text = read_settings(scale, corpus or "markov", settings)
+    if family is not None:
+        if workers > 1:
+            raise ValueError(f"workers must be 1 with a family, got {workers}")
+        drawn = InstanceFamily.around(training, family)
+        mixed, floors = family_population(drawn, training, size)
+        return Episodes(mixed, training, config, floors, drawn)
+    population: Trainer = (
+        PopulationTrainer(training, text, size)
+        if workers == 1
+        else ShardedTrainer(training, text, size, workers)
+    )
+    return Episodes(population, training, config, text.entropy_rate)
+
+
+def _simulated_family(
+    size: int,
+    training: TrainingConfig,
+    config: MDPConfig,
+    drawn: InstanceFamily,
+    laws: Mapping[str, LossLaw],
+) -> Episodes:
+    """Return episodes over the laws of a family's corpora."""
+    for shape in drawn.shapes(training):
+        check_law_covers(laws[shape.corpus], shape)
+
+    def make(shape: TrainingConfig) -> Trainer:
+        return SurrogateTrainer(laws[shape.corpus], size)
+
+    population = MixedTrainer(drawn.instance().shape(training), make, size)
+    floors = {name: law.entropy_rate for name, law in laws.items()}
+    return Episodes(population, training, config, floors, drawn)
+
+
+def _build_without_text(
+    size: int,
+    scale: str,
+    corpus: str | None,
+    trainer: TrainerChoice,
+    settings: Mapping[str, Any],
+) -> Episodes:
+    """Return episodes over a law, or over a trainer of the caller's own."""
+    law = find_law(trainer, scale, corpus)
+    if law is not None:
+        asked = {"learning_rate": law.training.learning_rate, **settings}
+        training, config = _read_configs(law.training.scale, law.training.corpus, asked)
+        check_law_covers(law, training)
+        return Episodes(SurrogateTrainer(law, size), training, config, law.entropy_rate)
+    rest = {k: v for k, v in settings.items() if k not in field_names(MDPConfig)}
+    check_trainer(trainer, size, rest)
+    if scale != "auto":
+        raise ValueError(f"scale is for lr-gym's own training, got scale={scale!r}")
+    training, config = _read_configs("mini", corpus or "own", settings)
+    return Episodes(cast(Trainer, trainer), training, config)

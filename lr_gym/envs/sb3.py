@@ -1,0 +1,191 @@
+"""stable-baselines3's VecEnv over one population of training runs.
+
+    from lr_gym.sb3 import make_vec_env
+    model = PPO("MlpPolicy", make_vec_env("LRTuning-markov-v0", 8, scale="tiny"))
+
+Needs stable-baselines3: ``pip install 'lr-gym[agents]'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from lr_gym.envs.vector import LRTuningVectorEnv
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+except ImportError as error:
+    raise ImportError(
+        "lr_gym.sb3 needs stable-baselines3: pip install 'lr-gym[agents]'"
+    ) from error
+
+
+class LRTuningVecEnv(VecEnv):
+    """What `DummyVecEnv` over single environments is, on one population.
+
+    Attributes of the members (`get_attr`, `env_method`) are those of the population's
+    environment, which they share; setting one is refused.
+    """
+
+    def __init__(self, envs: LRTuningVectorEnv) -> None:
+        """Adapt `envs`.
+
+        Raises:
+            ValueError: `envs` does not reset in the step that ends an episode, which
+                stable-baselines3 expects.
+        """
+        if envs.autoreset_mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(
+                "stable-baselines3 needs autoreset_mode='SameStep', got "
+                f"{envs.autoreset_mode.value!r}; lr_gym.sb3.make_vec_env sets it"
+            )
+        self.envs = envs
+        super().__init__(
+            envs.num_envs, envs.single_observation_space, envs.single_action_space
+        )
+        self.metadata = envs.metadata
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start new episodes of all members; seeds and options are used once."""
+        options: dict[str, Any] = {}
+        for name in sorted({name for given in self._options for name in given}):
+            if not all(name in given for given in self._options):
+                raise ValueError(
+                    f"option {name!r} must be given to all members or none"
+                )
+            options[name] = [given[name] for given in self._options]
+        observations, infos = self.envs.reset(seed=self._seeds, options=options)
+        self.reset_infos = self._split(infos)
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Remember the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(
+        self,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[Any]]:
+        """Take the actions; an ended member already shows its next episode."""
+        observations, rewards, terminated, truncated, infos = self.envs.step(
+            self._actions
+        )
+        ended = terminated | truncated
+        final_obs = infos.pop("final_obs", None)
+        final_info = infos.pop("final_info", None)
+        infos = {k: v for k, v in infos.items() if not k.startswith("_final")}
+        rows = self._split(infos)
+        last = self._split(final_info) if ended.any() else rows
+        for member in np.flatnonzero(ended):
+            self.reset_infos[member] = rows[member]
+            rows[member] = last[member]
+            rows[member]["terminal_observation"] = final_obs[member]
+        for row, over, cut in zip(rows, terminated, truncated, strict=True):
+            row["TimeLimit.truncated"] = bool(cut and not over)
+        return observations, rewards.astype(np.float32), ended, rows
+
+    def close(self) -> None:
+        """Close the population's environment."""
+        self.envs.close()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """Return a picture per member; none without ``render_mode="rgb_array"``."""
+        if self.envs.render_mode != "rgb_array":
+            return [None] * self.num_envs
+        return list(self.envs.render() or ())
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return the population's attribute, once per member."""
+        value = getattr(self.envs, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(
+        self, attr_name: str, value: object, indices: VecEnvIndices = None
+    ) -> None:
+        """Refuse: members share one environment.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError(
+            f"cannot set {attr_name!r} on single members: they share one environment; "
+            "pass settings to make_vec_env, or options to reset"
+        )
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call the population's method once; return its result once per member."""
+        result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(
+        self,
+        wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]],
+        indices: VecEnvIndices = None,
+    ) -> list[bool]:
+        """Return False per member: nothing is wrapped one by one."""
+        return [False for _ in self._get_indices(indices)]
+
+    def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return one dictionary of plain numbers per member."""
+        columns = {k: v.tolist() for k, v in infos.items() if not k.startswith("_")}
+        rows = zip(*columns.values(), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+class ScaleReward(VecEnvWrapper):
+    """Multiplies rewards; what is monitored below it stays in the task's own units."""
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        """Wrap `venv`."""
+        super().__init__(venv)
+        self.scale = scale
+
+    def reset(self) -> Any:  # noqa: ANN401 - the base class' type
+        """Reset all members."""
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:  # noqa: ANN401 - the base class' type
+        """Step, with the rewards multiplied."""
+        observations, rewards, ended, infos = self.venv.step_wait()
+        return observations, self.scale * rewards, ended, infos
+
+
+def make_vec_env(
+    env_id: str, n_envs: int = 1, *, seed: int | None = None, **settings: Any
+) -> VecMonitor:
+    """Return `n_envs` members of a registered environment, monitored.
+
+    The counterpart of `stable_baselines3.common.env_util.make_vec_env`.
+
+    Args:
+        env_id: One of the registered ids.
+        n_envs: Members.
+        seed: Of the first reset: member e gets `seed` + e.
+        **settings: Keywords of `gym.make`.
+
+    Raises:
+        TypeError: A keyword is unknown, or the id is another environment's.
+        ValueError: A value is out of range.
+    """
+    entry_point = gym.spec(env_id).vector_entry_point
+    if entry_point != "lr_gym.envs.vector:LRTuningVectorEnv":
+        raise TypeError(f"{env_id} is no learning-rate environment")
+    settings = {"autoreset_mode": AutoresetMode.SAME_STEP.value} | settings
+    envs = gym.make_vec(env_id, num_envs=n_envs, **settings)
+    adapted = LRTuningVecEnv(cast(LRTuningVectorEnv, envs.unwrapped))
+    adapted.seed(seed)
+    return VecMonitor(adapted)

@@ -1,0 +1,303 @@
+"""`LRTuningVectorEnv`: Gymnasium's face of many training runs in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.utils import EzPickle
+from gymnasium.utils.seeding import np_random
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from lr_gym.envs.episodes import INFO_KEYS
+from lr_gym.envs.factory import build_episodes
+from lr_gym.envs.lr_tuning import (
+    LRTuningEnv,
+    build_action_space,
+    build_observation_space,
+    check_render_mode,
+)
+from lr_gym.envs.rendering import render_ansi, render_rgb
+from lr_gym.envs.trainer_choice import REAL, TrainerChoice
+from lr_gym.trainers.base import Trainer, mask_of
+from lr_gym.trainers.sharding import ShardedTrainer
+from lr_gym.validation import check_integer
+
+Step = tuple[
+    NDArray[np.float32],
+    NDArray[np.float64],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    dict[str, Any],
+]
+
+
+class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
+    """`num_envs` episodes of `LRTuningEnv` on one population of training runs.
+
+    Member e, given the seed s + e, goes through what the single environment with
+    that seed goes through (to rounding), in company or alone. Members end and start
+    again on their own, by Gymnasium's definitions of `autoreset_mode`:
+
+    - ``NextStep`` (default): the step after an episode's end ignores the action,
+      resets, and returns the new episode's first observation with reward 0.
+    - ``SameStep``: the ending step resets at once; the last observation and info of the
+      old episode are in ``infos["final_obs"]`` and ``infos["final_info"]``.
+    - ``Disabled``: the caller resets, by ``reset(options={"reset_mask": mask})``.
+
+    >>> import gymnasium as gym
+    >>> import lr_gym
+    >>> envs = gym.make_vec("LRTuning-markov-v0", num_envs=3, scale="tiny", max_iters=4,
+    ...                     eval_interval=2, warmup_iters=0, n_layer=1, eval_tokens=512)
+    >>> observations, infos = envs.reset(seed=0)
+    >>> observations, rewards, terminated, truncated, infos = envs.step([0, 1, 2])
+    >>> infos["learning_rate"].tolist()
+    [0.0015, 0.003, 0.006]
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        scale: str = "auto",
+        corpus: str | None = None,
+        trainer: TrainerChoice = REAL,
+        family: dict[str, Any] | None = None,
+        workers: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        """Prepare one population; see `LRTuningEnv` for the other arguments.
+
+        Args:
+            num_envs: E, at least 1.
+            scale: The preset, or ``auto``.
+            corpus: A built-in corpus or a text file's path; `None` is ``markov``, or
+                the corpus of the law.
+            trainer: ``real``, ``surrogate``, a law's file, a `LossLaw`, or a `Trainer`
+                of `num_envs` members.
+            family: Fields of `lr_gym.InstanceFamily`: what each reset draws, for every
+                member on its own.
+            workers: Processes of one thread to share the members out to, at most
+                `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
+            autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
+            render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
+            **settings: Fields of `TrainingConfig` and `MDPConfig`.
+
+        Raises:
+            TypeError: A keyword is unknown, or a value has the wrong type.
+            ValueError: A value is out of range.
+            FileNotFoundError: The corpus or the law's file is absent.
+        """
+        EzPickle.__init__(
+            self,
+            num_envs,
+            scale=scale,
+            corpus=corpus,
+            trainer=trainer,
+            family=family,
+            workers=workers,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            **settings,
+        )
+        check_integer("num_envs", num_envs, 1)
+        check_render_mode(render_mode)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = LRTuningEnv.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.episodes = build_episodes(
+            num_envs,
+            scale=scale,
+            corpus=corpus,
+            trainer=trainer,
+            family=family,
+            workers=workers,
+            stacklevel=2,
+            **settings,
+        )
+        config = self.episodes.config
+        self.single_observation_space = build_observation_space(config)
+        self.single_action_space = build_action_space(config)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators = [np_random()[0] for _ in range(num_envs)]
+        # Whose episode has ended since its last reset.
+        self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
+        self._all = np.arange(num_envs)
+        self._started = False
+        self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
+
+    @property
+    def trainer(self) -> Trainer:
+        """The population."""
+        return self.episodes.trainer
+
+    @property
+    def keep_action(self) -> int:
+        """The action that leaves the LR as it is; ValueError where there is none."""
+        return self.episodes.config.keep_action
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start new runs, of all members or of those in ``options["reset_mask"]``.
+
+        Args:
+            seed: One integer s gives member e the seed s + e; or one per member.
+            options: ``reset_mask``, bool of shape (E,); ``seed``, the runs' own,
+                ``learning_rate``, the initial ones, and with a family ``instance``,
+                fields that replace those drawn: a value, or one per reset member.
+
+        Raises:
+            TypeError: An option is unknown or has the wrong type.
+            ValueError: An option is out of range, or a length does not fit.
+        """
+        options = dict(options or {})
+        mask = self._reset_mask(options.pop("reset_mask", None))
+        members = np.flatnonzero(mask)
+        seeds: Sequence[int | None]
+        if seed is None or isinstance(seed, int):
+            seeds = [None if seed is None else seed + e for e in range(self.num_envs)]
+        else:
+            seeds = seed
+        if len(seeds) != self.num_envs:
+            raise ValueError(
+                f"seed must have {self.num_envs} entries, got {len(seeds)}"
+            )
+        for member in members:
+            if seeds[member] is not None:
+                self._generators[member], _ = np_random(seeds[member])
+        self._begin(members, options)
+        self._started = True
+        return self.episodes.observe(), self._infos(members)
+
+    def step(self, actions: ArrayLike) -> Step:
+        """Set every member's LR, train all for a chunk, evaluate.
+
+        Raises:
+            ResetNeeded: No episodes were started, or, with ``Disabled``, one has ended.
+            InvalidAction: `actions` are not in the action space.
+        """
+        if not self._started:
+            raise ResetNeeded("no episodes yet: call reset() before step()")
+        actions = np.asarray(actions, dtype=self.action_space.dtype)
+        if not self.action_space.contains(actions):
+            raise InvalidAction(
+                f"actions must be in {self.action_space}, got {actions}"
+            )
+        resetting = np.flatnonzero(self._ended)
+        if self.autoreset_mode is AutoresetMode.DISABLED and len(resetting):
+            raise ResetNeeded(
+                f"episodes {resetting.tolist()} have ended: reset them with "
+                'options={"reset_mask": ...}'
+            )
+        acting = np.flatnonzero(~self._ended)  # all, unless NextStep resets some now
+        rewards: NDArray[np.float64] = np.zeros(self.num_envs)
+        if len(acting):
+            members = None if len(acting) == self.num_envs else acting.tolist()
+            rewards = self.episodes.step(actions, members)
+        terminated = self.episodes.state.terminated.copy()
+        terminated[resetting] = False
+        if len(resetting):
+            self._begin(resetting, {})
+        infos = self._infos(self._all)
+        self._ended = terminated.copy()
+        ended = np.flatnonzero(terminated)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
+            infos = self._reset_now(ended, infos)
+        truncated: NDArray[np.bool_] = np.zeros(self.num_envs, dtype=np.bool_)
+        return self.episodes.observe(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a line of text or a picture per member, by `render_mode`.
+
+        Raises:
+            ResetNeeded: No episodes were started.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._started:
+            raise ResetNeeded("nothing to render yet: call reset() first")
+        lengths = self.episodes.max_iters.tolist()
+        histories = list(zip(self._history, lengths, strict=True))
+        if self.render_mode == "ansi":
+            return tuple(render_ansi(h, length) for h, length in histories)
+        return tuple(
+            render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
+            for e, (h, length) in enumerate(histories)
+        )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the workers, if there are any."""
+        if isinstance(self.trainer, ShardedTrainer):
+            self.trainer.close()
+
+    # ------------------------------------------------------------------------- members
+
+    def _reset_mask(self, mask: object) -> NDArray[np.bool_]:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"reset_mask must be a bool array, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask must have shape ({self.num_envs},) and a True, got {mask}"
+            )
+        return mask
+
+    def _begin(self, members: NDArray[np.int64], options: dict[str, Any]) -> None:
+        """Start new episodes of `members`."""
+        generators = [self._generators[member] for member in members]
+        self.episodes.begin(members.tolist(), generators, options)
+        self._ended[members] = False
+        for member in members:
+            self._history[member] = []
+
+    def _infos(self, members: NDArray[np.int64]) -> dict[str, Any]:
+        """Return infos with Gymnasium's masks: ``key`` and ``_key``, each (E,)."""
+        infos = _masked(self.episodes.info(), mask_of(members, self.num_envs))
+        if self.render_mode is not None:
+            for member in members:
+                row = {k: v[member].item() for k, v in infos.items() if k[0] != "_"}
+                self._history[member].append(row)
+        return infos
+
+    def _reset_now(
+        self, ended: NDArray[np.int64], infos: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Reset `ended` within the step; keep their last observation and info."""
+        mask = mask_of(ended, self.num_envs)
+        last = self.episodes.observe()
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for member in ended:
+            final_obs[member] = last[member]
+        final = {key: infos[key] for key in INFO_KEYS}
+        self._begin(ended, {})
+        news = self._infos(ended)
+        infos = {k: np.where(mask, news[k], old) for k, old in infos.items()}
+        infos |= {"final_obs": final_obs, "_final_obs": mask.copy()}
+        return infos | {"final_info": _masked(final, mask), "_final_info": mask.copy()}
+
+
+def _masked(
+    values: dict[str, NDArray[Any]], mask: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Return ``key`` and ``_key`` for every key, (E,): 0 where the mask is false."""
+    infos: dict[str, NDArray[Any]] = {}
+    everybody = mask.all()
+    for key, column in values.items():
+        infos[key] = (
+            column if everybody else np.where(mask, column, np.zeros_like(column))
+        )
+        infos[f"_{key}"] = mask.copy()
+    return infos

@@ -1,0 +1,1 @@
+"""Simulated training: a fitted law of the loss curve."""

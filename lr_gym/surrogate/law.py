@@ -1,0 +1,382 @@
+r"""A law of the loss curve: what a learning-rate curve does to a training run.
+
+`LossLaw` holds constants that `law_fitting.fit_surrogate` found from recorded runs of
+one model on one corpus; `initial_state`, `advance` and `validation_loss` are pure
+functions of arrays over E members. With rate eta, in nats per character:
+
+    loss     = floor + amplitude (1 + P / progress_scale)^-exponent
+               + (plateau - floor - amplitude) exp(-P / early_scale)
+               + (initial_loss - plateau) exp(-U / early_scale)
+               + temperature + gap_share * gap
+    temperature = noise_loss ln(1 + q / noise_rate) (1 + overshoot [v]+)
+                  U / (U + noise_onset)
+    dU / dn  = efficiency * eta / (1 + eta / saturation_rate)
+    dP / dn  = health * dU / dn - forgetting * P dD / dn,     health = exp(-D)
+    dq / dn  = noise_clock eta^noise_clock_exponent (eta - q)
+    v, w     = ln eta - two averages of ln eta, with paces overshoot_pace and
+               tolerance_pace, that start at ln(tolerance); the second never falls below
+    dD / dn  = jump_damage [w - jump_limit]+^2
+
+P is what the run has learned, U what it would have without damage. The plateau is where
+only the frequencies of symbols are known, and where a destroyed run stays. D is
+lasting damage, done by a rate far above what the weights have grown used to: it takes
+away part of what was learned and slows all later learning. A rate above
+`divergence_rate` ends a run: its loss explodes, which is given as not finite.
+
+The power law in a saturating sum of rates, and a temperature term in a lagging rate,
+follow the laws published for one peak rate (Tissue et al. 2024, arXiv 2408.11029; Luo
+et al. 2025, arXiv 2503.12811). Damage, tolerance and overshoot were chosen here, since
+those laws fail once the peak varies. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
+from lr_gym.config import TrainingConfig
+from lr_gym.files import write_text
+from lr_gym.validation import check_integer, check_real, field_names
+
+FloatArray = NDArray[np.float64]
+State = dict[str, Value]  # (E,) each, or a float each
+
+FORMAT = 2
+STATE_NAMES = (
+    "progress",  # P
+    "undamaged",  # U
+    "noise",  # q
+    "tolerance",  # the slow average of ln eta in w
+    "overshoot",  # the one in v
+    "damage",  # D
+)
+SEGMENT = 5  # iterations over which a rate that varies is averaged
+LOWEST_RATE = 1e-7  # a smaller rate, 0 included, counts as this in logarithms
+# May be zero or negative; every other constant is positive.
+_NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
+_ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
+_SPREADS = ("efficiency_spread", "tolerance_spread", "jitter", "batch_noise")
+_WEIGHTS = {"grad_norm": 4, "update_size": 3}  # constants of a log-linear model
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawConstants:
+    """The constants of the law; see the module. All are finite.
+
+    Attributes:
+        initial_loss: Validation loss of an untrained model.
+        floor: Loss after endless training at a vanishing rate.
+        amplitude: What the power law takes away, from no progress to endless.
+        plateau: Loss of a model that knows the frequencies of symbols alone.
+        exponent: Of the power law in progress.
+        progress_scale: Progress at which the power law sets in.
+        early_scale: Progress within which a run learns what is easy.
+        saturation_rate: Above this rate, progress per iteration hardly grows.
+        noise_loss: Loss per e-fold of the noise that the rate keeps up.
+        noise_rate: Rate from which that noise counts.
+        noise_onset: Progress, damage aside, from which it counts.
+        noise_clock: Pace at which the noise follows the rate.
+        noise_clock_exponent: How that pace grows with the rate.
+        overshoot: Extra noise after a rise of the rate, per e-fold of the rise.
+        overshoot_pace: Share of it that fades per iteration.
+        tolerance: Rate that an untrained model is used to.
+        tolerance_pace: Share of the way to the present rate it moves per iteration.
+        jump_limit: Largest harmless ln(rate / what the model is used to).
+        jump_damage: Damage per iteration, of e-folds above it squared.
+        forgetting: How much of the progress a unit of damage takes away, as ln.
+        divergence_rate: Rate above which the loss explodes: the run has diverged.
+        efficiency_spread: Standard deviation over seeds of ln(efficiency).
+        tolerance_spread: Likewise of ln(`tolerance`).
+        jitter: Standard deviation of an evaluation at rate 1 around the law.
+        jitter_exponent: How it grows with the rate.
+        batch_noise: Standard deviation of one batch's training loss.
+        gap_scale: Validation minus training loss at progress 1.
+        gap_exponent: How the gap grows with progress.
+        gap_share: Share of the gap by which the validation loss rises; the training
+            loss is lower by the rest.
+        grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
+            of four terms: 1, ln eta, ln(P + progress_scale), -D.
+        update_size: ln of an update's size (see `lr_gym.trainers.update_size`): 1, ln
+            eta, ln(U + progress_scale).
+    """
+
+    initial_loss: float
+    floor: float
+    amplitude: float
+    plateau: float
+    exponent: float
+    progress_scale: float
+    early_scale: float
+    saturation_rate: float
+    noise_loss: float
+    noise_rate: float
+    noise_onset: float
+    noise_clock: float
+    noise_clock_exponent: float
+    overshoot: float
+    overshoot_pace: float
+    tolerance: float
+    tolerance_pace: float
+    jump_limit: float
+    jump_damage: float
+    forgetting: float
+    divergence_rate: float
+    efficiency_spread: float = 0.0
+    tolerance_spread: float = 0.0
+    jitter: float = 0.0
+    jitter_exponent: float = 0.5
+    batch_noise: float = 0.0
+    gap_scale: float = 0.0
+    gap_exponent: float = 1.0
+    gap_share: float = 0.0
+    grad_norm: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    update_size: tuple[float, ...] = (0.0, 1.0, 0.0)
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError, naming the field, unless all make sense."""
+        for name, count in _WEIGHTS.items():
+            weights = getattr(self, name)
+            if not isinstance(weights, tuple) or len(weights) != count:
+                raise ValueError(f"{name} must be {count} numbers, got {weights!r}")
+            for weight in weights:
+                check_real(name, weight, -np.inf)
+        for name in field_names(LawConstants):
+            value = getattr(self, name)
+            if name in _WEIGHTS:
+                continue
+            if name in _ANY_SIGN:
+                check_real(name, value, -np.inf)
+            else:
+                positive = name not in _NOT_NEGATIVE + _SPREADS
+                check_real(name, value, 0.0, low_open=positive)
+        if not self.floor <= self.plateau <= self.initial_loss:
+            raise ValueError(
+                "plateau must be in [floor, initial_loss], got floor="
+                f"{self.floor:g}, plateau={self.plateau:g} and initial_loss="
+                f"{self.initial_loss:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossLaw:
+    """A fitted law, with what it was fitted on. Checked on construction.
+
+    Attributes:
+        training: The runs it describes: corpus, model, batch size, optimizer.
+        constants: The law's numbers.
+        entropy_rate: The corpus' known floor of the loss, or `None`.
+        lowest_rate: The smallest peak rate it was fitted on.
+        highest_rate: The largest; beyond both it is a guess.
+        runs: How many recorded runs it was fitted on.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field is out of range.
+    """
+
+    training: TrainingConfig
+    constants: LawConstants
+    entropy_rate: float | None = None
+    lowest_rate: float
+    highest_rate: float
+    runs: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not isinstance(self.training, TrainingConfig):
+            raise TypeError(f"training must be a TrainingConfig, got {self.training!r}")
+        self.constants.check()
+        if self.entropy_rate is not None:
+            check_real("entropy_rate", self.entropy_rate, 0.0)
+        check_real("lowest_rate", self.lowest_rate, 0.0, low_open=True)
+        check_real("highest_rate", self.highest_rate, self.lowest_rate)
+        check_integer("runs", self.runs, 0)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON, which `load_law` reads."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        write_text(Path(path), json.dumps(content, indent=1) + "\n")
+
+
+# ------------------------------------------------------------------------ the dynamics
+
+
+@dataclass(frozen=True)
+class Members:
+    """What differs between runs of one law: (E,) each, or of one run a float each.
+
+    Attributes:
+        efficiency: Progress per iteration, relative to the law's.
+        log_tolerance: Shift of ln(`tolerance`).
+    """
+
+    efficiency: Value
+    log_tolerance: Value
+
+    def take(self, rows: slice | NDArray[np.int64]) -> Members:
+        """Return the chosen members'."""
+        return Members(self.efficiency[rows], self.log_tolerance[rows])
+
+
+def initial_state(
+    law: LawConstants, members: Members, of: Arithmetic = ARRAYS
+) -> State:
+    """Return the state of untrained runs; some entries are the same object."""
+    used_to = of.log(law.tolerance) + members.log_tolerance
+    state = dict.fromkeys(STATE_NAMES, used_to - used_to)
+    return state | {"tolerance": used_to, "overshoot": used_to}
+
+
+def advance(
+    law: LawConstants,
+    members: Members,
+    state: State,
+    rate: Value,
+    iterations: Value,
+    of: Arithmetic = ARRAYS,
+) -> State:
+    """Return the state after iterations at a constant rate.
+
+    Without damage, any division of the iterations gives the same; damage is as if it
+    came before the progress of the same call.
+
+    Args:
+        law: The constants.
+        members: What differs between the runs.
+        state: Before; not changed.
+        rate: Learning rates, (E,), at least 0.
+        iterations: At least 1, one number or (E,).
+        of: `FLOATS` where all these are one run's, floats instead of arrays.
+    """
+    counted = of.maximum(rate, LOWEST_RATE)
+    log_rate = of.log(counted)
+    kept = of.exp(-law.tolerance_pace * iterations)
+    damage = _damage(law, log_rate - state["tolerance"], kept, of)
+    borne = of.maximum(log_rate, of.log(law.tolerance) + members.log_tolerance)
+    total, known = state["damage"], state["progress"]
+    if damage is not None:
+        total = total + damage
+        known = known * of.exp(-law.forgetting * damage)
+    learned = (
+        members.efficiency * rate / (1.0 + rate / law.saturation_rate) * iterations
+    )
+    fading = of.exp(-law.overshoot_pace * iterations)
+    pace = law.noise_clock * of.power(counted, law.noise_clock_exponent)
+    return {
+        "progress": known + learned * of.exp(-total),
+        "undamaged": state["undamaged"] + learned,
+        "noise": rate + (state["noise"] - rate) * of.exp(-pace * iterations),
+        "tolerance": borne - (borne - state["tolerance"]) * kept,
+        "overshoot": log_rate - (log_rate - state["overshoot"]) * fading,
+        "damage": total,
+    }
+
+
+def _damage(
+    law: LawConstants, jump: Value, kept: Value, of: Arithmetic
+) -> Value | None:
+    """Return the damage of some iterations at a constant rate; `None` for no damage.
+
+    The jump fades as j exp(-pace t), to `kept` of it at the end, so what is above the
+    limit has a closed integral.
+    """
+    limit = law.jump_limit
+    above = jump > limit
+    if not of.any(above):
+        return None
+    ratio = limit / of.where(above, jump, limit)
+    left = of.maximum(kept, ratio)
+    area = 0.5 * (jump * jump) * (1.0 - left * left)
+    area = area - 2.0 * limit * jump * (1.0 - left)
+    area = area - limit * limit * of.log(left)
+    return law.jump_damage / law.tolerance_pace * of.where(above, area, 0.0)
+
+
+def validation_loss(
+    law: LawConstants, state: State, log_rate: Value, of: Arithmetic = ARRAYS
+) -> Value:
+    """Return the validation loss without evaluation noise, (E,).
+
+    Args:
+        law: The constants.
+        state: Of the runs.
+        log_rate: ln of the rate of the last iteration, (E,).
+        of: As of `advance`.
+    """
+    progress, undamaged = state["progress"], state["undamaged"]
+    rise = of.maximum(log_rate - state["overshoot"], 0.0)
+    temperature = (
+        law.noise_loss
+        * of.log1p(state["noise"] / law.noise_rate)
+        * (1.0 + law.overshoot * rise)
+        * undamaged
+        / (undamaged + law.noise_onset)
+    )
+    top = law.floor + law.amplitude
+    learned = of.power(1.0 + progress / law.progress_scale, -law.exponent)
+    loss = (
+        law.floor
+        + law.amplitude * learned
+        + (law.plateau - top) * of.exp(progress / -law.early_scale)
+        + (law.initial_loss - law.plateau) * of.exp(undamaged / -law.early_scale)
+        + temperature
+    )
+    if law.gap_scale > 0.0:
+        loss = loss + law.gap_share * generalization_gap(law, state, of)
+    return loss
+
+
+def generalization_gap(
+    law: LawConstants, state: State, of: Arithmetic = ARRAYS
+) -> Value:
+    """Return how far memorized training text parts training from validation, (E,)."""
+    return law.gap_scale * of.power(state["progress"], law.gap_exponent)
+
+
+def predict(
+    law: LawConstants,
+    rates: FloatArray,
+    points: NDArray[np.int64],
+    members: Members | None = None,
+    undone: NDArray[np.bool_] | None = None,
+) -> tuple[FloatArray, list[State]]:
+    """Return the validation losses at some iterations, and the states there.
+
+    Args:
+        law: The constants, numbers or (K, 1).
+        rates: Of every iteration, (R, n).
+        points: Iterations, increasing, (m,).
+        members: What differs between runs, (R,) or (K, R); `None` is nothing.
+        undone: Which runs go on from where they were a chunk earlier, once they have
+            been at the point before, (R, m); `None` is none.
+
+    Returns:
+        (R, m) or (K, R, m), and m states of (R,) or (K, R).
+    """
+    if members is None:
+        members = Members(np.ones(len(rates)), np.zeros(len(rates)))
+    state = before = initial_state(law, members)
+    log_rate = state["tolerance"]
+    losses, states = [], []
+    start = 0
+    for place, point in enumerate(points):
+        if undone is not None and undone[:, place].any():
+            back = undone[:, place]
+            state = {k: np.where(back, before[k], v) for k, v in state.items()}
+        before = state
+        while start < point:
+            stop = min(start + SEGMENT, int(point))
+            rate = rates[:, start:stop].mean(axis=1)
+            state = advance(law, members, state, rate, float(stop - start))
+            log_rate = np.log(np.maximum(rate, 1e-12))
+            start = stop
+        losses.append(validation_loss(law, state, log_rate))
+        states.append(state)
+    return np.stack(losses, axis=-1), states

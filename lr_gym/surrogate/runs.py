@@ -1,0 +1,141 @@
+"""Recorded training runs, and the file that keeps them: what a law is fitted on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+CURVES = ("val_loss", "train_loss", "grad_norm", "update_size")
+UNDONE = "undone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """What one training run went through.
+
+    Attributes:
+        name: What it is called in reports.
+        seed: The run's seed.
+        rates: The learning rate of every iteration, (n,).
+        iterations: Updates spent at each evaluation, increasing from 0, (m,).
+        val_loss: At each evaluation, (m,); NaN from the run's divergence on.
+        train_loss: Mean over the iterations since the evaluation before, (m,); NaN at
+            the first.
+        grad_norm: Mean gradient norm over the same iterations, (m,).
+        update_size: Of one update, see `lr_gym.trainers.update_size`, (m,).
+        undone: Whether weights and optimizer were put back, after the evaluation
+            before, to what they were one chunk earlier, (m,) bool; `None` is never.
+
+    Raises:
+        ValueError: Shapes do not fit, or a rate or iteration is out of range.
+    """
+
+    name: str
+    seed: int
+    rates: FloatArray
+    iterations: NDArray[np.int64]
+    val_loss: FloatArray
+    train_loss: FloatArray
+    grad_norm: FloatArray
+    update_size: FloatArray
+    undone: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes and ranges."""
+        points = np.asarray(self.iterations)
+        if points.ndim != 1 or len(points) < 3 or points[0] != 0:
+            raise ValueError(f"iterations must start at 0 and be 3 or more: {points}")
+        if (np.diff(points) <= 0).any() or points[-1] > len(self.rates):
+            raise ValueError(
+                "iterations must increase and end within the rates, got "
+                f"{points.tolist()} and {len(self.rates)} rates"
+            )
+        rates = np.asarray(self.rates)
+        if rates.ndim != 1 or not (np.isfinite(rates).all() and (rates >= 0).all()):
+            raise ValueError(f"rates of {self.name!r} must be finite and >= 0")
+        for name in CURVES if self.undone is None else (*CURVES, UNDONE):
+            if np.shape(getattr(self, name)) != points.shape:
+                raise ValueError(f"{name} of {self.name!r} must have {len(points)}")
+        if not np.isfinite(self.val_loss[0]):
+            raise ValueError(f"the first val_loss of {self.name!r} must be finite")
+
+
+def undone_chunks(runs: Sequence[RecordedRun]) -> NDArray[np.bool_] | None:
+    """Return what was undone in any of the runs, (R, m); `None` is nothing."""
+    if all(run.undone is None for run in runs):
+        return None
+    never = np.zeros(len(runs[0].iterations), dtype=np.bool_)
+    return np.stack([never if run.undone is None else run.undone for run in runs])
+
+
+def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None:
+    """Keep runs of one length in a compressed NumPy file, half a kilobyte each or so.
+
+    Raises:
+        ValueError: The runs differ in length or in when they were evaluated.
+    """
+    check_same_points(runs)
+    arrays: dict[str, Any] = {
+        "name": np.array([run.name for run in runs]),
+        "seed": np.array([run.seed for run in runs]),
+        "iterations": np.asarray(runs[0].iterations),
+    }
+    for name in ("rates", *CURVES):
+        arrays[name] = np.stack([getattr(run, name) for run in runs]).astype(np.float32)
+    undone = undone_chunks(runs)
+    if undone is not None:
+        arrays[UNDONE] = undone
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / "runs.npz"
+        np.savez_compressed(temporary, **arrays)
+        temporary.replace(path)
+
+
+def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
+    """Read what `save_runs` kept.
+
+    Raises:
+        ValueError: The file is damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        columns = {k: arrays[k].astype(np.float64) for k in ("rates", *CURVES)}
+        if UNDONE in arrays:
+            columns[UNDONE] = arrays[UNDONE].astype(np.bool_)
+        return [
+            RecordedRun(
+                name=str(name),
+                seed=int(arrays["seed"][row]),
+                iterations=arrays["iterations"],
+                **{k: v[row] for k, v in columns.items()},
+            )
+            for row, name in enumerate(arrays["name"])
+        ]
+    except (KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{os.fspath(path)} holds no recorded runs: {error}"
+        ) from error
+
+
+def check_same_points(runs: Sequence[RecordedRun]) -> None:
+    """Raise ValueError unless the runs share length and evaluations."""
+    for run in runs:
+        same = np.array_equal(run.iterations, runs[0].iterations)
+        if not same or len(run.rates) != len(runs[0].rates):
+            raise ValueError(
+                "runs must have one length and be evaluated at the same iterations: "
+                f"{run.name!r} differs from {runs[0].name!r}"
+            )

@@ -1,0 +1,1 @@
+"""Populations of training runs, steered by learning rates."""

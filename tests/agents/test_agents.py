@@ -1,0 +1,378 @@
+"""Agents: one update by hand, laws of the rules, and learning where it can be known."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from agents import baselines, deep_rl, tabular_q
+from agents.agent import (
+    Agent,
+    Transition,
+    episode_return,
+    episodes_of,
+    make_env,
+    make_population,
+    run_episode,
+    run_population,
+)
+from agents.baselines import (
+    BASELINES,
+    GreedyLR,
+    RandomAgent,
+    Reactive,
+    ReduceOnPlateau,
+)
+from agents.deep_rl import ALGORITHMS, DeepAgent
+from agents.tabular_q import TabularQ
+from lr_gym import SCHEDULES
+from tests.helpers.small import SMALL, small_env
+
+ROOT = Path(tabular_q.__file__).parents[1]
+
+
+def observation(*values: float) -> Any:
+    return np.array(values, dtype=np.float32)
+
+
+def begun(agent: Agent, **overrides: Any) -> Agent:
+    """The agent at the start of an episode, with its own settings."""
+    env = small_env(**{**agent.settings, **overrides})
+    env.reset(seed=0)
+    agent.begin(episodes_of(env))
+    return agent
+
+
+# ------------------------------------------------------------------------ tabular Q
+
+
+def test_one_update_of_the_papers_agent_by_hand() -> None:
+    agent = begun(TabularQ(protocol="paper"))
+    assert isinstance(agent, TabularQ)
+    first, second = observation(2.504, 1e-3, 0.1), observation(2.402, 1.1e-3, 0.2)
+    agent.table[(2.4, 0.0011)] = [0.5, 2.0, 1.0]
+    agent.table[(2.5, 0.001)] = [0.0, 0.0, 1.0]
+    agent.learn(Transition(first, 2, 0.25, second, terminated=False))
+    # 1 + 0.1 * (0.25 + 0.9 * 2 - 1)
+    assert agent.table[(2.5, 0.001)] == pytest.approx([0.0, 0.0, 1.105])
+    agent.learn(Transition(first, 0, -1.0, second, terminated=True))
+    # Nothing follows an episode's end: 0 + 0.1 * (-1 - 0)
+    assert agent.table[(2.5, 0.001)] == pytest.approx([-0.1, 0.0, 1.105])
+
+
+def test_the_improved_agent_hands_the_outcome_back_in_one_episode() -> None:
+    agent = begun(TabularQ(protocol="improved"))  # 4 decisions per episode
+    assert isinstance(agent, TabularQ)
+    path = [observation(2.0, 1e-3, step / 4) for step in range(5)]
+    for step in range(4):
+        last = step == 3
+        reward = 1.0 if last else 0.0
+        agent.learn(Transition(path[step], 1, reward, path[step + 1], terminated=last))
+    values = [max(agent.values(agent.state(point))) for point in path[:4]]
+    assert values == pytest.approx([1 / 16, 1 / 8, 1 / 4, 1 / 2])
+
+
+class Staircase(gym.Env[Any, Any]):
+    """Three decisions; only up, up, keep is worth anything: a known optimum."""
+
+    episodes = "none: the agent's begin() is replaced"
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0.0, 10.0, (3,))
+        self.action_space = spaces.Discrete(3)
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        self.taken: list[int] = []
+        return observation(1.0, 1e-3, 0.0), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.taken.append(action)
+        rate = 1e-3 * math.prod([(0.5, 1.0, 2.0)[a] for a in self.taken])
+        ended = len(self.taken) == 3
+        reward = float(ended and self.taken == [2, 2, 1])
+        return observation(1.0, rate, len(self.taken) / 3), reward, ended, False, {}
+
+
+def test_the_improved_agent_finds_a_known_optimum() -> None:
+    for seed in range(3):
+        agent = TabularQ(seed, protocol="improved", episodes=400)
+        agent.begin = lambda episodes: None  # type: ignore[method-assign]  # no LR env here
+        agent._decisions, agent.keep_action = 3, 1
+        env = Staircase()
+        for _ in range(400):
+            run_episode(env, agent)
+        agent._greedy = True
+        trajectory = run_episode(env, agent, learning=False)
+        assert [step["action"] for step in trajectory[1:]] == [2, 2, 1]
+
+
+def test_epsilon_decays_only_when_asked_and_only_on_exploring() -> None:
+    agent = TabularQ(0, protocol="paper", epsilon_decay=True)
+    begun(agent)
+    explored = 0
+    for _ in range(300):
+        before = agent.epsilon
+        agent.act(observation(2.0, 1e-3, 0.0))
+        explored += agent.epsilon != before
+    assert agent.epsilon == pytest.approx(0.1 * 0.99**explored)
+    assert 5 <= explored <= 60
+
+
+def test_an_empty_table_keeps_the_rate() -> None:
+    agent = TabularQ(0, protocol="paper")
+    begun(agent)
+    agent.epsilon = 0.0
+    assert agent.act(observation(2.0, 1e-3, 0.0)) == agent.keep_action == 1
+
+
+def test_a_table_survives_saving(tmp_path: Path) -> None:
+    agent = TabularQ(3, protocol="improved", reward="log_loss_reduction")
+    agent.table = {(0, -20): [0.1, 0.25, -1e-17], (19, 3): [1.0, 2.0, 3.0]}
+    agent.save(tmp_path / "deep" / "q.json", env="markov")
+    copy = TabularQ.load(tmp_path / "deep" / "q.json")
+    assert copy.table == agent.table
+    assert copy.settings["reward"] == "log_loss_reduction"
+    assert copy.protocol == "improved"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("[1, 2]", "is not a table"),
+        ('{"format": "other"}', "format must be"),
+        ("half", "is not JSON"),
+        ('{"format": "lr-gym tabular Q 1"}', "is not a whole table"),
+        ("nan", "not finite"),
+        ("short", "a row has 1 actions"),
+        ("reward", "protocol must be"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "q.json"
+    agent = TabularQ(protocol="improved")
+    agent.table = {(0.0, 1.0): [1.0, 2.0, 3.0]}
+    agent.save(path)
+    whole = path.read_text()
+    path.write_text(
+        {
+            "half": whole[: len(whole) // 2],
+            "nan": whole.replace("2.0", "NaN"),
+            "short": json.dumps(json.loads(whole) | {"table": [[0, 1, [1.0]]]}),
+            "reward": whole.replace('"improved"', '"best"'),
+        }.get(content, content)
+    )
+    with pytest.raises(ValueError, match=message):
+        TabularQ.load(path)
+
+
+def test_saving_into_a_folder_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        TabularQ().save(blocked / "q.json")
+    assert blocked.read_text() == "in the way"
+
+
+def test_the_script_trains_saves_and_continues(tmp_path: Path) -> None:
+    out = tmp_path / "q.json"
+    env = tmp_path / "poem.txt"
+    env.write_text("roses are red, violets are blue, and so on and on\n" * 60)
+    with pytest.MonkeyPatch.context() as patch:
+        make = make_env
+        patch.setattr(
+            tabular_q, "script_env", lambda name, **given: make(name, **(given | SMALL))
+        )
+        args = tabular_q.Args(env=str(env), scale="tiny", episodes=2, out=out)
+        first = tabular_q.main(args)
+        assert TabularQ.load(out).table == first.table
+        args.table = out
+        second = tabular_q.main(args)
+    assert len(second.table) >= len(first.table) > 0
+    assert len(json.loads(out.read_text())["provenance"]["returns"]) == 2
+
+
+# ------------------------------------------------------------------------ baselines
+
+
+def test_always_keep_means_every_schedule_and_no_other_action() -> None:
+    assert set(SCHEDULES) <= set(BASELINES)
+    for name in SCHEDULES:
+        agent = BASELINES[name](0)
+        env = small_env(**agent.settings)
+        trajectory = run_episode(env, agent, seed=0)
+        assert {step["action"] for step in trajectory[1:]} == {1}
+        assert env.spec is not None
+        assert env.spec.kwargs["base_schedule"] == name
+
+
+def actions_on(agent: Agent, losses: list[float]) -> list[Any]:
+    begun(agent)
+    return [agent.act(observation(loss, 1e-3)) for loss in losses]
+
+
+def test_the_plateau_rule() -> None:
+    losses = [3.0, 2.0, 2.0, 2.0, 1.9, 1.95, 1.95, 1.95, 1.95]
+    down, keep = 0, 1
+    expected = [keep, keep, keep, down, keep, keep, down, keep, down]
+    assert actions_on(ReduceOnPlateau(patience=1), losses) == expected
+
+
+def test_the_reactive_rule() -> None:
+    assert actions_on(Reactive(), [3.0, 2.0, 2.5, 2.4, 2.4]) == [1, 2, 0, 2, 0]
+
+
+def test_greedy_lr_waits_for_two_in_a_row() -> None:
+    losses = [3.0, 2.0, 2.5, 1.9, 1.8, 1.9, 1.9, 1.9]
+    assert actions_on(GreedyLR(), losses) == [1, 2, 1, 1, 2, 1, 0, 1]
+
+
+def test_random_actions_follow_their_seed() -> None:
+    first, same, other = (actions_on(RandomAgent(s), [1.0] * 40) for s in (1, 1, 2))
+    assert first == same != other
+    assert set(first) == {0, 1, 2}
+
+
+def test_an_agent_of_ones_own_is_a_few_lines() -> None:
+    class Doubler(Agent):
+        def act(self, observation: Any) -> int:
+            return 2
+
+    trajectory = run_episode(small_env(), Doubler(), seed=0)
+    rates = [step["learning_rate"] for step in trajectory]
+    assert rates == pytest.approx([1e-3 * 2**k for k in range(5)])
+    total = trajectory[0]["val_loss"] - trajectory[-1]["val_loss"]
+    assert episode_return(trajectory) == pytest.approx(total)
+
+
+def test_agents_need_a_learning_rate_environment() -> None:
+    with pytest.raises(TypeError, match="need an LRTuningEnv"):
+        episodes_of(gym.make("CartPole-v1"))
+
+
+def test_a_population_of_agents_runs_as_they_do_alone() -> None:
+    """Two keep their own rates, one diverges and ends early."""
+
+    class Explode(Agent):
+        def act(self, observation: Any) -> int:
+            return 2
+
+    settings: dict[str, Any] = {"lr_factors": (0.5, 1.0, 1e9), "max_lr": 1e30}
+    env = small_env(**settings)
+    kinds = (Agent, Agent, Explode)
+    rates = (1e-3, 2e-3, 1e-3)
+    together = run_population(
+        make_population(env, 3), [make() for make in kinds], (0, 1, 2), rates
+    )
+    for seed, make in enumerate(kinds):
+        options = {"seed": seed, "learning_rate": rates[seed]}
+        alone = run_episode(env, make(), options=options)
+        assert len(alone) == len(together[seed])
+        for one, other in zip(alone, together[seed], strict=True):
+            assert one.keys() == other.keys()
+            for key in one:
+                assert one[key] == pytest.approx(other[key], rel=1e-5), key
+    assert together[2][-1]["diverged"]
+    assert [len(run) for run in together] == [5, 5, 2]
+
+
+# --------------------------------------------------------------------------- deep RL
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_algorithm_trains_on_real_runs_and_acts(algo: str) -> None:
+    agent = DeepAgent(0, algo=algo)
+    env = make_env("markov", **({"scale": "tiny"} | SMALL | dict(agent.settings)))
+    agent.train(env, 12)  # 12 runs of 4 decisions
+    assert agent.training_episodes == 12
+    assert agent.model.ep_info_buffer[-1]["l"] == 4
+    first, second = (
+        [step["action"] for step in run_episode(env, agent, seed=5)[1:]]
+        for _ in range(2)
+    )
+    assert first == second
+    assert len(first) == 4
+
+
+def test_a_deep_agent_learns_from_a_population() -> None:
+    agent = DeepAgent(0, algo="ppo", num_envs=4)
+    env = make_env("markov", **({"scale": "tiny"} | SMALL | dict(agent.settings)))
+    agent.train(env, 9)
+    assert agent.training_episodes == 12  # rounded up to whole updates of 4 episodes
+    assert agent.model.n_envs == 4
+    assert len(run_episode(env, agent, seed=0)) == 5
+
+
+def test_a_deep_agent_goes_on_learning_from_other_runs() -> None:
+    agent = DeepAgent(0, algo="ppo", num_envs=2)
+    how = {"scale": "tiny", "trainer": "surrogate", **agent.settings}
+    env = make_env("markov", **how)
+    agent.train(env, 4)
+    first, model = agent.history, agent.model
+    weights = model.policy.action_net.weight.detach().clone()
+    agent.train(make_env("markov", **how), 4)
+    assert agent.model is model
+    assert agent.training_episodes == 8
+    assert agent.history[:4] == first
+    assert not set(first) & set(agent.history[4:])
+    assert not weights.equal(model.policy.action_net.weight)
+
+
+def test_deep_agents_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="algo must be one of dqn, ppo"):
+        DeepAgent(algo="sarsa")
+    with pytest.raises(RuntimeError, match=r"train\(\) the agent"):
+        run_episode(small_env(), DeepAgent())
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    agent = DeepAgent(algo="trpo")
+    with pytest.raises(ImportError, match=r"pip install 'lr-gym\[agents\]'"):
+        agent.train(small_env(**agent.settings), 1)
+
+
+@pytest.mark.parametrize("script", ["tabular_q", "deep_rl", "baselines"])
+def test_scripts_explain_themselves(script: str) -> None:
+    result = subprocess.run(
+        [sys.executable, f"agents/{script}.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for option in ("--env", "--scale", "--seed"):
+        assert option in result.stdout
+
+
+def test_the_baseline_script_prints_a_line_per_decision(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        make = make_env
+        patch.setattr(
+            baselines, "script_env", lambda name, **given: make(name, **(given | SMALL))
+        )
+        baselines.main(baselines.Args(agent="plateau", scale="tiny"))
+        with pytest.raises(SystemExit, match="--agent must be one of"):
+            baselines.main(baselines.Args(agent="platau"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6  # the start, four decisions, the return
+    assert lines[-1].startswith("return ")
+
+
+@pytest.mark.parametrize("main", [tabular_q, deep_rl])
+def test_scripts_refuse_zero_episodes(main: Any) -> None:
+    if main is deep_rl:
+        with pytest.raises(SystemExit, match="--num-envs must be at least 1"):
+            main.main(main.Args(num_envs=0))
+    with pytest.raises(SystemExit, match="--episodes must be at least 1"):
+        main.main(main.Args(episodes=0))

@@ -1,0 +1,24 @@
+"""What a decision costs in a loop: the figures that are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.controller.cost import Args, main
+
+
+def test_costs_are_kept_per_scale(tmp_path: Path) -> None:
+    out = tmp_path / "cost.json"
+    out.write_text(json.dumps({"mini": {"kept": True}}))
+    main(Args(scale=("tiny",), repeats=2, out=out))
+    results = json.loads(out.read_text())
+    assert results["mini"] == {"kept": True}
+    found = results["tiny"]
+    names = {"snapshot, same", "undo, same", "snapshot, host", "undo, host"}
+    assert set(found["in_updates"]) == names | {"update, measured"}
+    assert all(cost["min"] > 0.0 for cost in found["in_updates"].values())
+    # Weights, and AdamW's two moments of each.
+    assert found["snapshot_bytes_per_byte_of_weights"] == pytest.approx(3.0, rel=1e-2)

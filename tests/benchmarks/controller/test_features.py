@@ -1,0 +1,55 @@
+"""The benchmark of what a learned controller has to see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.controller import features
+from benchmarks.controller.features import VARIANTS, Args, rows
+from lr_gym.mdp.observations import FEATURES
+
+
+def test_variants_differ_in_what_their_names_say() -> None:
+    seen = {v.name: set(v.changes.get("features", features.SEEN)) for v in VARIANTS}
+    assert len(seen) == len(VARIANTS)
+    four = seen["the four"]
+    assert four <= set(FEATURES)
+    for name in four:
+        assert seen[f"without {name}"] == four - {name}
+    assert seen["with the absolute rate"] - four == {"log_learning_rate"}
+
+
+@pytest.mark.slow
+def test_learners_are_judged_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = Args(
+        variants=("without progress", "a table"),
+        episodes=16,
+        seeds=2,
+        checks=3,
+        jobs=tmp_path / "jobs",
+        out=tmp_path / "result.json",
+    )
+    result = features.main(args)
+    assert json.loads(args.out.read_text())["variants"] == result["variants"]
+    assert [row["learner"] for row in rows(result)] == ["without progress", "a table"]
+    for found in result["variants"].values():
+        assert all(gap > -1.0 for gap in found["above_rule"])
+    numbers = [row["learners"] for row in rows(result)]
+    assert numbers == ["2", "1"]  # a table learns once: it is slow
+    assert "progress" not in result["variants"]["without progress"]["features"]
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished learner learns again")
+
+    monkeypatch.setattr(features, "learned", never)
+    assert features.main(args)["variants"] == result["variants"]
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"--variants must be of .* got \['all'\]"):
+        features.main(Args(variants=("all",)))

@@ -1,0 +1,296 @@
+"""The claim's benchmark: the same runs for everyone, and numbers done by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.comparison import executors
+from benchmarks.comparison.jobs import Job
+from benchmarks.controller import wrong_rates
+from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, make_cells
+from benchmarks.controller.instance_report import judge, worst_tenth
+from benchmarks.controller.tuning_free import Args, main, make_suite, read_instances
+from lr_gym import HELD_OUT, Instance
+from tests.helpers.small import SMALL, small_env
+
+SETTINGS = json.dumps({k: v for k, v in SMALL.items() if k != "learning_rate"})
+CONTROLLER = "update_size"
+
+
+def small_instances(count: int = 3) -> list[Instance]:
+    """Two that differ in their rate alone, and one of another size and horizon."""
+    same: dict[str, Any] = {
+        "corpus": "markov",
+        "n_layer": 1,
+        "batch_size": 4,
+        "good_lr": 8e-3,
+    }
+    sizes = [(16, 8, 0.1), (16, 8, 10.0), (24, 16, 1.0)]
+    return [
+        Instance(**same, n_embd=width, max_iters=length, lr_factor=factor)
+        for width, length, factor in sizes[:count]
+    ]
+
+
+def small_args(folder: Path, **overrides: Any) -> Args:
+    path = folder / "instances.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(instance) for instance in small_instances()]))
+    given: dict[str, Any] = {
+        "instances": path,
+        "seeds": 2,
+        "settings": SETTINGS,
+        "workers": 1,
+        "out": folder / "out",
+    }
+    return Args(**(given | overrides))
+
+
+@pytest.fixture(name="folder", scope="module")
+def fixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished benchmark."""
+    folder = tmp_path_factory.mktemp("tuning_free")
+    main(small_args(folder))
+    return folder
+
+
+def lines_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "out" / "runs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_everyone_runs_every_instance_on_the_same_seeds(folder: Path) -> None:
+    lines = lines_of(folder)
+    labels = {line["label"] for line in lines}
+    assert labels == {
+        TUNED,
+        ONE_SETTING,
+        *("cosine", "linear", "wsd", "plateau", "greedy_lr", "constant", "random"),
+        *("schedule_free", "prodigy", "ramp_and_undo"),
+        *(CONTROLLER, f"{CONTROLLER} (open loop)"),
+    }
+    names = {line["instance"] for line in lines}
+    assert len(names) == 3
+    expected = [(name, seed) for name in sorted(names) for seed in "01"]
+    for label in labels:
+        own = [(x["instance"], x["seed"]) for x in lines if x["label"] == label]
+        assert sorted(own) == expected, label
+
+
+def test_rivals_can_be_left_out_but_not_what_a_controller_is_judged_by(
+    folder: Path,
+) -> None:
+    args = small_args(folder, rivals=("schedule_free",))
+    done = {p.name: json.loads(p.read_text()) for p in (args.out / "jobs").iterdir()}
+    labels = {entry.label for entry in make_suite(args).entries(done)}
+    replay = f"{CONTROLLER} (open loop)"
+    assert labels == {CONTROLLER, replay, TUNED, ONE_SETTING, "schedule_free"}
+    with pytest.raises(ValueError, match=r"--rivals must be of .*; got 'adam'"):
+        make_suite(small_args(folder, rivals=("adam",)))
+
+
+def test_it_leaves_a_json_a_table_and_a_figure(folder: Path) -> None:
+    result = json.loads((folder / "out" / "tuning_free.json").read_text())
+    assert result["tuning_trainings_per_instance"] == 24
+    assert result["trainings"]["tune"] == 2 * 24  # two cells
+    assert len(result["peaks"]) == 8
+    rows = result["controllers"][CONTROLLER]["rows"]
+    tuned = next(row for row in rows if row["label"] == TUNED)
+    assert tuned["regret"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    goals = result["controllers"][CONTROLLER]["goals"]
+    rivals = {*goals["better than"], *goals["not shown to be better than"]}
+    assert rivals == {row["label"] for row in rows} - {TUNED, CONTROLLER}
+    with (folder / "out" / "tuning_free.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert (folder / "out" / "tuning_free.svg").read_text().startswith("<svg")
+
+
+def test_what_is_tuned_is_the_best_of_the_tuning_runs(folder: Path) -> None:
+    args = small_args(folder)
+    suite = make_suite(args)
+    records = [json.loads(p.read_text()) for p in (args.out / "jobs").iterdir()]
+    for cell in suite.cells:
+        own = [
+            (run["metrics"]["final_val_loss"], record["job"]["method"], run)
+            for record in records
+            for run in record["runs"]
+            if record["job"]["phase"] == "tune"
+            and record["job"]["settings"]["n_embd"] == cell.instances[0].n_embd
+        ]
+        assert len(own) == 24
+        best = min(own, key=lambda item: item[0])
+        done = {path.name: json.loads(path.read_text()) for path in
+                (args.out / "jobs").iterdir()}  # fmt: skip
+        assert suite.tuned(cell, done) == (best[1], best[2]["learning_rate"])
+
+
+def test_a_job_is_the_familys_run_of_that_instance(folder: Path) -> None:
+    lines = lines_of(folder)
+    base = {k: v for k, v in json.loads(SETTINGS).items() if k != "max_iters"}
+    for number, instance in enumerate(small_instances()):
+        env = small_env(
+            **base,
+            max_iters=8,
+            base_schedule="wsd",
+            family={"n_embd": [16, 24], "max_iters": [8, 16], "n_layer": [1]},
+        )
+        given = {"instance": asdict(instance), "seed": 1}
+        _, info = env.reset(options=given)
+        while info["progress"] < 1:
+            *_, info = env.step(1)
+        name = sorted({x["instance"] for x in lines}, key=[
+            x["instance"] for x in lines].index)[number]  # fmt: skip
+        (line,) = [
+            x
+            for x in lines
+            if (x["label"], x["instance"], x["seed"]) == ("wsd", name, "1")
+        ]
+        assert float(line["learning_rate"]) == pytest.approx(instance.learning_rate)
+        assert float(line["final_val_loss"]) == pytest.approx(info["val_loss"], 1e-4)
+
+
+def test_the_replay_follows_the_mean_curve_of_its_instance(folder: Path) -> None:
+    args = small_args(folder)
+    records = [json.loads(p.read_text()) for p in (args.out / "jobs").iterdir()]
+
+    def curves(phase: str, width: int) -> list[list[float]]:
+        (record,) = [
+            r
+            for r in records
+            if (r["job"]["method"], r["job"]["phase"]) == (CONTROLLER, phase)
+            and r["job"]["settings"]["n_embd"] == width
+        ]
+        return [run["curves"]["learning_rate"] for run in record["runs"]]
+
+    for width, count in ((16, 2), (24, 1)):
+        own, replayed = curves("test", width), curves("open_loop", width)
+        for instance in range(count):
+            part = slice(2 * instance, 2 * instance + 2)
+            mean = np.exp(np.mean(np.log(own[part]), axis=0))
+            for curve in replayed[part]:
+                np.testing.assert_allclose(curve, mean, rtol=1e-5)
+
+
+def test_a_second_start_computes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: Job) -> dict[str, Any]:
+        raise AssertionError(f"{job} was finished")
+
+    before = (folder / "out" / "runs.csv").read_bytes()
+    monkeypatch.setattr(executors, "run_job", refuse)
+    main(small_args(folder))
+    assert (folder / "out" / "runs.csv").read_bytes() == before
+
+
+def test_judging_by_hand() -> None:
+    def line(label: str, instance: str, seed: int, loss: float) -> dict[str, Any]:
+        return {
+            "label": label,
+            "instance": instance,
+            "seed": seed,
+            "final_val_loss": loss,
+            "diverged": loss > 5,
+        }
+
+    table = {TUNED: 2.0, "mine": 2.005, "rival": 2.5, "lost": 9.0}
+    lines = [
+        line(label, name, seed, loss + 0.001 * seed)
+        for label, loss in table.items()
+        for name in ("a", "b")
+        for seed in range(5)
+    ]
+    judged = judge(lines, "mine")
+    assert [row["label"] for row in judged["rows"]] == [*table]
+    mine = judged["rows"][1]
+    assert mine["regret"]["value"] == pytest.approx(0.005)
+    assert judged["rows"][3]["diverged"] == 1.0
+    assert judged["goals"] == {
+        "regret at most 0.01": True,
+        "worst tenth at most 0.03": True,
+        "no divergence": True,
+        "better than": ["rival", "lost"],
+        "not shown to be better than": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"), [((15, 5), 13.5), ((10, 10), 9.0), ((11,), 9.5)], ids=str
+)
+def test_the_worst_tenth(runs: tuple[int, ...], expected: float) -> None:
+    scores = {str(i): np.array(range(count), float) for i, count in enumerate(runs)}
+    assert worst_tenth(scores).value == expected  # of 20, 20, 11: the worst 2
+
+
+def test_the_held_out_cells_keep_their_decisions_at_the_same_shares() -> None:
+    cells = make_cells(HELD_OUT, "tiny", {})
+    assert len(cells) == 12  # three corpora, two sizes, two horizons
+    assert sum(len(cell.instances) for cell in cells) == len(HELD_OUT)
+    intervals = {
+        (c.task.settings["max_iters"], c.task.settings["eval_interval"]) for c in cells
+    }
+    assert intervals == {(300, 15), (900, 45)}
+    assert {c.task.settings["learning_rate"] for c in cells} == {8e-3}  # one grid
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"seeds": 0}, "--seeds must be at least 1"),
+    ({"tune_seeds": 11}, "--tune-seeds must be at most 10"),
+    ({"only": (3,)}, "--only must be from 0 to 2, got 3"),
+    ({"corpora": ("text8",)}, "no instance is left"),
+    ({"controllers": ()}, "--controllers must name one"),
+    ({"controllers": ("nobody",)}, "agent 'nobody' is unknown"),
+    ({"controllers": ("ppo",)}, "ppo has still to learn"),
+    ({"settings": "[]"}, "--settings must be a JSON object"),
+    ({"settings": "n_layer=1"}, "--settings must be JSON"),
+    ({"settings": '{"n_layers": 3}'}, "did you mean 'n_layer'"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG)
+def test_a_wrong_argument_ends_it_in_one_line(
+    tmp_path: Path, overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        main(small_args(tmp_path, **overrides))
+
+
+def test_subsets() -> None:
+    assert len(read_instances(Args())) == 28
+    assert [i.lr_factor for i in read_instances(Args(quick=True))] == [1 / 30, 1, 30]
+    (one,) = read_instances(Args(only=(27,)))
+    assert one == HELD_OUT[27]
+    assert {i.corpus for i in read_instances(Args(corpora=("text8",)))} == {"text8"}
+
+
+def test_wrong_rates_are_run_by_every_method(tmp_path: Path) -> None:
+    args = wrong_rates.Args(
+        env="markov",
+        methods=("wsd", CONTROLLER),
+        factors=(0.1, 10.0),
+        seeds=2,
+        settings=SETTINGS,
+        workers=1,
+        jobs=tmp_path / "jobs",
+        out=tmp_path / "out.json",
+    )
+    wrong_rates.main(args)
+    result = json.loads(args.out.read_text())
+    assert set(result["final_val_loss"]) == {"wsd", CONTROLLER}
+    assert np.array(result["final_val_loss"]["wsd"]).shape == (2, 2)
+    assert result["seeds"] == [5000, 5001]
+    wrong_rates.main(replace(args, methods=("constant",)))
+    both = json.loads(args.out.read_text())
+    for name in ("final_val_loss", "diverged", "seconds", "provenance"):
+        assert both[name].pop("constant") is not None
+    assert both == result, "what others did on these runs is kept"
+    wrong_rates.main(replace(args, methods=("constant",), factors=(1.0,)))
+    other = json.loads(args.out.read_text())
+    assert set(other["final_val_loss"]) == {"constant"}, "of other runs it is not"

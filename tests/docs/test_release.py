@@ -1,0 +1,37 @@
+"""The version is the same everywhere that repeats it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import lr_gym
+
+ROOT = Path(__file__).parents[2]
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    newest = re.search(r"^## (\S+) \((\S+)\)$", _read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == lr_gym.__version__
+
+
+def test_the_citation_names_the_version() -> None:
+    assert f"\nversion: {lr_gym.__version__}\n" in _read("CITATION.cff")
+
+
+def test_all_tools_check_for_the_oldest_python() -> None:
+    settings = tomllib.loads(_read("pyproject.toml"))
+    oldest = settings["project"]["requires-python"].removeprefix(">=")
+    assert settings["tool"]["mypy"]["python_version"] == oldest
+    target = settings["tool"]["ruff"]["target-version"]
+    assert target == f"py{oldest.replace('.', '')}"
+    assert (
+        f"Programming Language :: Python :: {oldest}"
+        in (settings["project"]["classifiers"])
+    )

@@ -1,0 +1,91 @@
+"""What the environment refuses: clearly, early, and without losing anything."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.error import InvalidAction, ResetNeeded
+
+from lr_gym import LRTuningEnv
+from tests.helpers.small import SMALL, small_env
+
+BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"lr_factor": (1, 2)}, TypeError, "'lr_factor'; did you mean 'lr_factors'"),
+    ({"scale": "small"}, ValueError, "scale must be one of auto, paper, mini, tiny"),
+    (
+        {"learning_rate": 2.0},
+        ValueError,
+        r"learning_rate must be in \[min_lr, max_lr\]",
+    ),
+    ({"learning_rate": "1e-3"}, TypeError, "learning_rate must be a number"),
+    ({"render_mode": "rgb"}, ValueError, "render_mode must be None or one of"),
+    ({"progress_bar": "yes"}, TypeError, "progress_bar must be True or False"),
+    ({"device": "cuda:99"}, ValueError, "device must be 'auto' or a torch device"),
+    ({"block_size": 10**7}, ValueError, "needs more than that; pass a longer text"),
+    ({"max_iters": 1}, ValueError, "eval_interval must not exceed max_iters"),
+]
+
+
+@pytest.mark.parametrize(("keywords", "error", "message"), BAD_KEYWORDS)
+def test_a_bad_keyword_is_refused_when_making(
+    keywords: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        LRTuningEnv(**({"scale": "tiny"} | SMALL | keywords))
+
+
+def test_an_unknown_corpus_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shakespear.*did you mean 'shakespeare'"):
+        LRTuningEnv(scale="tiny", corpus="shakespear")
+
+
+@pytest.mark.parametrize("action", [3, -1, 1.0, "up", None, np.array([1, 1]), math.nan])
+def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
+    env = small_env().unwrapped
+    env.reset(seed=0)
+    with pytest.raises(InvalidAction, match="action must be in Discrete"):
+        env.step(action)
+    assert env.step(1)[-1]["iteration"] == 2
+
+
+@pytest.mark.parametrize("action", [[2.0], [math.nan], [0.1, 0.1], 0.5])
+def test_a_bad_continuous_action_is_refused(action: Any) -> None:
+    env = small_env(action_type="continuous").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(InvalidAction, match="action must be in Box"):
+        env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"lr": 0.1}, TypeError, "unknown keyword 'lr'"),
+        ({"seed": -1}, ValueError, "seed must be in"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate must be"),
+        ({"learning_rate": 5.0}, ValueError, "learning_rate must be in"),
+        ({"learning_rate": None}, TypeError, "learning_rate must be a number"),
+    ],
+)
+def test_bad_options_are_refused(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        small_env().reset(options=options)
+
+
+def test_stepping_outside_an_episode_is_refused() -> None:
+    env = small_env().unwrapped
+    with pytest.raises(ResetNeeded):
+        env.step(1)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(1)
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(1)
+    fresh = small_env(render_mode="ansi").unwrapped
+    with pytest.raises(ResetNeeded, match="nothing to render yet"):
+        fresh.render()

@@ -1,0 +1,110 @@
+"""The adapter to stable-baselines3: what DummyVecEnv does, on one population."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from lr_gym import LRTuningVectorEnv
+from lr_gym.sb3 import LRTuningVecEnv, make_vec_env
+from tests.helpers.small import SMALL, small_env
+
+SETTINGS: dict[str, Any] = {"scale": "tiny"} | SMALL
+
+
+def population(size: int = 3, **overrides: Any) -> LRTuningVecEnv:
+    settings = SETTINGS | {"autoreset_mode": "SameStep"} | overrides
+    return LRTuningVecEnv(LRTuningVectorEnv(size, **settings))
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    assert set(ours) == set(theirs)
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, atol=1e-4, err_msg=key)
+
+
+def test_it_does_what_dummy_vec_env_does() -> None:
+    ours = population()
+    theirs = DummyVecEnv([small_env] * 3)
+    for env in (ours, theirs):
+        env.seed(7)
+    a: Any = ours.reset()
+    b: Any = theirs.reset()
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    random = np.random.default_rng(0)
+    for _ in range(10):  # two ends and a half
+        actions = random.integers(0, 3, 3)
+        mine, their = ours.step(actions), theirs.step(actions)
+        for a, b in zip(mine[:3], their[:3], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+            assert a.dtype == b.dtype
+        for row, expected in zip(mine[3], their[3], strict=True):
+            assert_same(row, expected)
+        for row, expected in zip(ours.reset_infos, theirs.reset_infos, strict=True):
+            assert_same(row, expected)
+
+
+def test_options_are_used_once_and_for_all_members() -> None:
+    envs = population()
+    envs.set_options([{"learning_rate": 1e-3 * (e + 1)} for e in range(3)])
+    assert envs.reset()[:, 1] == pytest.approx([1e-3, 2e-3, 3e-3])
+    assert envs.reset()[:, 1] == pytest.approx([1e-3] * 3)
+    envs.set_options([{"seed": 1}, {}, {}])
+    with pytest.raises(ValueError, match="'seed' must be given to all members or none"):
+        envs.reset()
+
+
+def test_attributes_and_methods() -> None:
+    envs = population(render_mode="rgb_array")
+    envs.reset()
+    assert envs.get_attr("keep_action") == [1, 1, 1]
+    assert envs.get_attr("num_envs", indices=[0, 2]) == [3, 3]
+    assert len(envs.env_method("render", indices=1)) == 1
+    assert [image.shape for image in envs.get_images() if image is not None] == [
+        (480, 640, 3)
+    ] * 3
+    assert envs.env_is_wrapped(VecNormalize) == [False] * 3  # type: ignore[arg-type]  # any class will do
+    with pytest.raises(AttributeError, match="cannot set 'x' on single members"):
+        envs.set_attr("x", 1)
+
+
+def test_another_autoreset_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs autoreset_mode='SameStep'"):
+        population(autoreset_mode="NextStep")
+    with pytest.raises(TypeError, match="is no learning-rate environment"):
+        make_vec_env("CartPole-v1", 2)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C, DQN])
+def test_agents_train_and_episodes_are_monitored(algorithm: Any) -> None:
+    envs = make_vec_env("LRTuning-markov-v0", 4, seed=0, **SETTINGS)
+    on_policy = {} if algorithm is DQN else {"n_steps": 16}
+    model = algorithm("MlpPolicy", envs, seed=0, device="cpu", **on_policy)
+    model.learn(64)
+    assert model.num_timesteps >= 64
+    episode = model.ep_info_buffer[-1]
+    assert episode["l"] == 4
+    assert np.isfinite(episode["r"])
+
+
+def test_the_package_imports_without_stable_baselines3() -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['stable_baselines3'] = None\n"
+        "import lr_gym\n"
+        "try:\n"
+        "    import lr_gym.sb3\n"
+        "except ImportError as error:\n"
+        "    assert 'lr-gym[agents]' in str(error), error\n"
+        "    print('refused')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "refused\n"
