@@ -219,7 +219,7 @@ def check(args: Args) -> None:
         path = args.fitted_on / f"{corpus}-{args.scale}-fit.npz"
         if not path.exists():
             raise FileNotFoundError(
-                f"--rounds needs {path}, which `python -m benchmarks.surrogate.fitting` "
+                f"--rounds needs {path}, which python -m benchmarks.surrogate.fitting "
                 "writes; --fitted-on names its folder"
             )
 
