@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.envs.lr_tuning import Action as Action
 from lr_gym.envs.lr_tuning import Observation as Observation
 from lr_gym.envs.vector import LRTuningVectorEnv
@@ -64,7 +64,7 @@ class Agent:
         Agents that do learn set `training_episodes` to what they spent.
         """
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Prepare for an episode of the kind that `episodes` runs; after its reset."""
         self.keep_action = episodes.config.keep_action
 
@@ -91,13 +91,13 @@ def script_env(env: str, **settings: Any) -> LREnv:
         raise SystemExit(f"error: {error}") from error
 
 
-def episodes_of(env: LREnv) -> Episodes:
+def episodes_of(env: LREnv) -> EpisodeBatch:
     """Return the episodes of the learning-rate environment under its wrappers.
 
     Raises:
         TypeError: It is another environment.
     """
-    episodes: Episodes | None = getattr(env.unwrapped, "episodes", None)
+    episodes: EpisodeBatch | None = getattr(env.unwrapped, "episodes", None)
     if episodes is None:
         raise TypeError(f"the agents need an LRTuningEnv, got {env.unwrapped}")
     return episodes
@@ -115,7 +115,7 @@ def population_spec(env: LREnv) -> tuple[str, dict[str, Any]]:
     return env.spec.id, keywords
 
 
-def make_population(env: LREnv, size: int) -> Episodes:
+def make_population(env: LREnv, size: int) -> EpisodeBatch:
     """Return `size` episodes of `env`'s kind, side by side; see `population_spec`."""
     env_id, keywords = population_spec(env)
     made = gym.make_vec(env_id, num_envs=size, **keywords).unwrapped
@@ -169,7 +169,7 @@ def run_episode(
 
 
 def run_population(
-    episodes: Episodes,
+    episodes: EpisodeBatch,
     agents: Sequence[Agent],
     seeds: Sequence[int],
     learning_rates: Sequence[float],
@@ -191,7 +191,7 @@ def run_population(
         One trajectory per agent, as of `run_episode`.
     """
     members = range(len(agents))
-    episodes.reset(members, seeds, np.asarray(learning_rates, dtype=float))
+    episodes.reset_members(members, seeds, np.asarray(learning_rates, dtype=float))
     for agent in agents:
         agent.begin(episodes)
     trajectories = [[row] for row in _rows(episodes)]
@@ -219,7 +219,7 @@ def run_population(
     return trajectories
 
 
-def _rows(episodes: Episodes) -> list[dict[str, Any]]:
+def _rows(episodes: EpisodeBatch) -> list[dict[str, Any]]:
     """Return every member's info, as plain Python values."""
     columns = {key: values.tolist() for key, values in episodes.info().items()}
     size = episodes.trainer.size

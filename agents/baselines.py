@@ -26,7 +26,7 @@ from agents.agent import (
 from lr_gym.controllers.policies.policy import Policy
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.schedules import SCHEDULES
 
 
@@ -45,7 +45,7 @@ class RandomAgent(Agent):
         """Draw from the stream of `seed`."""
         self._random = np.random.default_rng(seed)
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Note how many actions there are."""
         self._actions = _factors(episodes).size
 
@@ -70,7 +70,7 @@ class ReduceOnPlateau(Agent):
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Forget the last run."""
         super().begin(episodes)
         self._down = int(_factors(episodes).argmin())
@@ -98,7 +98,7 @@ class Reactive(Agent):
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Forget the last run."""
         super().begin(episodes)
         factors = _factors(episodes)
@@ -132,7 +132,7 @@ class GreedyLR(Agent):
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Forget the last run."""
         super().begin(episodes)
         self._best = np.inf
@@ -175,7 +175,7 @@ class RuleAgent(Agent):
             "min_lr": rule.config.min_lr,
         }
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Forget the last run."""
         self._span = episodes.config.max_log2_factor
         self.rule.reset(episodes.decisions)
@@ -203,7 +203,7 @@ class UpdateSizeAgent(RuleAgent):
         super().__init__(UpdateSizeRule(**parameters))
 
 
-def _factors(episodes: Episodes) -> NDArray[np.float64]:
+def _factors(episodes: EpisodeBatch) -> NDArray[np.float64]:
     """Return the factor of every action that changes the learning rate."""
     return np.array(episodes.config.lr_factors)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents.agent import Action, Agent, Observation, Transition
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 
 # Settings that say when a curve's rates apply, and how far an action reaches.
 OF_A_CURVE = (
@@ -56,7 +56,7 @@ class OpenLoop(Agent):
         self.curve = [float(rate) for rate in curve]
         self.learning_rate = self.curve[0]
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Go back to the start of the curve."""
         self._span = episodes.config.max_log2_factor
         self._now = self.curve[0]
@@ -79,7 +79,7 @@ class ActionReplay(Agent):
         self.actions = list(actions)
         self.settings = settings
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Go back to the first action."""
         super().begin(episodes)
         self._decision = 0
@@ -104,7 +104,7 @@ class Placebo(Agent):
         self.inner = inner
         self.settings = {**inner.settings, "base_schedule": schedule}
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Forget the last run."""
         super().begin(episodes)
         self.inner.begin(episodes)

@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.agent import Agent, run_population
 from lr_gym import LossLaw, fit_surrogate, load_corpus, preset
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.envs.factory import build_episodes
 from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.law import predict
@@ -56,7 +56,7 @@ def record_runs(
 
 
 def _recorded(
-    episodes: Episodes, seed: int, rows: list[dict[str, Any]], telemetry: FloatArray
+    episodes: EpisodeBatch, seed: int, rows: list[dict[str, Any]], telemetry: FloatArray
 ) -> RecordedRun:
     """Return one run; what a diverged one did not come to is not a number."""
     training, config = episodes.training, episodes.config

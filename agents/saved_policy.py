@@ -9,7 +9,7 @@ from typing import Any
 from agents.agent import Action, Agent, Observation
 from agents.baselines import RuleAgent
 from lr_gym.controllers import ActionPolicy, load_controller
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.mdp.config import MDPConfig
 
 
@@ -42,7 +42,7 @@ class SavedPolicy(Agent):
             if getattr(policy.config, field.name) != getattr(default, field.name)
         }
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Begin a run."""
         self.policy.reset(episodes.decisions)
 

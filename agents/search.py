@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from agents.agent import Agent, LREnv, Observation, episodes_of, make_population
 from agents.replay import OpenLoop
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 
 # Initial learning rates searched, as multiples of the task's own.
 LEAST, MOST = 1 / 8, 16.0
@@ -63,7 +63,9 @@ class RandomSearch(OpenLoop):
         """Return the final validation losses of one fresh run per curve."""
         episodes = make_population(env, len(curves))
         first = np.array([curve[0] for curve in curves])
-        episodes.reset(range(len(curves)), _seeds(self._random, len(curves)), first)
+        episodes.reset_members(
+            range(len(curves)), _seeds(self._random, len(curves)), first
+        )
         agents = [OpenLoop(curve) for curve in curves]
         for agent in agents:
             agent.begin(episodes)
@@ -104,12 +106,12 @@ class PopulationBased(OpenLoop):
         self.follow(best_curve)
         self.training_episodes = episodes
 
-    def _evolve(self, population: Episodes) -> tuple[float, list[float]]:
+    def _evolve(self, population: EpisodeBatch) -> tuple[float, list[float]]:
         """Run one population; return its best final loss and the rates behind it."""
         size, random = population.trainer.size, self._random
         span = random.uniform(math.log(LEAST), math.log(MOST), size)
         rates = population.training.learning_rate * np.exp(span)
-        population.reset(range(size), _seeds(random, size), rates)
+        population.reset_members(range(size), _seeds(random, size), rates)
         curves: list[list[float]] = [[] for _ in range(size)]
         steps: NDArray[np.float64] = np.zeros(size)
         while not population.state.terminated.all():
@@ -124,7 +126,7 @@ class PopulationBased(OpenLoop):
         return float(losses[best]), curves[best]
 
     def _exploit(
-        self, population: Episodes, alive: NDArray[Any], curves: list[list[float]]
+        self, population: EpisodeBatch, alive: NDArray[Any], curves: list[list[float]]
     ) -> NDArray[np.float64]:
         """Copy the best over the worst; return everybody's next log2 factors."""
         steps = np.zeros(population.trainer.size)
@@ -153,7 +155,7 @@ class Lookahead(Agent):
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Take hold of the run."""
         super().begin(episodes)
         if episodes.trainer.size != 1:

@@ -46,7 +46,7 @@ from lr_gym.controllers.policies.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.files import write_text
 from lr_gym.validation import check_choice, check_real
 
@@ -136,7 +136,7 @@ class TabularQ(Agent):
         self._episodes = episodes
         self._greedy = False
 
-    def begin(self, episodes: Episodes) -> None:
+    def begin(self, episodes: EpisodeBatch) -> None:
         """Start an episode; set epsilon where it follows the episodes.
 
         Raises:

@@ -39,7 +39,7 @@ from agents.saved_policy import saved_agent
 from lr_gym import export_policy
 from lr_gym.envs.factory import build_episodes
 from lr_gym.files import write_text
-from lr_gym.mdp.instances import WRONG
+from lr_gym.mdp.instances import LR_MULTIPLIER_RANGE
 from lr_gym.surrogate.law_files import packaged_law, packaged_laws
 from lr_gym.surrogate.runs import RecordedRun
 from lr_gym.trainers.base import FloatArray
@@ -143,7 +143,7 @@ def final_losses(
     settings = {**run_settings(args), **agents[0].settings, "trainer": trainer}
     episodes = build_episodes(count, **settings)
     generators = [np.random.default_rng(CHECK_SEED + n) for n in range(count)]
-    episodes.begin(range(count), generators, {})
+    episodes.reset(range(count), generators, {})
     runs = run_population(
         episodes,
         agents,
@@ -177,7 +177,7 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
         for place, corpus in enumerate(seen):
             seeds = [ROLLOUT_SEED + 1_000 * number + n for n in range(args.rollouts)]
             draw = np.random.default_rng([args.seed, number, place])
-            low, high = np.log(WRONG)
+            low, high = np.log(LR_MULTIPLIER_RANGE)
             wrong = np.exp(draw.uniform(low, high, args.rollouts))
             runs = record_runs(
                 partial(saved_agent, path),

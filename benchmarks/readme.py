@@ -238,12 +238,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "wrong-rates-conv": partial(readme_tables.wrong_rates, "wrong_rates_conv"),
     "widths": readme_tables.widths,
     "tuning-free": readme_tables.tuning_free,
-    "tuning-free-later": partial(readme_tables.tuning_free, readme_tables.LATER),
-    "tuning-free-cells": partial(readme_tables.tuning_free_cells, readme_tables.LATER),
-    "tuning-free-third": partial(readme_tables.tuning_free, readme_tables.THIRD),
-    "tuning-free-third-cells": partial(
-        readme_tables.tuning_free_cells, readme_tables.THIRD
-    ),
+    "tuning-free-v2": partial(readme_tables.tuning_free, readme_tables.V2),
+    "tuning-free-cells": partial(readme_tables.tuning_free_cells, readme_tables.V2),
+    "tuning-free-v3": partial(readme_tables.tuning_free, readme_tables.V3),
+    "tuning-free-v3-cells": partial(readme_tables.tuning_free_cells, readme_tables.V3),
     "tuning-cost": readme_tables.tuning_cost,
     "rule-choice": readme_tables.rule_choice,
     "foreign-loops": readme_tables.foreign_loops,

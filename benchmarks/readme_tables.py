@@ -21,8 +21,8 @@ CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the learned controller
 FINE_TUNED = "controller_fine_tuned"
-LATER = "tuning_free_later"  # the second list of held-out tasks
-THIRD = "tuning_free_third"  # the third
+V2 = "tuning_free_v2"  # the second list of held-out tasks
+V3 = "tuning_free_v3"  # the third
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -140,8 +140,8 @@ def controller() -> str:
     """Return the default controller's regret on each list of held-out tasks."""
     lists = {
         "1, no longer held out": "tuning_free",
-        "2, no longer held out": LATER,
-        "3, held out": THIRD,
+        "2, no longer held out": V2,
+        "3, held out": V3,
     }
     table = []
     for name, folder in lists.items():

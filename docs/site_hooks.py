@@ -19,8 +19,8 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 PICTURES = {
     "curves.svg": "tiny/curves.svg",
     "controller_list_1.svg": "tuning_free/tuning_free.svg",
-    "controller_list_2.svg": "tuning_free_later/tuning_free.svg",
-    "controller_list_3.svg": "tuning_free_third/tuning_free.svg",
+    "controller_list_2.svg": "tuning_free_v2/tuning_free.svg",
+    "controller_list_3.svg": "tuning_free_v3/tuning_free.svg",
     "law_shakespeare_tiny.svg": "surrogate/shakespeare-tiny.svg",
 }
 CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)

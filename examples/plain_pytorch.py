@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> float:
             optimizer, interval=10, max_iters=iterations, undo=model
         )
     for iteration in range(iterations):
-        if controlled and controller.due:  # 2
+        if controlled and controller.needs_evaluation:  # 2
             record = controller.step(evaluate())  # 3
             print(
                 f"{iteration:5d}  val_loss {record.val_loss:.4f}  learning_rate "

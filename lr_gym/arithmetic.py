@@ -105,7 +105,7 @@ FLOATS = Arithmetic(
 )
 
 
-def mix(value: Value) -> Value:
+def splitmix64(value: Value) -> Value:
     """Hash integers of 64 bits, unsigned, elementwise: SplitMix64's finalizer."""
     value = (value ^ (value >> 30)) * _FIRST & _ALL_BITS
     value = (value ^ (value >> 27)) * _SECOND & _ALL_BITS
@@ -114,7 +114,7 @@ def mix(value: Value) -> Value:
 
 def hashed(key: Value, count: Value) -> Value:
     """Return 64 random bits per key and count, both of 64 bits and unsigned."""
-    return mix((key + count * GOLDEN) & _ALL_BITS)
+    return splitmix64((key + count * GOLDEN) & _ALL_BITS)
 
 
 def normal(bits: Value, of: Arithmetic = ARRAYS) -> Value:

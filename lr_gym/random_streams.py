@@ -20,7 +20,7 @@ _GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: spreads consecutive counters
 _SIGN = -(2**31)  # int32 with the highest bit alone
 
 
-def mix(value: Tensor) -> Tensor:
+def lowbias32(value: Tensor) -> Tensor:
     """Hash int64 values to 32 uniform bits, elementwise, in [0, 2**32)."""
     value = value & _MASK
     value = ((value ^ (value >> 16)) * 0x7FEB352D) & _MASK
@@ -28,9 +28,9 @@ def mix(value: Tensor) -> Tensor:
     return value ^ (value >> 16)
 
 
-def fold(key: Tensor, counter: Tensor | int) -> Tensor:
+def fold_in(key: Tensor, counter: Tensor | int) -> Tensor:
     """Derive from int64 `key` the key of its sub-stream number `counter`."""
-    return mix(mix(key + _GOLDEN) ^ (counter * _GOLDEN))
+    return lowbias32(lowbias32(key + _GOLDEN) ^ (counter * _GOLDEN))
 
 
 def random_integers(key: Tensor, count: int, bound: int) -> Tensor:
@@ -45,24 +45,25 @@ def random_integers(key: Tensor, count: int, bound: int) -> Tensor:
         int64 of shape (*key.shape, count).
     """
     counter = torch.arange(count, device=key.device)
-    bits = fold(key.unsqueeze(-1), counter)
+    bits = fold_in(key.unsqueeze(-1), counter)
     return (bits * bound) >> 32  # Lemire's multiply-and-shift (no division)
 
 
 def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor:
     """Return a bool mask of `shape`, True with probability 1 - `drop_probability`.
 
-    Element i is kept where `mix(key ^ i * _GOLDEN)` reaches `drop_probability` * 2^32.
+    Element i is kept where `lowbias32(key ^ i * _GOLDEN)` is at least
+    `drop_probability` * 2^32.
 
     Args:
-        key: int64 scalar made by `fold`: it is already mixed, so one more round is
+        key: int64 scalar made by `fold_in`: it is already mixed, so one more round is
             enough.
         shape: Of the mask; fewer than 2**31 elements.
         drop_probability: In [0, 1).
     """
     counter = torch.arange(shape.numel(), dtype=torch.int32, device=key.device)
     value = (counter * _as_int32(_GOLDEN)).view(shape) ^ key.to(torch.int32)
-    # `mix`, on 32 bits with a sign: what shifts in from the left is masked away.
+    # `lowbias32`, on 32 bits with a sign: what shifts in from the left is masked away.
     value = (value ^ ((value >> 16) & 0xFFFF)) * 0x7FEB352D
     value = (value ^ ((value >> 15) & 0x1FFFF)) * _as_int32(0x846CA68B)
     value = value ^ ((value >> 16) & 0xFFFF)

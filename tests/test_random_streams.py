@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lr_gym.random_streams import (
-    fold,
+    fold_in,
     keep_mask,
-    mix,
+    lowbias32,
     random_integers,
     stream_seeds,
 )
@@ -29,7 +29,7 @@ def test_draws_are_uniform_across_counters_and_across_keys() -> None:
     for draws in (
         random_integers(torch.tensor(7), 50_000, 50),
         random_integers(torch.arange(50_000), 1, 50),
-        random_integers(fold(torch.tensor(7), torch.arange(50_000)), 1, 50),
+        random_integers(fold_in(torch.tensor(7), torch.arange(50_000)), 1, 50),
     ):
         counts = np.bincount(draws.flatten().numpy(), minlength=50)
         assert stats.chisquare(counts).pvalue > 1e-4
@@ -72,6 +72,6 @@ def test_the_stream_is_pinned() -> None:
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.999))
 def test_a_mask_hashed_in_32_bits_is_that_of_64(key: int, probability: float) -> None:
     counter = torch.arange(91).view(7, 13)
-    hashed = mix(torch.tensor(key) ^ (counter * 0x9E3779B9))
+    hashed = lowbias32(torch.tensor(key) ^ (counter * 0x9E3779B9))
     mask = keep_mask(torch.tensor(key), torch.Size((7, 13)), probability)
     assert torch.equal(mask, hashed >= int(probability * 2**32))

@@ -46,7 +46,7 @@ Painter = Callable[[Axes], None]
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How a method's line looks, in every picture of the page."""
 
     color: str
@@ -63,7 +63,7 @@ def methods_of(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.kind not in ("control", "placebo")]
 
 
-def looks(rows: Sequence[Row]) -> dict[str, Look]:
+def looks(rows: Sequence[Row]) -> dict[str, LineStyle]:
     """Return who is drawn in colour, at most eight, the best first.
 
     The reference, whoever is best, the best two schedules and agents, the best of all
@@ -81,11 +81,11 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
     found = {}
     for row in rows:
         if row.call == "reference":
-            found[row.label] = Look(INK)
+            found[row.label] = LineStyle(INK)
         elif row in placebos[:1]:
-            found[row.label] = Look(FAINT, dashed=True)
+            found[row.label] = LineStyle(FAINT, dashed=True)
         elif row in chosen:
-            found[row.label] = Look(next(colors))
+            found[row.label] = LineStyle(next(colors))
     return found
 
 

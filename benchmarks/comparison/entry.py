@@ -13,7 +13,13 @@ from typing import Any, Literal
 
 from agents.agent import make_env
 from benchmarks.comparison.drawing import looks
-from benchmarks.comparison.executors import Here, Pool, Processes, Ray, run_all
+from benchmarks.comparison.executors import (
+    Executor,
+    ProcessExecutor,
+    RayExecutor,
+    SerialExecutor,
+    run_all,
+)
 from benchmarks.comparison.figures import draw_episodes
 from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.methods import METHODS, find_method
@@ -150,13 +156,13 @@ def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
     return tasks
 
 
-def make_pool(args: Args, device: str) -> Pool:
+def make_pool(args: Args, device: str) -> Executor:
     """Return who runs the jobs."""
     if args.ray is not None:
-        return Ray(args.ray, gpus=args.gpus)
+        return RayExecutor(args.ray, gpus=args.gpus)
     cpu = resolve_device(device).type == "cpu"
     workers = args.workers or ((os.cpu_count() or 1) if cpu else 1)
-    return Processes(workers) if workers > 1 else Here()
+    return ProcessExecutor(workers) if workers > 1 else SerialExecutor()
 
 
 def finalists(rows: list[Row]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ ATTEMPTS = 3  # a worker may die under a job this often, less one
 Plan = Callable[[dict[str, dict[str, Any]]], list[Job]]
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """Whoever takes jobs, as many at a time as its size."""
 
     size: int
@@ -38,7 +38,7 @@ class Pool(Protocol):
         """Take no more jobs."""
 
 
-class Here:
+class SerialExecutor:
     """This process, one job at a time."""
 
     size = 1
@@ -54,7 +54,7 @@ class Here:
         return future
 
 
-class Processes:
+class ProcessExecutor:
     """Worker processes of this machine, one thread each."""
 
     def __init__(self, size: int) -> None:
@@ -87,7 +87,7 @@ class Processes:
             return self._pool.submit(_run_on_one_thread, job)
 
 
-class Ray:
+class RayExecutor:
     """A Ray cluster; on GPUs, several populations share one by `gpus` below 1."""
 
     def __init__(self, address: str, cpus: float = 1.0, gpus: float = 0.0) -> None:
@@ -126,7 +126,7 @@ class Ray:
         return future
 
 
-def run_all(plan: Plan, folder: Path, pool: Pool) -> dict[str, dict[str, Any]]:
+def run_all(plan: Plan, folder: Path, pool: Executor) -> dict[str, dict[str, Any]]:
     """Run every job that `plan` names, and those it names once these are done.
 
     Args:
@@ -152,7 +152,7 @@ def run_all(plan: Plan, folder: Path, pool: Pool) -> dict[str, dict[str, Any]]:
 
 
 def _run_all(
-    plan: Plan, folder: Path, pool: Pool, bar: tqdm[NoReturn]
+    plan: Plan, folder: Path, pool: Executor, bar: tqdm[NoReturn]
 ) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
     attempts: dict[str, int] = {}

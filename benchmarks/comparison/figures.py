@@ -16,7 +16,7 @@ from benchmarks.comparison.drawing import (
     COLORS,
     FAINT,
     INK,
-    Look,
+    LineStyle,
     draw,
     looks,
     methods_of,
@@ -141,7 +141,7 @@ def _styles(rows: Sequence[Row]) -> list[tuple[Row, dict[str, Any]]]:
     return background + front[::-1]  # the best on top
 
 
-def _line(look: Look) -> dict[str, Any]:
+def _line(look: LineStyle) -> dict[str, Any]:
     return {"color": look.color, "ls": "--" if look.dashed else "-"}
 
 

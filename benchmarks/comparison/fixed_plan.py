@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from benchmarks.comparison import entry
-from benchmarks.comparison.executors import Pool, run_all
+from benchmarks.comparison.executors import Executor, run_all
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Task
 
@@ -44,7 +44,7 @@ def run_plan(
     return run_all(lambda _: list(jobs), folder, make_pool(options, device))
 
 
-def make_pool(options: Options, device: str) -> Pool:
+def make_pool(options: Options, device: str) -> Executor:
     """Return who runs the jobs that the options ask for."""
     return entry.make_pool(_shared(options), device)
 

@@ -19,7 +19,7 @@ from agents.replay import ActionReplay, OpenLoop
 from benchmarks.comparison.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, preset
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.envs.factory import build_episodes, read_settings
 from lr_gym.files import write_text
 from lr_gym.trainers.population import PopulationTrainer
@@ -201,7 +201,7 @@ def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _episodes(
     job: Job, method: Method, size: int, settings: dict[str, Any]
-) -> Episodes:
+) -> EpisodeBatch:
     scale = settings["scale"]
     given = {k: v for k, v in settings.items() if k != "scale"}
     if method.optimizer is None:
@@ -209,7 +209,7 @@ def _episodes(
     # The same decision process over a trainer with another optimizer.
     training, config, text = read_settings(scale, job.env, given)
     trainer = OptimizerTrainer(training, text, method.optimizer.make)
-    return Episodes(trainer, training, config, text.entropy_rate)
+    return EpisodeBatch(trainer, training, config, text.entropy_rate)
 
 
 def inference_speed(trainer: PopulationTrainer, samples: int) -> float:

@@ -26,7 +26,7 @@ from benchmarks.speed.plain_loop import PlainLoop
 from benchmarks.speed.timing import spread, timed
 from lr_gym import load_corpus, preset
 from lr_gym.controllers.snapshots import DEVICES, Snapshot
-from lr_gym.controllers.update_size import UpdateSize
+from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.files import write_text
 
 
@@ -54,7 +54,7 @@ def measure(env: str, scale: str, repeats: int) -> dict[str, Any]:
         loop = PlainLoop(config, corpus, Path(folder))
         objects = (loop.model, loop.optimizer)
         snapshots = {device: Snapshot(objects, device) for device in DEVICES}
-        size = UpdateSize(loop.optimizer)
+        size = UpdateSizeMeter(loop.optimizer)
         update = partial(loop.train, 1, config.learning_rate)
         calls: dict[str, Callable[[], Any]] = {"update": update}
         for device, snapshot in snapshots.items():
@@ -84,7 +84,9 @@ def measure(env: str, scale: str, repeats: int) -> dict[str, Any]:
 
 
 def _measured(
-    size: UpdateSize, update: Callable[[], object], optimizer: torch.optim.Optimizer
+    size: UpdateSizeMeter,
+    update: Callable[[], object],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Make one update and measure it, by the optimizer's hooks, as `ControllerLR`."""
     hooks = (

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.comparison.executors import Here, run_all
+from benchmarks.comparison.executors import SerialExecutor, run_all
 from benchmarks.comparison.fixed_plan import one_line_errors
 from benchmarks.controller.instance_jobs import GRID, Cell, make_cells
 from benchmarks.controller.wrong_rates import FIRST_SEED
@@ -121,7 +121,7 @@ def losses(
     runs = [seed for _ in rates for seed in seeds]
     given = tuple(rate for rate in rates for _ in seeds)
     jobs = [cell.task.job(method, "test", runs, learning_rates=given) for cell in cells]
-    done = run_all(lambda _: jobs, folder, Here())
+    done = run_all(lambda _: jobs, folder, SerialExecutor())
     found = [
         [run["metrics"]["final_val_loss"] for run in done[job.file_name]["runs"]]
         for job in jobs

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison.executors import Processes, run_all
+from benchmarks.comparison.executors import ProcessExecutor, run_all
 from benchmarks.comparison.jobs import Job, task_learning_rate
 from benchmarks.comparison.protocol import Task
 from benchmarks.provenance import provenance
@@ -68,7 +68,7 @@ def timed(jobs: list[Job], workers: int) -> tuple[float, list[Any]]:
     """Run all `jobs` in a fresh folder; return seconds and the runs' numbers."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        done = run_all(lambda _: jobs, Path(folder), Processes(workers))
+        done = run_all(lambda _: jobs, Path(folder), ProcessExecutor(workers))
         seconds = time.perf_counter() - started
     return seconds, [run["curves"] for job in done.values() for run in job["runs"]]
 

@@ -73,17 +73,17 @@ def single_steps(args: Args) -> int:
 
 
 def episode_steps(args: Args) -> int:
-    """Step `Episodes` with one member, and observe; return the decisions."""
+    """Step `EpisodeBatch` with one member, and observe; return the decisions."""
     episodes = build_episodes(1, scale=args.scale, corpus=args.env, trainer="surrogate")
     generator = np.random.default_rng(0)
     choices = [np.array([action]) for action in range(3)]
     actions = generator.integers(0, 3, 10 * args.steps).tolist()
-    episodes.begin([0], [generator], {})
+    episodes.reset([0], [generator], {})
     for action in actions:
         episodes.step(choices[action])
         episodes.observe()
         if episodes.state.terminated[0]:
-            episodes.begin([0], [generator], {})
+            episodes.reset([0], [generator], {})
     return len(actions)
 
 

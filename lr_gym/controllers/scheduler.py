@@ -29,13 +29,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lr_gym import mdp
-from lr_gym.controllers.guarded_rates import GuardedRates
 from lr_gym.controllers.history import Record, rates_per_update, write_schedule
+from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.controllers.policies.policy import Decision, Policy
 from lr_gym.controllers.policies.policy_file import load_controller
-from lr_gym.controllers.run_state import RunState
+from lr_gym.controllers.run_tracker import RunTracker
 from lr_gym.controllers.snapshots import Snapshot, Stateful
-from lr_gym.controllers.update_size import UpdateSize
+from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.schedules import schedule_factor
 from lr_gym.validation import check_boolean, check_integer, check_real
 
@@ -78,7 +78,7 @@ class ControllerLR(LRScheduler):
         Args:
             optimizer: Its learning rates as they are now are where the policy starts.
             policy: A name or path for `lr_gym.load_controller`, or a policy.
-            interval: Updates between evaluations, which `due` asks for.
+            interval: Updates between evaluations, which `needs_evaluation` asks for.
             max_iters: Updates in the whole run.
             min_lr: Lower bound of the learning rate; `None` is the policy's own.
             max_lr: Upper bound; `None` is the policy's own.
@@ -114,7 +114,7 @@ class ControllerLR(LRScheduler):
         self.max_iters = max_iters
         self.warmup_iters = warmup_iters
         self.dry_run = dry_run
-        self._rates = GuardedRates(optimizer, read_only=dry_run)
+        self._rates = ParamGroupLRs(optimizer, read_only=dry_run)
         self._learning_rate = self._rates.initial[0]
         if not dry_run:
             self._check_learning_rate()
@@ -123,8 +123,8 @@ class ControllerLR(LRScheduler):
         self.policy.reset(len(self._points))
         self.iteration = 0
         self.history: list[Record] = []
-        self._run = RunState(self.config, max_iters)
-        self._update_size = UpdateSize(optimizer)
+        self._run = RunTracker(self.config, max_iters)
+        self._update_size = UpdateSizeMeter(optimizer)
         self._write()
         self._hooks = (
             optimizer.register_step_pre_hook(self._before_update),
@@ -134,7 +134,7 @@ class ControllerLR(LRScheduler):
     # ------------------------------------------------------------- the user's side
 
     @property
-    def due(self) -> bool:
+    def needs_evaluation(self) -> bool:
         """Whether to evaluate and call `step` now: before training, then at intervals.
 
         After the last update it is not: nothing is left to decide.

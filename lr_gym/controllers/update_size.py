@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from lr_gym.trainers.update_size import update_size
 
 
-class UpdateSize:
+class UpdateSizeMeter:
     """Measures single updates by `lr_gym.trainers.update_size.update_size`.
 
     Over those weights that have a gradient and two dimensions or more; over all that

@@ -18,7 +18,7 @@ from lr_gym.config import TrainingConfig
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState, Rows, entries
 from lr_gym.mdp.instances import Instance, InstanceFamily
-from lr_gym.mdp.rewards import settle
+from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
@@ -38,7 +38,7 @@ INFO_KEYS = (
 )
 
 
-class Episodes:
+class EpisodeBatch:
     """E episodes over one population; members start and end on their own."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Episodes:
             self.loss_floor[:] = self._floor(training.corpus)
         else:
             self.instances = [family.instance()] * size
-            self._become(range(size), self.instances)
+            self._set_instances(range(size), self.instances)
         self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(size, dtype=np.int64)
         self.optimizer_lr: FloatArray = np.zeros(size)
@@ -115,7 +115,7 @@ class Episodes:
                 f"{value!r}; pass a wider min_lr or max_lr as well"
             )
 
-    def begin(
+    def reset(
         self,
         members: Sequence[int],
         generators: Sequence[np.random.Generator],
@@ -145,7 +145,9 @@ class Episodes:
         rates: Any = [self.training.learning_rate] * len(members)  # already checked
         instances = None
         if self.family is not None:
-            instances = self._drawn(self.family, generators, options.get("instance"))
+            instances = self._sample_instances(
+                self.family, generators, options.get("instance")
+            )
             rates = [instance.learning_rate for instance in instances]
         if instances is not None or "learning_rate" in options:
             rates = options.get("learning_rate", rates)
@@ -153,10 +155,12 @@ class Episodes:
             for value in rates:
                 self.check_learning_rate(value)
         if instances is not None:
-            self._become(members, instances)
-        self.reset(members, [int(s) for s in seeds], np.array(rates, dtype=float))
+            self._set_instances(members, instances)
+        self.reset_members(
+            members, [int(s) for s in seeds], np.array(rates, dtype=float)
+        )
 
-    def reset(
+    def reset_members(
         self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
     ) -> None:
         """Start new episodes of `members`, one seed and initial rate each.
@@ -206,7 +210,7 @@ class Episodes:
         rows = self._everybody if everybody else acting
         state = self.state.take(rows)
 
-        factors, undo = mdp.factors_and_undos(config, actions)
+        factors, undo = mdp.decode_actions(config, actions)
         state.learning_rate = mdp.next_learning_rate(
             config, state.learning_rate, entries(factors, rows), of
         )
@@ -232,7 +236,7 @@ class Episodes:
         self._read_telemetry(rows, state)
         frozen = entries(self.trainer.diverged(), rows)
         rewards: FloatArray = np.zeros(size)
-        rewards[rows] = settle(
+        rewards[rows] = finish_chunk(
             state, config, self.decisions, train_loss, val_loss, frozen, of
         )
         self.state.put(rows, state)
@@ -253,13 +257,13 @@ class Episodes:
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
-        return {key: values.copy() for key, values in self._facts().items()}
+        return {key: values.copy() for key, values in self._info_arrays().items()}
 
-    def info_of(self, member: int) -> dict[str, Any]:
+    def member_info(self, member: int) -> dict[str, Any]:
         """Return one member's, as Python's own numbers."""
-        return {key: values.item(member) for key, values in self._facts().items()}
+        return {key: values.item(member) for key, values in self._info_arrays().items()}
 
-    def _facts(self) -> dict[str, NDArray[Any]]:
+    def _info_arrays(self) -> dict[str, NDArray[Any]]:
         """Return `INFO_KEYS`, each of shape (E,); some are the state's own arrays."""
         state = self.state
         return {
@@ -275,7 +279,7 @@ class Episodes:
             "seed": self.seeds,
         }
 
-    def _drawn(
+    def _sample_instances(
         self,
         family: InstanceFamily,
         generators: Sequence[np.random.Generator],
@@ -286,13 +290,17 @@ class Episodes:
         if given is None:
             return drawn
         fields = _per_member("instance", given, len(drawn))
-        found = [family.replaced(*pair) for pair in zip(drawn, fields, strict=True)]
+        found = [
+            family.with_overrides(*pair) for pair in zip(drawn, fields, strict=True)
+        ]
         for instance in found:  # before anything of the episodes has changed
             instance.shape(self.training)
             self._points_of(instance.max_iters)
         return found
 
-    def _become(self, members: Sequence[int], instances: Sequence[Instance]) -> None:
+    def _set_instances(
+        self, members: Sequence[int], instances: Sequence[Instance]
+    ) -> None:
         """Give `members` the shape, horizon and floor of their instances."""
         if not isinstance(self.trainer, MixedTrainer):
             raise TypeError(f"a family needs a MixedTrainer, got {self.trainer}")
@@ -311,7 +319,7 @@ class Episodes:
                 f"max_iters must not be below warmup_iters={self.training.warmup_iters}"
                 f", got {max_iters}; pass a smaller warmup_iters as well"
             )
-        return mdp.stretched(self._own_points, max_iters)
+        return mdp.rescale_decision_points(self._own_points, max_iters)
 
     def _floor(self, corpus: str) -> float:
         """Return what the loss on `corpus` cannot fall below, 0 where not known."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.data.corpora import Corpus, load_corpus
 from lr_gym.devices import check_scale, resolve_scale
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.envs.trainer_choice import (
     REAL,
     TrainerChoice,
@@ -58,7 +58,7 @@ def build_episodes(
     workers: int = 1,
     stacklevel: int = 2,
     **settings: Any,
-) -> Episodes:
+) -> EpisodeBatch:
     """Return `size` episodes, from the keywords of `gym.make`.
 
     Args:
@@ -89,7 +89,7 @@ def build_episodes(
             return _build_without_text(size, scale, corpus, trainer, settings)
         scale = "mini" if scale == "auto" else scale
         training, config = _read_configs(scale, corpus or "markov", settings)
-        drawn = InstanceFamily.around(training, family)
+        drawn = InstanceFamily.from_config(training, family)
         laws = family_laws(trainer, training.scale, drawn.corpora)
         return _simulated_family(size, training, config, drawn, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
@@ -97,15 +97,15 @@ def build_episodes(
     if family is not None:
         if workers > 1:
             raise ValueError(f"workers must be 1 with a family, got {workers}")
-        drawn = InstanceFamily.around(training, family)
+        drawn = InstanceFamily.from_config(training, family)
         mixed, floors = family_population(drawn, training, size)
-        return Episodes(mixed, training, config, floors, drawn)
+        return EpisodeBatch(mixed, training, config, floors, drawn)
     population: Trainer = (
         PopulationTrainer(training, text, size)
         if workers == 1
         else ShardedTrainer(training, text, size, workers)
     )
-    return Episodes(population, training, config, text.entropy_rate)
+    return EpisodeBatch(population, training, config, text.entropy_rate)
 
 
 def _simulated_family(
@@ -114,7 +114,7 @@ def _simulated_family(
     config: MDPConfig,
     drawn: InstanceFamily,
     laws: Mapping[str, LossLaw],
-) -> Episodes:
+) -> EpisodeBatch:
     """Return episodes over the laws of a family's corpora."""
     for shape in drawn.shapes(training):
         check_law_covers(laws[shape.corpus], shape)
@@ -124,7 +124,7 @@ def _simulated_family(
 
     population = MixedTrainer(drawn.instance().shape(training), make, size)
     floors = {name: law.entropy_rate for name, law in laws.items()}
-    return Episodes(population, training, config, floors, drawn)
+    return EpisodeBatch(population, training, config, floors, drawn)
 
 
 def _build_without_text(
@@ -133,17 +133,19 @@ def _build_without_text(
     corpus: str | None,
     trainer: TrainerChoice,
     settings: Mapping[str, Any],
-) -> Episodes:
+) -> EpisodeBatch:
     """Return episodes over a law, or over a trainer of the caller's own."""
     law = find_law(trainer, scale, corpus)
     if law is not None:
         asked = {"learning_rate": law.training.learning_rate, **settings}
         training, config = _read_configs(law.training.scale, law.training.corpus, asked)
         check_law_covers(law, training)
-        return Episodes(SurrogateTrainer(law, size), training, config, law.entropy_rate)
+        return EpisodeBatch(
+            SurrogateTrainer(law, size), training, config, law.entropy_rate
+        )
     rest = {k: v for k, v in settings.items() if k not in field_names(MDPConfig)}
     check_trainer(trainer, size, rest)
     if scale != "auto":
         raise ValueError(f"scale is for lr-gym's own training, got scale={scale!r}")
     training, config = _read_configs("mini", corpus or "own", settings)
-    return Episodes(cast(Trainer, trainer), training, config)
+    return EpisodeBatch(cast(Trainer, trainer), training, config)

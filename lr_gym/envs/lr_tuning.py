@@ -260,7 +260,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             ValueError: An option is out of range.
         """
         super().reset(seed=seed)
-        self.episodes.begin([0], [self.np_random], options or {})
+        self.episodes.reset([0], [self.np_random], options or {})
         self._close_bar()
         self._history = [self._info()]
         return self.episodes.observe()[0], self._history[0].copy()
@@ -326,7 +326,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         self._close_bar()
 
     def _info(self) -> dict[str, Any]:
-        return self.episodes.info_of(0)
+        return self.episodes.member_info(0)
 
     def _on_iteration(self) -> Callable[[], object] | None:
         if not self._progress_bar:

@@ -258,7 +258,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     def _begin(self, members: NDArray[np.int64], options: dict[str, Any]) -> None:
         """Start new episodes of `members`."""
         generators = [self._generators[member] for member in members]
-        self.episodes.begin(members.tolist(), generators, options)
+        self.episodes.reset(members.tolist(), generators, options)
         self._ended[members] = False
         for member in members:
             self._history[member] = []

@@ -4,11 +4,11 @@ Everything here is written once for arrays of E episodes and for one in plain nu
 so that the single and the vector environment cannot differ. Nothing here trains.
 """
 
-from lr_gym.mdp.actions import factors_and_undos as factors_and_undos
+from lr_gym.mdp.actions import decode_actions as decode_actions
 from lr_gym.mdp.actions import next_learning_rate as next_learning_rate
 from lr_gym.mdp.config import MDPConfig as MDPConfig
 from lr_gym.mdp.decisions import decision_points as decision_points
-from lr_gym.mdp.decisions import stretched as stretched
+from lr_gym.mdp.decisions import rescale_decision_points as rescale_decision_points
 from lr_gym.mdp.observations import LOSS_BOUND as LOSS_BOUND
 from lr_gym.mdp.observations import observation_bounds as observation_bounds
 from lr_gym.mdp.observations import observe as observe

@@ -11,7 +11,7 @@ from lr_gym.arithmetic import Arithmetic, Value
 from lr_gym.mdp.config import FloatArray, MDPConfig
 
 
-def factors_and_undos(
+def decode_actions(
     config: MDPConfig, actions: NDArray[Any]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return what actions multiply the learning rate by, and who undoes, (E,) each.

@@ -25,7 +25,9 @@ def decision_points(
     return np.array(sorted({*early, *late, max_iters}), dtype=np.int64)
 
 
-def stretched(points: NDArray[np.int64], max_iters: int) -> NDArray[np.int64]:
+def rescale_decision_points(
+    points: NDArray[np.int64], max_iters: int
+) -> NDArray[np.int64]:
     """Return the decision points of a run of another length, at the same shares of it.
 
     Args:
@@ -35,7 +37,7 @@ def stretched(points: NDArray[np.int64], max_iters: int) -> NDArray[np.int64]:
     Raises:
         ValueError: It is too short for as many decisions.
 
-    >>> stretched(np.array([10, 20, 50, 100]), 200).tolist()
+    >>> rescale_decision_points(np.array([10, 20, 50, 100]), 200).tolist()
     [20, 40, 100, 200]
     """
     share = max_iters / int(points[-1])

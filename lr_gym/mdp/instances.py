@@ -17,7 +17,10 @@ import numpy as np
 from lr_gym.config import TrainingConfig
 from lr_gym.validation import check_integer, check_keywords, check_real, field_names
 
-WRONG = (1 / 30, 30.0)  # the widest mistake in an initial rate that a family makes
+LR_MULTIPLIER_RANGE = (
+    1 / 30,
+    30.0,
+)  # the widest mistake in an initial rate that a family makes
 _COUNTS = ("n_layer", "n_embd", "batch_size", "max_iters")
 
 
@@ -113,7 +116,7 @@ class InstanceFamily:
     n_embd: tuple[int, ...]
     batch_size: tuple[int, ...]
     max_iters: tuple[int, ...]
-    lr_factor: tuple[float, float] = WRONG
+    lr_factor: tuple[float, float] = LR_MULTIPLIER_RANGE
     good_lr: float
     good_lr_width: int
 
@@ -145,7 +148,7 @@ class InstanceFamily:
         check_integer("good_lr_width", self.good_lr_width, 1)
 
     @classmethod
-    def around(
+    def from_config(
         cls, training: TrainingConfig, given: Mapping[str, Any]
     ) -> InstanceFamily:
         """Return the family of `given` fields; the others do not vary.
@@ -187,7 +190,7 @@ class InstanceFamily:
         low, high = map(math.log, self.lr_factor)
         return self.instance(math.exp(generator.uniform(low, high)), **chosen)
 
-    def replaced(self, drawn: Instance, given: object) -> Instance:
+    def with_overrides(self, drawn: Instance, given: object) -> Instance:
         """Return `drawn` with `given` fields; another width has its own good rate.
 
         Raises:

@@ -10,7 +10,7 @@ from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
 
 
-def settle(
+def finish_chunk(
     state: EpisodeState,
     config: MDPConfig,
     decisions: int,
@@ -43,7 +43,7 @@ def settle(
     state.previous_loss = state.val_loss
     state.val_loss = val_loss
     state.train_loss = train_loss
-    rewards = survivor_reward(state, config, ended, of)
+    rewards = reward(state, config, ended, of)
     lowest = of.minimum(state.best_val_loss, val_loss)
     if of.any(diverged):
         penalty = divergence_reward(state, config, decisions, of)
@@ -61,7 +61,7 @@ def divergence_loss(state: EpisodeState, config: MDPConfig) -> Value:
     return state.initial_loss * config.divergence_factor
 
 
-def survivor_reward(
+def reward(
     state: EpisodeState, config: MDPConfig, last: Value, of: Arithmetic
 ) -> Value:
     """Return the reward of episodes that did not diverge.
@@ -83,7 +83,7 @@ def survivor_reward(
     return -state.val_loss  # negative_loss
 
 
-def worst_return(
+def return_lower_bound(
     state: EpisodeState, config: MDPConfig, decisions: int, of: Arithmetic
 ) -> Value:
     """Return a lower bound on the return of any episode that survives.
@@ -105,7 +105,9 @@ def divergence_reward(
 ) -> Value:
     """Return the reward that makes a diverged episode's return worse than any other.
 
-    The return becomes `worst_return` - `divergence_penalty`, whenever it happens.
+    The return becomes `return_lower_bound` - `divergence_penalty`, whenever it happens.
     """
-    target = worst_return(state, config, decisions, of) - config.divergence_penalty
+    target = (
+        return_lower_bound(state, config, decisions, of) - config.divergence_penalty
+    )
     return target - state.episode_return

@@ -17,7 +17,7 @@ from lr_gym.surrogate.law import (
     SEGMENT,
     FloatArray,
     LawConstants,
-    Members,
+    RunParams,
     State,
     advance,
     generalization_gap,
@@ -49,7 +49,7 @@ def segments(
         yield lengths[:active, place], means[:active, place]
 
 
-def overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
+def update_prefix(old: FloatArray, new: FloatArray) -> FloatArray:
     """Return (R,) values: `new`, then those of `old` whom a segment left out."""
     if len(new) == len(old):
         return new
@@ -58,7 +58,7 @@ def overlaid(old: FloatArray, new: FloatArray) -> FloatArray:
 
 def train_segment(
     law: LawConstants,
-    members: Members,
+    members: RunParams,
     state: State,
     loss: Value,
     rate: Value,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym.config import TrainingConfig
-from lr_gym.surrogate.law import LawConstants, LossLaw, Members, predict
+from lr_gym.surrogate.law import LawConstants, LossLaw, RunParams, predict
 from lr_gym.surrogate.residuals import (
     describe_noise,
     divergence_rate,
@@ -37,7 +37,7 @@ FEWEST = 8  # runs
 FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
 EVALUATIONS = 120  # of the residuals, in each search
 PASSES = 3  # at most, through the places to start from
-WORTHWHILE = 0.01  # share of the cost that a pass has to save for another
+MIN_IMPROVEMENT = 0.01  # share of the cost that a pass has to save for another
 
 # Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
 # in units of the initial one.
@@ -53,14 +53,14 @@ _FITTED: dict[str, _Range] = {
     "noise_loss": (0.02, 1e-5, 1.0, True),
     "noise_rate": (0.0002, 1e-4, 1.0, True),
     "noise_onset": (0.7, 1e-5, 10.0, True),
-    "noise_clock": (0.25, 0.05, 1e4, True),
+    "noise_decay_rate": (0.25, 0.05, 1e4, True),
     "noise_clock_exponent": (0.2, 0.0, 1.0, False),
     "overshoot": (1.0, 0.0, 5.0, False),
     "overshoot_pace": (0.008, 2e-3, 0.5, True),
     "tolerance": (0.0006, 1e-4, 1.0, True),
     "tolerance_pace": (0.02, 0.015, 0.04, True),
-    "jump_limit": (1.8, 0.2, 6.0, False),
-    "jump_damage": (0.06, 1e-4, 10.0, True),
+    "max_log_lr_jump": (1.8, 0.2, 6.0, False),
+    "damage_rate": (0.06, 1e-4, 10.0, True),
     "forgetting": (1.0, 0.0, 5.0, False),
 }
 _LOSSES = ("floor", "amplitude", "plateau", "noise_loss")
@@ -68,8 +68,8 @@ _DAMAGE = (
     "plateau",
     "tolerance",
     "tolerance_pace",
-    "jump_limit",
-    "jump_damage",
+    "max_log_lr_jump",
+    "damage_rate",
     "forgetting",
 )
 _LEARNING = (
@@ -87,8 +87,8 @@ _LITTLE_NOISE: dict[str, Any] = {"noise_rate": 1.5e-4, "noise_onset": 0.01}
 _HARDLY: dict[str, Any] = {
     "tolerance": 0.004,
     "tolerance_pace": 0.02,
-    "jump_limit": 0.25,
-    "jump_damage": 0.05,
+    "max_log_lr_jump": 0.25,
+    "damage_rate": 0.05,
     "forgetting": 1.0,
 }
 # Where there is a gap worth a mention:
@@ -136,7 +136,7 @@ def fit_surrogate(
     )
 
 
-def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
+def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, RunParams]:
     """Return the constants of the dynamics, and what is each run's own.
 
     First everything on all runs, roughly; then how runs learn, on those that the rough
@@ -170,7 +170,7 @@ def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, Members]:
             damaged = _fit_damage(runs, learned.law, first)
             cost = learned.cost + damaged.cost
             best = min(best, damaged._replace(cost=cost), key=lambda fit: fit.cost)
-        if best.cost > (1.0 - WORTHWHILE) * before.cost:
+        if best.cost > (1.0 - MIN_IMPROVEMENT) * before.cost:
             break
     return best.law, best.members
 
@@ -210,7 +210,7 @@ class _Fit(NamedTuple):
     """What a search found: half the sum of squared residuals is its cost."""
 
     law: LawConstants
-    members: Members
+    members: RunParams
     cost: float
 
 
@@ -253,7 +253,7 @@ class _Problem:
         solution, variance, cost = self._search(self._start())
         count = len(self.fitted)
         own = solution[count:].reshape(2, -1)
-        members = Members(np.exp(own[0] * self.spreads[0]), own[1] * self.spreads[1])
+        members = RunParams(np.exp(own[0] * self.spreads[0]), own[1] * self.spreads[1])
         certain = variance[count:].reshape(2, -1)
         spreads = self.spreads * np.sqrt((own**2 + certain).mean(axis=1))
         found = self._constants(solution[None])
@@ -315,7 +315,7 @@ class _Problem:
 
     def _losses(self, solutions: FloatArray) -> FloatArray:
         own = solutions[:, len(self.fitted) :].reshape(len(solutions), 2, -1)
-        members = Members(
+        members = RunParams(
             np.exp(own[:, 0] * self.spreads[0]), own[:, 1] * self.spreads[1]
         )
         law = self._constants(solutions)

@@ -118,14 +118,14 @@ class LawConstants:
     noise_loss: float
     noise_rate: float
     noise_onset: float
-    noise_clock: float
+    noise_decay_rate: float
     noise_clock_exponent: float
     overshoot: float
     overshoot_pace: float
     tolerance: float
     tolerance_pace: float
-    jump_limit: float
-    jump_damage: float
+    max_log_lr_jump: float
+    damage_rate: float
     forgetting: float
     divergence_rate: float
     efficiency_spread: float = 0.0
@@ -209,7 +209,7 @@ class LossLaw:
 
 
 @dataclass(frozen=True)
-class Members:
+class RunParams:
     """What differs between runs of one law: (E,) each, or of one run a float each.
 
     Attributes:
@@ -220,13 +220,13 @@ class Members:
     efficiency: Value
     log_tolerance: Value
 
-    def take(self, rows: slice | NDArray[np.int64]) -> Members:
+    def take(self, rows: slice | NDArray[np.int64]) -> RunParams:
         """Return the chosen members'."""
-        return Members(self.efficiency[rows], self.log_tolerance[rows])
+        return RunParams(self.efficiency[rows], self.log_tolerance[rows])
 
 
 def initial_state(
-    law: LawConstants, members: Members, of: Arithmetic = ARRAYS
+    law: LawConstants, members: RunParams, of: Arithmetic = ARRAYS
 ) -> State:
     """Return the state of untrained runs; some entries are the same object."""
     used_to = of.log(law.tolerance) + members.log_tolerance
@@ -236,7 +236,7 @@ def initial_state(
 
 def advance(
     law: LawConstants,
-    members: Members,
+    members: RunParams,
     state: State,
     rate: Value,
     iterations: Value,
@@ -268,7 +268,7 @@ def advance(
         members.efficiency * rate / (1.0 + rate / law.saturation_rate) * iterations
     )
     fading = of.exp(-law.overshoot_pace * iterations)
-    pace = law.noise_clock * of.power(counted, law.noise_clock_exponent)
+    pace = law.noise_decay_rate * of.power(counted, law.noise_clock_exponent)
     return {
         "progress": known + learned * of.exp(-total),
         "undamaged": state["undamaged"] + learned,
@@ -287,7 +287,7 @@ def _damage(
     The jump fades as j exp(-pace t), to `kept` of it at the end, so what is above the
     limit has a closed integral.
     """
-    limit = law.jump_limit
+    limit = law.max_log_lr_jump
     above = jump > limit
     if not of.any(above):
         return None
@@ -296,7 +296,7 @@ def _damage(
     area = 0.5 * (jump * jump) * (1.0 - left * left)
     area = area - 2.0 * limit * jump * (1.0 - left)
     area = area - limit * limit * of.log(left)
-    return law.jump_damage / law.tolerance_pace * of.where(above, area, 0.0)
+    return law.damage_rate / law.tolerance_pace * of.where(above, area, 0.0)
 
 
 def validation_loss(
@@ -344,7 +344,7 @@ def predict(
     law: LawConstants,
     rates: FloatArray,
     points: NDArray[np.int64],
-    members: Members | None = None,
+    members: RunParams | None = None,
     undone: NDArray[np.bool_] | None = None,
 ) -> tuple[FloatArray, list[State]]:
     """Return the validation losses at some iterations, and the states there.
@@ -361,7 +361,7 @@ def predict(
         (R, m) or (K, R, m), and m states of (R,) or (K, R).
     """
     if members is None:
-        members = Members(np.ones(len(rates)), np.zeros(len(rates)))
+        members = RunParams(np.ones(len(rates)), np.zeros(len(rates)))
     state = before = initial_state(law, members)
     log_rate = state["tolerance"]
     losses, states = [], []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.surrogate.law import LawConstants, Members, generalization_gap, predict
+from lr_gym.surrogate.law import LawConstants, RunParams, generalization_gap, predict
 from lr_gym.surrogate.runs import CURVES, RecordedRun, undone_chunks
 
 FloatArray = NDArray[np.float64]
@@ -18,7 +18,7 @@ _LEAST_GAP = 0.01  # nats, at the end of the run that has learned most
 
 
 def measure_gap(
-    runs: Sequence[RecordedRun], law: LawConstants, members: Members
+    runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
 ) -> LawConstants:
     """Return the law with the gap between validation and training loss.
 
@@ -72,7 +72,7 @@ def divergence_rate(runs: Sequence[RecordedRun]) -> float:
 
 
 def describe_noise(
-    runs: Sequence[RecordedRun], law: LawConstants, members: Members
+    runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
 ) -> LawConstants:
     """Return the constants with those of noise and telemetry, fitted to residuals."""
     rates = np.stack([run.rates for run in runs])

@@ -23,22 +23,22 @@ from lr_gym.arithmetic import (
     Arithmetic,
     Value,
     hashed,
-    mix,
     normal,
     second_normal,
+    splitmix64,
 )
 from lr_gym.surrogate.chunk import (
     evaluated,
     mean_of_batches,
     norms,
-    overlaid,
     segments,
     train_segment,
+    update_prefix,
 )
 from lr_gym.surrogate.law import (
     STATE_NAMES,
     LossLaw,
-    Members,
+    RunParams,
     State,
     initial_state,
     validation_loss,
@@ -75,7 +75,7 @@ class SurrogateTrainer:
         tokens = law.training.batch_size * law.training.block_size
         self._tokens_per_update = np.float64(tokens)
         self._key = np.zeros(size, dtype=np.uint64)
-        self._members = Members(np.ones(size), np.zeros(size))
+        self._members = RunParams(np.ones(size), np.zeros(size))
         self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
         self._iteration = np.zeros(size, dtype=np.int64)
         self._log_rate = np.zeros(size)  # ln of the rate of the last update
@@ -97,11 +97,11 @@ class SurrogateTrainer:
         if len(rows) == 1:
             rows, seed, of = rows[0], seed.item(), FLOATS
         # One round apart: seeds that follow each other have unrelated streams.
-        key = mix(hashed(seed, 1))
+        key = splitmix64(hashed(seed, 1))
         own = hashed(key - 1, 1)
         efficiency = of.exp(law.efficiency_spread * normal(own, of))
         log_tolerance = law.tolerance_spread * second_normal(own, of)
-        fresh = initial_state(law, Members(efficiency, log_tolerance), of)
+        fresh = initial_state(law, RunParams(efficiency, log_tolerance), of)
         for name, values in fresh.items():
             self._state[name][rows] = values
         self._key[rows] = key
@@ -306,8 +306,10 @@ class SurrogateTrainer:
                 law, members.take(active), before, loss[active], rate, lengths, ARRAYS
             )
             total[active] += middle * lengths
-            loss = overlaid(loss, found)
-            state = {name: overlaid(state[name], after[name]) for name in STATE_NAMES}
+            loss = update_prefix(loss, found)
+            state = {
+                name: update_prefix(state[name], after[name]) for name in STATE_NAMES
+            }
         if whole:
             self._state = state
         else:
@@ -323,7 +325,7 @@ class SurrogateTrainer:
     ) -> Value:
         """Do what `_learn` does, bit for bit, for one member and without arrays."""
         law, members = self._constants, self._members
-        alone = Members(members.efficiency.item(row), members.log_tolerance.item(row))
+        alone = RunParams(members.efficiency.item(row), members.log_tolerance.item(row))
         state = {name: values.item(row) for name, values in self._state.items()}
         loss, log_rate = self._loss.item(row), 0.0
         total = highest = 0.0

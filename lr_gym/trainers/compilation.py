@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lr_gym.files import cache_folder
 from lr_gym.trainers.cuda_graphs import GraphedStep, Step
-from lr_gym.trainers.loss import Losses, Objective
+from lr_gym.trainers.loss import Losses, PopulationLoss
 from lr_gym.trainers.step import TrainingStep
 
-MOST = 32  # compiled functions that a process keeps: the oldest goes first
+MAX_CACHED_STEPS = 32  # compiled functions that a process keeps: the oldest goes first
 _compiled: dict[tuple[object, ...], Callable[..., Any]] = {}  # of all trainers
 
 
@@ -74,14 +74,14 @@ def compiled_step(step: TrainingStep, mode: str) -> Step:
     return GraphedStep(call) if mode == "graph" else call
 
 
-def compiled_losses(objective: Objective, step: TrainingStep) -> Losses:
-    """Return `objective.losses`, compiled likewise, for the model of `step`."""
+def compiled_losses(population_loss: PopulationLoss, step: TrainingStep) -> Losses:
+    """Return `population_loss.losses`, compiled likewise, for the model of `step`."""
     step_key = step.key
 
     def call(parameters: Tensor, windows: Tensor, reduction: str) -> Tensor:
         key = ("evaluation", step_key, windows.shape, reduction, windows.device)
         what = f"the evaluation of {len(windows)} x {windows.shape[1]} windows"
-        make = partial(_own_code, Objective.losses, objective)
+        make = partial(_own_code, PopulationLoss.losses, population_loss)
         losses: Tensor
         losses = _compiled_call(key, what, make, parameters, windows, reduction)
         return losses
@@ -104,7 +104,7 @@ def _compiled_call(
     result = compiled(*arguments)
     sys.stderr.write(f"compiled in {time.perf_counter() - started:.0f} s\n")
     _compiled[key] = compiled
-    while len(_compiled) > MOST:
+    while len(_compiled) > MAX_CACHED_STEPS:
         del _compiled[next(iter(_compiled))]
     return result
 

@@ -23,16 +23,18 @@ from lr_gym.trainers.update_size import update_size
 # Most numbers in one activation of the residual stream, over all members of a pass.
 # On a CPU larger passes fall out of the cache and cost up to twice as much per member
 # (benchmarks/speed/throughput.py); on a GPU they have to fit its memory.
-PASS_NUMBERS = {"cpu": 2**18, "cuda": 2**26}
+MAX_ACTIVATION_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 # On a CPU in float32 fewer members than this train faster one by one: `vmap` costs
 # overhead and the fused attention, which only a GPU's knows how to batch.
-WORTHWHILE = 8
+MIN_VMAP_MEMBERS = 8
 EVALUATION_TOKENS = 1_024  # a member's least share of a pass: its weights are read once
 
-Losses: TypeAlias = Callable[[Tensor, Tensor, str], Tensor]  # as `Objective.losses`
+Losses: TypeAlias = Callable[
+    [Tensor, Tensor, str], Tensor
+]  # as `PopulationLoss.losses`
 
 
-class Objective:
+class PopulationLoss:
     """Cross entropy and gradients of members whose weights are rows of a matrix."""
 
     def __init__(
@@ -76,7 +78,7 @@ class Objective:
         alone = device.type == "cpu" and self.compute_dtype == torch.float32
         if (
             most < 1
-            or (alone and min(most, members) < WORTHWHILE)
+            or (alone and min(most, members) < MIN_VMAP_MEMBERS)
             or not self._model.members_share_passes
         ):
             most = 1
@@ -85,7 +87,9 @@ class Objective:
         return map(slice, edges[:-1], edges[1:])
 
     def _pass_tokens(self, device: torch.device) -> int:
-        numbers = PASS_NUMBERS.get(device.type, PASS_NUMBERS["cuda"])
+        numbers = MAX_ACTIVATION_ELEMENTS.get(
+            device.type, MAX_ACTIVATION_ELEMENTS["cuda"]
+        )
         return numbers // self._config.n_embd
 
     def gradients(

@@ -14,7 +14,7 @@ from lr_gym.mdp.instances import InstanceFamily
 from lr_gym.trainers.base import FloatArray, Trainer, check_chunk, mask_of
 from lr_gym.trainers.population import PopulationTrainer
 
-SPARE = 4  # trainers kept although no member is of their shape now
+MAX_IDLE_TRAINERS = 4  # trainers kept although no member is of their shape now
 
 Part = tuple[Trainer, list[int], list[int]]  # of one shape; members; their places
 
@@ -57,7 +57,7 @@ class MixedTrainer:
         self._everybody = self._parts(range(self.size))
         used = set(self._shapes)
         unused = [shape for shape in self._trainers if shape not in used]
-        for shape in unused[: max(0, len(unused) - SPARE)]:
+        for shape in unused[: max(0, len(unused) - MAX_IDLE_TRAINERS)]:
             del self._trainers[shape]
 
     def shape(self, member: int) -> TrainingConfig:

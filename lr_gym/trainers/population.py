@@ -17,13 +17,13 @@ from lr_gym.config import TrainingConfig
 from lr_gym.data.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
-from lr_gym.random_streams import fold, stream_seeds
+from lr_gym.random_streams import fold_in, stream_seeds
 from lr_gym.trainers.adamw import AdamW, initial_state
 from lr_gym.trainers.base import FloatArray, check_chunk
 from lr_gym.trainers.batches import IGNORE, cut_windows, sample_starts, windows_at
 from lr_gym.trainers.compilation import compiled_losses, compiled_step, resolve_compile
 from lr_gym.trainers.cuda_graphs import Step
-from lr_gym.trainers.loss import Objective
+from lr_gym.trainers.loss import PopulationLoss
 from lr_gym.trainers.step import TrainingStep
 from lr_gym.validation import check_choice
 
@@ -76,15 +76,15 @@ class PopulationTrainer:
         }
         self._cut: dict[tuple[str, bool], tuple[Tensor, int]] = {}
         dtype = getattr(torch, self.precision)
-        self.objective = Objective(config, corpus.vocab_size, dtype)
+        self.population_loss = PopulationLoss(config, corpus.vocab_size, dtype)
         self.optimizer = AdamW(
-            decayed=self.objective.decayed,
+            decayed=self.population_loss.decayed,
             beta1=config.beta1,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
             grad_clip=config.grad_clip,
         )
-        self._step = TrainingStep(config, self.objective, self.optimizer)
+        self._step = TrainingStep(config, self.population_loss, self.optimizer)
         self._compiled_step = (
             compiled_step(self._step, self.compile) if self.compile else None
         )
@@ -92,7 +92,7 @@ class PopulationTrainer:
         self._losses = (
             None
             if self.compile is None or self.device.type == "cpu"
-            else compiled_losses(self.objective, self._step)
+            else compiled_losses(self.population_loss, self._step)
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -172,7 +172,9 @@ class PopulationTrainer:
         if self.config.evaluation == "paper" and not exact:
             return self._random_batch_loss(split, state)
         windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
-        total = self.objective.total_loss(state["parameters"], windows, self._losses)
+        total = self.population_loss.total_loss(
+            state["parameters"], windows, self._losses
+        )
         return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
@@ -239,7 +241,7 @@ class PopulationTrainer:
 
     def model(self, member: int = 0) -> LanguageModel:
         """Return a copy of one member as an ordinary module, ready to generate."""
-        return self.objective.module(self._state["parameters"][member].clone())
+        return self.population_loss.module(self._state["parameters"][member].clone())
 
     # -------------------------------------------------------------------- one chunk
 
@@ -267,13 +269,13 @@ class PopulationTrainer:
         clock = torch.arange(steps, device=self.device)[:, None] + state["iteration"]
         starts = sample_starts(  # (n, E, B)
             tokens,
-            fold(state["data_key"], clock),
+            fold_in(state["data_key"], clock),
             self.config.batch_size,
             self.config.block_size,
         )
-        dropout_keys = fold(  # (n, E, sites)
-            fold(state["dropout_key"], clock)[..., None],
-            torch.arange(self.objective.dropout_sites, device=self.device),
+        dropout_keys = fold_in(  # (n, E, sites)
+            fold_in(state["dropout_key"], clock)[..., None],
+            torch.arange(self.population_loss.dropout_sites, device=self.device),
         )
         losses, norms = [], []
         before = state["parameters"]
@@ -286,7 +288,7 @@ class PopulationTrainer:
             if on_iteration is not None:
                 on_iteration()
         state["iteration"] += steps
-        size = self.objective.update_size(before, state["parameters"])
+        size = self.population_loss.update_size(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
         # All that the host wants to know, in one transfer.
         table = torch.stack([size, grad_norm, *losses]).double().cpu().numpy()
@@ -315,15 +317,15 @@ class PopulationTrainer:
                 f"evaluation='paper' needs a {split} split longer than block_size="
                 f"{config.block_size}, got {len(tokens)} characters"
             )
-        key = fold(state["data_key"] + 1, state["iteration"])  # (E,)
+        key = fold_in(state["data_key"] + 1, state["iteration"])  # (E,)
         total = torch.zeros(len(key), dtype=torch.float64, device=self.device)
         for batch in range(config.eval_iters):
             starts = sample_starts(
-                tokens, fold(key, batch), config.batch_size, config.block_size
+                tokens, fold_in(key, batch), config.batch_size, config.block_size
             )
             windows = windows_at(tokens, starts, config.block_size)
             for part in self._groups(len(key), config.batch_size):
-                losses = self.objective.losses(
+                losses = self.population_loss.losses(
                     state["parameters"][part], windows[part], "mean"
                 )
                 total[part] += losses.double()
@@ -338,7 +340,7 @@ class PopulationTrainer:
             init_seed, data_seed, dropout_seed = stream_seeds(seed, 3)
             keys.append((data_seed, dropout_seed))
             if seed not in drawn:
-                drawn[seed] = self.objective.initial_weights(init_seed)
+                drawn[seed] = self.population_loss.initial_weights(init_seed)
         rows = [drawn[seed] for seed in seeds]
         state = initial_state(torch.stack(rows).to(self.device))
         count = len(seeds)
@@ -352,7 +354,7 @@ class PopulationTrainer:
     def _groups(self, members: int, windows: int) -> Iterator[slice]:
         """Cut `members` into groups that one pass over `windows` each may hold."""
         tokens = windows * self.config.block_size
-        return self.objective.groups(members, tokens, self.device)
+        return self.population_loss.groups(members, tokens, self.device)
 
     def _select(self, members: ArrayLike) -> dict[str, Tensor]:
         """Return the rows of `members`: views of neighbours, else copies."""

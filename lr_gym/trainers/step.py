@@ -9,11 +9,11 @@ from torch import Tensor
 from lr_gym.config import TrainingConfig
 from lr_gym.trainers.adamw import AdamW
 from lr_gym.trainers.batches import windows_at
-from lr_gym.trainers.loss import Objective
+from lr_gym.trainers.loss import PopulationLoss
 
 # Fields of `TrainingConfig` that an update does not depend on, or only by way of the
 # device, the number format and the text, which are told apart by themselves.
-ELSEWHERE = (
+FIELDS_NOT_IN_STEP = (
     *("corpus", "test_fraction", "scale", "max_iters", "eval_interval"),
     *("warmup_iters", "learning_rate", "evaluation", "eval_tokens", "eval_iters"),
     *("device", "precision", "compile"),
@@ -31,7 +31,7 @@ class TrainingStep:
     """
 
     config: TrainingConfig
-    objective: Objective
+    population_loss: PopulationLoss
     optimizer: AdamW
 
     def __call__(
@@ -52,7 +52,7 @@ class TrainingStep:
             dropout_keys: Of each member's dropout masks, (E, sites) int64.
         """
         windows = windows_at(tokens, starts, self.config.block_size)
-        loss, gradients = self.objective.gradients(
+        loss, gradients = self.population_loss.gradients(
             state["parameters"], windows, dropout_keys
         )
         # The one line the paper's code lacked: the agent's rate is the rate used.
@@ -67,6 +67,6 @@ class TrainingStep:
     def key(self) -> tuple[object, ...]:
         """Equal in two steps that make the same update of the same state."""
         given = asdict(self.config)
-        used = tuple((k, v) for k, v in given.items() if k not in ELSEWHERE)
-        shapes = tuple(self.objective.shapes.items())  # the vocabulary is in them
-        return (*used, shapes, self.objective.compute_dtype, self.optimizer)
+        used = tuple((k, v) for k, v in given.items() if k not in FIELDS_NOT_IN_STEP)
+        shapes = tuple(self.population_loss.shapes.items())  # the vocabulary is in them
+        return (*used, shapes, self.population_loss.compute_dtype, self.optimizer)

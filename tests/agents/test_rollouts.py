@@ -71,11 +71,11 @@ def test_a_fit_knows_of_steps_back() -> None:
         for row in range(16)
     ]
     found = fit_surrogate([*runs, *back], preset("tiny")).constants
-    assert found.jump_damage == pytest.approx(law.jump_damage, rel=0.5)
+    assert found.damage_rate == pytest.approx(law.damage_rate, rel=0.5)
     # To who does not know, what such rates do has vanished by the next evaluation.
     unaware = [replace(run, undone=None) for run in back]
     found = fit_surrogate([*runs, *unaware], preset("tiny")).constants
-    assert found.jump_damage > 10 * law.jump_damage
+    assert found.damage_rate > 10 * law.damage_rate
 
 
 def test_what_a_law_goes_through_is_what_it_predicts_of_the_record() -> None:

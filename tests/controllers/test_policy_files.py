@@ -160,7 +160,7 @@ def test_the_same_run_gives_the_same_rates_in_the_environment_and_outside(
     optimizer = torch.optim.SGD([weight], lr=SMALL["learning_rate"])
     controller = ControllerLR(optimizer, path, interval=2, max_iters=40)
     for before, after in itertools.pairwise(infos):
-        assert controller.due
+        assert controller.needs_evaluation
         record = controller.step(before["val_loss"])
         assert record.learning_rate == after["learning_rate"]
         for _ in range(2):

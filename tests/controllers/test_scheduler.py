@@ -94,7 +94,7 @@ def test_it_asks_for_evaluations_at_the_policys_spacing() -> None:
     controller = ControllerLR(loop.optimizer, policy, **settings(interval=20))
     loop.run(controller, 60)
     assert [record.iteration for record in controller.history] == [0, 4, 8, 12, 32, 52]
-    assert not controller.due, "nothing is left to decide"
+    assert not controller.needs_evaluation, "nothing is left to decide"
 
 
 def test_an_evaluation_that_was_not_asked_for_is_a_decision_too() -> None:
@@ -105,7 +105,7 @@ def test_an_evaluation_that_was_not_asked_for_is_a_decision_too() -> None:
         loop.update()
     assert controller.step(1.0).learning_rate == pytest.approx(1e-2 / 4)
     assert controller.step(1.0).factor == 1.0, "no update was made since"
-    assert not controller.due
+    assert not controller.needs_evaluation
 
 
 def test_after_the_last_update_nothing_is_decided() -> None:
@@ -248,7 +248,7 @@ def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) ->
         for loop in (plain, watched):  # with a scheduler of their own
             scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, 7)
             for _ in range(20):
-                if loop is watched and controller.due:
+                if loop is watched and controller.needs_evaluation:
                     controller.step(loop.evaluate())
                 loop.update()
                 scheduler.step()

@@ -157,7 +157,7 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
     )
     sizes = []
     while controller.iteration < 60:
-        if controller.due:
+        if controller.needs_evaluation:
             controller.step(loop.evaluate())
         matrices = [p for p in loop.model.parameters() if p.dim() >= 2]
         before = [matrix.detach().clone() for matrix in matrices]

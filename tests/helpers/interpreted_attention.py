@@ -17,7 +17,7 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from lr_gym.models import dropout_attention, fused_attention
-from lr_gym.random_streams import fold
+from lr_gym.random_streams import fold_in
 
 # Members, batch of each, heads, time, head size, probability. More than one block of
 # 64 (float32: 32), less than one, sizes that are no powers of two; all masks that a
@@ -64,7 +64,7 @@ def errors(
     room = torch.randn(members * batch, time + 3, 3 * width + 16, generator=generator)
     qkv = room.to(dtype)[:, 1 : time + 1, : 3 * width]  # lies apart in memory
     dy = torch.randn(members * batch, time, width, generator=generator).to(dtype)
-    keys = fold(torch.arange(members).unsqueeze(1), torch.arange(3))[:, 1]
+    keys = fold_in(torch.arange(members).unsqueeze(1), torch.arange(3))[:, 1]
 
     y, lse = fused_attention.forward(qkv, keys, heads, probability)
     dqkv = fused_attention.backward(qkv, keys, y, lse, dy, heads, probability)

@@ -10,12 +10,12 @@ from lr_gym import LossLaw, preset
 from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.law import (
     LawConstants,
-    Members,
+    RunParams,
     predict,
 )
 from lr_gym.surrogate.runs import RecordedRun
 
-ALIKE = Members(np.ones(1), np.zeros(1))
+ALIKE = RunParams(np.ones(1), np.zeros(1))
 POINTS = np.array([0, 10, 20, 40, 60, 80, 100, 120, 140, 150, 180, 220, 260, 300])
 
 
@@ -33,14 +33,14 @@ def make_constants(**overrides: Any) -> LawConstants:
         "noise_loss": 0.15,
         "noise_rate": 5e-4,
         "noise_onset": 0.3,
-        "noise_clock": 2.0,
+        "noise_decay_rate": 2.0,
         "noise_clock_exponent": 0.5,
         "overshoot": 0.3,
         "overshoot_pace": 0.02,
         "tolerance": 1e-3,
         "tolerance_pace": 0.02,
-        "jump_limit": 1.8,
-        "jump_damage": 0.06,
+        "max_log_lr_jump": 1.8,
+        "damage_rate": 0.06,
         "forgetting": 1.0,
         "divergence_rate": 3.0,
     }
@@ -73,7 +73,7 @@ def planted_runs(law: LawConstants, seed: int) -> list[RecordedRun]:
         rows.append(np.repeat(np.clip(1e-3 * np.cumprod(steps), 1e-4, 3e-2), 20))
     rows.append(np.full(300, 10.0))
     rates = np.stack(rows)
-    members = Members(
+    members = RunParams(
         np.exp(0.03 * random.standard_normal(len(rows))),
         0.3 * random.standard_normal(len(rows)),
     )

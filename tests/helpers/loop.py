@@ -70,7 +70,7 @@ class Loop:
 
     def run(self, controller: ControllerLR, until: int) -> None:
         while controller.iteration < until:
-            if controller.due:
+            if controller.needs_evaluation:
                 controller.step(self.evaluate())
             self.update()
 

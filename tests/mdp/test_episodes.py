@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lr_gym.config import TrainingConfig
-from lr_gym.envs.episodes import Episodes
+from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.decisions import decision_points
 from lr_gym.mdp.observations import FEATURES, observation_bounds
@@ -20,20 +20,20 @@ from lr_gym.trainers.base import FloatArray
 from tests.helpers.scripted import ScriptedTrainer
 
 
-def start(losses: Sequence[Sequence[float]], **overrides: Any) -> Episodes:
+def start(losses: Sequence[Sequence[float]], **overrides: Any) -> EpisodeBatch:
     """Episodes of as many decisions as there are losses after the first."""
     decisions = max(len(member) for member in losses) - 1
     training = TrainingConfig(
         max_iters=5 * decisions, eval_interval=5, warmup_iters=0, learning_rate=1e-2
     )
     trainer = ScriptedTrainer(losses)
-    episodes = Episodes(trainer, training, MDPConfig(**overrides))
+    episodes = EpisodeBatch(trainer, training, MDPConfig(**overrides))
     size = len(losses)
-    episodes.reset(range(size), range(size), np.full(size, 1e-2))
+    episodes.reset_members(range(size), range(size), np.full(size, 1e-2))
     return episodes
 
 
-def play(episodes: Episodes, action: int = 1) -> FloatArray:
+def play(episodes: EpisodeBatch, action: int = 1) -> FloatArray:
     """Play all members to their end; return their returns."""
     while not episodes.state.terminated.all():
         members = np.flatnonzero(~episodes.state.terminated).tolist()
@@ -111,7 +111,7 @@ def test_an_episode_alone_is_to_the_bit_what_it_is_in_company(
         together = company.step(np.full(3, action), acting.tolist())
         assert alone.step(np.array([action])).tobytes() == together[1:2].tobytes()
         assert alone.observe().tobytes() == company.observe()[1:2].tobytes()
-        assert repr(alone.info_of(0)) == repr(company.info_of(1) | {"seed": 0})
+        assert repr(alone.member_info(0)) == repr(company.member_info(1) | {"seed": 0})
         for name, value in vars(alone.state).items():
             assert value.tobytes() == getattr(company.state, name)[1:2].tobytes(), name
         if alone.state.terminated[0]:

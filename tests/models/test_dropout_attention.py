@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lr_gym.models import dropout_attention
-from lr_gym.random_streams import fold
-from lr_gym.trainers.loss import Objective
+from lr_gym.random_streams import fold_in
+from lr_gym.trainers.loss import PopulationLoss
 from tests.helpers.small import small_config
 
 MEMBERS = 3
@@ -25,17 +25,17 @@ Gradients = Callable[..., tuple[Tensor, Tensor]]
 
 def case(
     heads: int, width: int, layers: int, dtype: torch.dtype = torch.float32
-) -> tuple[Objective, tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[PopulationLoss, tuple[Tensor, Tensor, Tensor]]:
     """Return an objective and its inputs: weights large enough for uneven attention."""
     config = small_config(n_head=heads, n_embd=width, n_layer=layers, dropout=0.2)
-    objective = Objective(config, 11, dtype)
+    population_loss = PopulationLoss(config, 11, dtype)
     generator = torch.Generator().manual_seed(0)
-    weights = torch.stack([objective.initial_weights(i) for i in range(MEMBERS)])
+    weights = torch.stack([population_loss.initial_weights(i) for i in range(MEMBERS)])
     weights += 0.3 * torch.randn(weights.shape, generator=generator)
     windows = torch.randint(11, (MEMBERS, 4, 17), generator=generator)
-    sites = torch.arange(objective.dropout_sites)
-    keys = fold(torch.arange(MEMBERS).unsqueeze(1), sites)
-    return objective, (weights, windows, keys)
+    sites = torch.arange(population_loss.dropout_sites)
+    keys = fold_in(torch.arange(MEMBERS).unsqueeze(1), sites)
+    return population_loss, (weights, windows, keys)
 
 
 def one_by_one(gradients: Gradients, inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -70,11 +70,11 @@ def test_a_cpu_attends_by_plain_products(attend: Callable[[str], None]) -> None:
 def test_a_member_trains_as_by_plain_products(
     attend: Callable[[str], None], shape: tuple[int, int, int]
 ) -> None:
-    objective, inputs = case(*shape)
+    population_loss, inputs = case(*shape)
     attend("plain")
-    plain = one_by_one(objective.gradients, inputs)
+    plain = one_by_one(population_loss.gradients, inputs)
     attend("fused")
-    fused = one_by_one(objective.gradients, inputs)
+    fused = one_by_one(population_loss.gradients, inputs)
     assert_equal_to_rounding(tuple(fused), plain)
 
 
@@ -82,19 +82,21 @@ def test_a_member_trains_as_by_plain_products(
 def test_members_in_one_pass_have_the_masks_they_have_alone(
     attend: Callable[[str], None], shape: tuple[int, int, int]
 ) -> None:
-    objective, inputs = case(*shape)
+    population_loss, inputs = case(*shape)
     attend("plain")
-    alone = one_by_one(objective.gradients, inputs)
+    alone = one_by_one(population_loss.gradients, inputs)
     attend("fused")
-    assert_equal_to_rounding(objective.gradients(*inputs), alone)
+    assert_equal_to_rounding(population_loss.gradients(*inputs), alone)
 
 
 def test_bfloat16_differs_by_its_rounding(attend: Callable[[str], None]) -> None:
-    objective, inputs = case(2, 16, 1, torch.bfloat16)
+    population_loss, inputs = case(2, 16, 1, torch.bfloat16)
     attend("plain")
-    plain = objective.gradients(*inputs)
+    plain = population_loss.gradients(*inputs)
     attend("fused")
-    assert_equal_to_rounding(objective.gradients(*inputs), list(plain), bound=0.02)
+    assert_equal_to_rounding(
+        population_loss.gradients(*inputs), list(plain), bound=0.02
+    )
 
 
 def test_another_axis_than_the_first_may_be_that_of_members() -> None:
@@ -116,11 +118,11 @@ def test_the_compiled_operation_is_the_same(
     attend: Callable[[str], None], members: int
 ) -> None:
     attend("fused")
-    objective, inputs = case(2, 24, 1)
+    population_loss, inputs = case(2, 24, 1)
     weights, windows, keys = (x[:members] for x in inputs)
     torch.compiler.reset()
-    compiled = torch.compile(objective.gradients, fullgraph=True, dynamic=False)
-    expected = list(objective.gradients(weights, windows, keys))
+    compiled = torch.compile(population_loss.gradients, fullgraph=True, dynamic=False)
+    expected = list(population_loss.gradients(weights, windows, keys))
     assert_equal_to_rounding(compiled(weights, windows, keys), expected)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lr_gym.config import ARCHITECTURES
 from lr_gym.models import build_model
 from lr_gym.models.language_model import Dropout, LanguageModel, initial_parameters
-from lr_gym.random_streams import fold
+from lr_gym.random_streams import fold_in
 from tests.helpers.small import small_config
 
 pytestmark = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -74,7 +74,9 @@ def test_the_first_weights_depend_on_their_generator_alone(architecture: str) ->
 def test_dropout_follows_its_key(architecture: str) -> None:
     model = make_model(architecture, dropout=0.3)
     tokens = random_tokens(2, 16)
-    keys = [fold(torch.tensor(k), torch.arange(model.dropout_sites)) for k in (5, 5, 6)]
+    keys = [
+        fold_in(torch.tensor(k), torch.arange(model.dropout_sites)) for k in (5, 5, 6)
+    ]
     first, same, other = (model(tokens, key) for key in keys)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)

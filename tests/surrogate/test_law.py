@@ -58,7 +58,7 @@ def test_without_damage_a_chunk_may_be_divided_anywhere(
 
 
 def test_damage_of_a_jump_by_hand() -> None:
-    law = make_constants(tolerance_pace=0.1, jump_limit=1.0, jump_damage=0.5)
+    law = make_constants(tolerance_pace=0.1, max_log_lr_jump=1.0, damage_rate=0.5)
     rate = np.array([1e-3 * np.e**3])  # three e-folds above what the model is used to
     state = advance(law, ALIKE, initial_state(law, ALIKE), rate, 5)
     time = np.linspace(0.0, 5.0, 100_001)
@@ -203,7 +203,7 @@ def test_a_planted_law_is_found_again() -> None:
     error = np.abs(predict(found.constants, fresh, POINTS)[0] - expected)
     assert np.mean(error[:, -1]) < 0.02
     assert np.median(error[:, -1]) < 0.01
-    assert found.constants.jump_limit == pytest.approx(1.8, abs=0.3)
+    assert found.constants.max_log_lr_jump == pytest.approx(1.8, abs=0.3)
     assert found.constants.efficiency_spread == pytest.approx(0.03, abs=0.02)
     assert found.constants.tolerance_spread == pytest.approx(0.3, abs=0.2)
     assert 0.09 < found.constants.divergence_rate < 10.0

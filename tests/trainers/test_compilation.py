@@ -104,10 +104,10 @@ def test_even_parts_predict_each_character_once() -> None:
 def test_a_compiled_evaluation_is_the_eager_one(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lr_gym.trainers.loss.WORTHWHILE", 2)
+    monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)
     trainer = small_trainer(size)
     expected = trainer.evaluate("val", exact=True)
-    trainer._losses = compiled_losses(trainer.objective, trainer._step)
+    trainer._losses = compiled_losses(trainer.population_loss, trainer._step)
     np.testing.assert_allclose(trainer.evaluate("val", exact=True), expected, atol=1e-4)
 
 
@@ -119,7 +119,7 @@ def test_a_compiled_population_trains_as_an_eager_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two members, dropout, one that diverges, and a chunk that leaves one behind."""
-    monkeypatch.setattr("lr_gym.trainers.loss.WORTHWHILE", 2)  # both in one pass
+    monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)  # both in one pass
     results = []
     for compile_mode in ("default", "off"):
         options = {"compile": compile_mode, "architecture": architecture}
@@ -180,7 +180,7 @@ def test_the_oldest_of_too_many_is_compiled_again(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trace_only(monkeypatch)
-    monkeypatch.setattr("lr_gym.trainers.compilation.MOST", 1)
+    monkeypatch.setattr("lr_gym.trainers.compilation.MAX_CACHED_STEPS", 1)
     said = []
     for dropout in (0.0, 0.2, 0.2, 0.0):
         small_trainer(compile="default", dropout=dropout).train(2, [1e-3])
@@ -194,7 +194,7 @@ def test_populations_of_many_sizes_compile_in_one_process(
 ) -> None:
     """More than torch's limit of variants of one function; traced only, for time."""
     _trace_only(monkeypatch)
-    monkeypatch.setattr("lr_gym.trainers.loss.WORTHWHILE", 2)
+    monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)
     for size in range(1, 11):
         trainer = small_trainer(size, compile="default")
         assert np.isfinite(trainer.train(2, np.full(size, 1e-3))).all()
@@ -206,7 +206,7 @@ def test_one_compilation_serves_chunks_of_any_length(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trace_only(monkeypatch)
-    monkeypatch.setattr("lr_gym.trainers.loss.WORTHWHILE", 2)
+    monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)
     trainer = small_trainer(size, compile="default", dropout=0.2)
     trainer.train(2, np.full(size, 1e-3))
     with torch._dynamo.config.patch(error_on_recompile=True):

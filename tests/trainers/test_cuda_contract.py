@@ -102,7 +102,7 @@ def test_a_controller_in_a_loop_with_autocast_and_a_scaler(
         for _ in range(40):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = (10.0 * model(x) - x[:, :1]).square().mean()
-            if controller.due:
+            if controller.needs_evaluation:
                 controller.step(loss.detach())
             optimizer.zero_grad()
             scaler.scale(loss).backward()

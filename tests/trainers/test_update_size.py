@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lr_gym.config import ARCHITECTURES
-from lr_gym.controllers.update_size import UpdateSize
+from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.trainers.update_size import update_size
 from tests.helpers.small import small_trainer
 
@@ -68,7 +68,7 @@ def test_half_precision_counts_and_frozen_weights_and_vectors_do_not() -> None:
     optimizer = torch.optim.SGD([half, one, two, vector, frozen], lr=1.0)
     for weight, gradient in ((half, 250.0), (one, 1.0), (two, 1e4), (vector, 1e5)):
         weight.grad = torch.full_like(weight, gradient)
-    measured = UpdateSize(optimizer)
+    measured = UpdateSizeMeter(optimizer)
     measured.before_update()
     optimizer.step()
     measured.after_update()  # the norm of 75,000 is beyond half precision
@@ -80,7 +80,7 @@ def test_the_columns_of_a_kernel_are_all_that_an_output_sees() -> None:
     kernel = nn.Parameter(torch.zeros(4, 3, 2))
     kernel.grad = torch.ones_like(kernel)
     optimizer = torch.optim.SGD([kernel], lr=0.5)
-    measured = UpdateSize(optimizer)
+    measured = UpdateSizeMeter(optimizer)
     measured.before_update()
     optimizer.step()
     measured.after_update()

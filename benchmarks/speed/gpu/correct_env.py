@@ -119,7 +119,7 @@ def controller(session: Session) -> Check:
     for _ in range(2 * updates):  # the scaler leaves out updates that overflow
         if rate.iteration == updates:
             break
-        if rate.due:
+        if rate.needs_evaluation:
             rate.step(float(loss_of().detach()))
         optimizer.zero_grad()
         torch.autograd.backward(scaler.scale(loss_of()))

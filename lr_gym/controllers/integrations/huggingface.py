@@ -127,7 +127,7 @@ class LRControllerCallback(TrainerCallback):
         Raises:
             ValueError: The evaluation has no such metric.
         """
-        if not hasattr(self, "controller") or not self.controller.due:
+        if not hasattr(self, "controller") or not self.controller.needs_evaluation:
             return  # before training, or an evaluation of the user's own
         if metrics is None or self.metric not in metrics:
             raise ValueError(

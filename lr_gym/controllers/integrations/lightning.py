@@ -145,7 +145,7 @@ class LRController(Callback):
         if trainer.sanity_checking:
             if trainer.num_sanity_val_steps == float("inf"):
                 self._initial = self._loss(trainer)
-        elif hasattr(self, "controller") and self.controller.due:
+        elif hasattr(self, "controller") and self.controller.needs_evaluation:
             self.controller.step(self._loss(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -80,7 +80,7 @@ def export_policy(
     return policy
 
 
-def _corpus_floor(episodes: Any) -> float:  # noqa: ANN401 - `Episodes`
+def _corpus_floor(episodes: Any) -> float:  # noqa: ANN401 - `EpisodeBatch`
     """Return the known floor of the one corpus; ValueError where it matters which."""
     if episodes.family is not None and "log_excess_loss" in episodes.config.features:
         raise ValueError(
@@ -91,7 +91,7 @@ def _corpus_floor(episodes: Any) -> float:  # noqa: ANN401 - `Episodes`
 
 
 def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - any of three libraries' faces
-    """Return the `Episodes` under Gymnasium's or stable-baselines3's wrappers."""
+    """Return the `EpisodeBatch` under Gymnasium's or stable-baselines3's wrappers."""
     if hasattr(env, "get_attr") and not hasattr(env, "single_action_space"):
         try:
             return env.get_attr("episodes")[0]  # a VecEnv

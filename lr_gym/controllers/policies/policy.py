@@ -103,7 +103,7 @@ class ActionPolicy:
     def act(self, observation: NDArray[np.float32]) -> Decision:
         """Return what the chosen action does."""
         action = np.array([self.action(observation)])
-        factors, undos = mdp.factors_and_undos(self.config, action)
+        factors, undos = mdp.decode_actions(self.config, action)
         return Decision(float(factors[0]), undo=bool(undos[0]))
 
     def diverged(self) -> Decision:

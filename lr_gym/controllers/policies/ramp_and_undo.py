@@ -96,7 +96,7 @@ class RampAndUndo(Rule):
         )
         self.reset()
 
-    def fresh(self) -> dict[str, Any]:
+    def initial_memory(self) -> dict[str, Any]:
         """Return that it ramps, and that nothing has cooled down."""
         return {"ramping": True, "annealed": 1.0}
 
@@ -109,13 +109,13 @@ class RampAndUndo(Rule):
         """
         memory = self._memory
         if not memory["started"]:
-            self.remember(val_loss)
+            self.set_reference_loss(val_loss)
             return self.start()
         before, memory["annealed"] = memory["annealed"], self._cooled(progress)
         factor = memory["annealed"] / before
-        if self.rises(val_loss):
-            return self.answer(val_loss, factor)
-        self.remember(val_loss)
+        if self.loss_rose(val_loss):
+            return self.on_loss_increase(val_loss, factor)
+        self.set_reference_loss(val_loss)
         if memory["ramping"] and progress < 1.0 - self.cooldown:
             factor *= self.growth
         return Decision(factor)
@@ -124,10 +124,10 @@ class RampAndUndo(Rule):
         """Decide on (val_loss, progress)."""
         return self.decide(float(observation[0]), float(observation[1]))
 
-    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
+    def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Step back, and ramp no more."""
         self._memory["ramping"] = False
-        return super().answer(val_loss, factor)
+        return super().on_loss_increase(val_loss, factor)
 
     def _cooled(self, progress: float) -> float:
         """Return the factor of the cooldown at a share of the run, in (0, 1]."""

@@ -42,10 +42,13 @@ class Rule(ABC):
 
     def reset(self, decisions: int = 0) -> None:
         """Begin a run; the number of `decisions` plays no part."""
-        self._memory: dict[str, Any] = {"started": False, "loss": None} | self.fresh()
+        self._memory: dict[str, Any] = {
+            "started": False,
+            "loss": None,
+        } | self.initial_memory()
 
     @abstractmethod
-    def fresh(self) -> dict[str, Any]:
+    def initial_memory(self) -> dict[str, Any]:
         """Return what else it remembers, as it is before a run."""
 
     def start(self) -> Decision:
@@ -60,9 +63,9 @@ class Rule(ABC):
     def diverged(self) -> Decision:
         """Answer a loss that is not finite, or far above the initial one, as a rise."""
         self._memory["started"] = True
-        return self.answer(math.inf)
+        return self.on_loss_increase(math.inf)
 
-    def rises(self, val_loss: float) -> bool:
+    def loss_rose(self, val_loss: float) -> bool:
         """Return whether a loss, nats, is above that of the weights before the chunk.
 
         Anything but a number is a rise; where there is nothing to compare with, none.
@@ -70,7 +73,7 @@ class Rule(ABC):
         known = self._memory["loss"]
         return known is not None and not val_loss <= known + self.tolerance
 
-    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
+    def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Answer a rise to a loss, nats: lower the rate, undo where that is allowed.
 
         Where nothing is put back, training goes on from here, and so does comparing.
@@ -78,10 +81,10 @@ class Rule(ABC):
         """
         undo = self.config.allow_undo
         if not undo and math.isfinite(val_loss):
-            self.remember(val_loss)
+            self.set_reference_loss(val_loss)
         return Decision(factor / self.config.undo_factor, undo=undo)
 
-    def remember(self, val_loss: float) -> None:
+    def set_reference_loss(self, val_loss: float) -> None:
         """Take a loss as that of the weights that training goes on from."""
         self._memory["loss"] = val_loss if math.isfinite(val_loss) else None
 

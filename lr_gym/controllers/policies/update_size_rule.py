@@ -17,12 +17,12 @@ from lr_gym.controllers.policies.rule import Rule
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.validation import check_real
 
-CLOSE = 1.1  # within this factor of the target the rate is left alone
-CAREFUL = 4.0  # how far below the target one decision may go from anywhere
-ENOUGH = 2  # rises, after which nothing is steered
+DEADBAND = 1.1  # within this factor of the target the rate is left alone
+MAX_UNDERSHOOT = 4.0  # how far below the target one decision may go from anywhere
+MAX_LOSS_RISES = 2  # rises, after which nothing is steered
 MOST_GROWTH = 1e3  # per decision
-LEAST = 1e-12  # of a single factor: a rate never becomes 0
-FAINT = 1.001e-8  # the feature knows no smaller size, 0 included
+MIN_FACTOR = 1e-12  # of a single factor: a rate never becomes 0
+MIN_UPDATE_SIZE = 1.001e-8  # the feature knows no smaller size, 0 included
 
 
 class UpdateSizeRule(Rule):
@@ -119,7 +119,7 @@ class UpdateSizeRule(Rule):
         )
         self.reset()
 
-    def fresh(self) -> dict[str, Any]:
+    def initial_memory(self) -> dict[str, Any]:
         """Return that the loss has not risen, and the target not been reached."""
         return {"rises": 0, "risen": None}  # since the target was reached: a factor
 
@@ -135,27 +135,27 @@ class UpdateSizeRule(Rule):
         """
         memory = self._memory
         if not memory["started"]:
-            self.remember(val_loss)
+            self.set_reference_loss(val_loss)
             return self.start()
-        if self.rises(val_loss):
-            return self.answer(val_loss)
-        self.remember(val_loss)
-        if progress > self.steering or memory["rises"] >= ENOUGH:
+        if self.loss_rose(val_loss):
+            return self.on_loss_increase(val_loss)
+        self.set_reference_loss(val_loss)
+        if progress > self.steering or memory["rises"] >= MAX_LOSS_RISES:
             return Decision(1.0)
         return Decision(self.steer(update_size))
 
     def steer(self, update_size: float) -> float:
         """Return the next factor towards the target, and note what it adds up to."""
         memory = self._memory
-        missing = max(LEAST, self.target / max(update_size, FAINT))
-        if memory["risen"] is None and 1.0 / CAREFUL <= missing <= CLOSE:
+        missing = max(MIN_FACTOR, self.target / max(update_size, MIN_UPDATE_SIZE))
+        if memory["risen"] is None and 1.0 / MAX_UNDERSHOOT <= missing <= DEADBAND:
             memory["risen"] = 1.0
-        if not update_size > FAINT:
+        if not update_size > MIN_UPDATE_SIZE:
             factor = self.growth
-        elif 1.0 / CLOSE <= missing <= CLOSE:
+        elif 1.0 / DEADBAND <= missing <= DEADBAND:
             factor = 1.0
         else:
-            factor = max(missing / CAREFUL, min(missing, self.growth))
+            factor = max(missing / MAX_UNDERSHOOT, min(missing, self.growth))
         if memory["risen"] is not None:
             factor = min(factor, self.most_rise / memory["risen"])
             memory["risen"] *= factor
@@ -166,11 +166,11 @@ class UpdateSizeRule(Rule):
         val_loss, log_size, progress = map(float, observation)
         return self.decide(val_loss, 10.0**log_size, progress)
 
-    def answer(self, val_loss: float, factor: float = 1.0) -> Decision:
+    def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
         """Step back, and count the rise."""
         memory = self._memory
         memory["rises"] += 1
-        decision = super().answer(val_loss, factor)
+        decision = super().on_loss_increase(val_loss, factor)
         if memory["risen"] is not None:
             memory["risen"] *= decision.factor
         return decision

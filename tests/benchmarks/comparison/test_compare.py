@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.comparison import executors, jobs
 from benchmarks.comparison.entry import Args, main, make_tasks
-from benchmarks.comparison.executors import Here, Processes, run_all
+from benchmarks.comparison.executors import ProcessExecutor, SerialExecutor, run_all
 from benchmarks.comparison.jobs import Job, load_record, run_job
 from benchmarks.comparison.summary import summarize
 from benchmarks.comparison.verdict import verdict
@@ -273,7 +273,7 @@ def test_killed_ten_times_and_restarted_the_summary_is_the_same(
 def test_a_worker_that_dies_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Processes(1)
+    pool = ProcessExecutor(1)
     submit = pool.submit
     deaths: list[int] = []
 
@@ -295,7 +295,7 @@ def test_a_worker_that_dies_is_replaced(
 def test_a_job_that_kills_its_workers_ends_the_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Processes(1)
+    pool = ProcessExecutor(1)
     submit = pool.submit
 
     def kill_always(job: Job) -> Any:
@@ -368,7 +368,7 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
     path = tmp_path / job.file_name
     path.write_text("{")
     with pytest.raises(ValueError, match="not a whole record"):
-        run_all(lambda _: [job], tmp_path, Here())
+        run_all(lambda _: [job], tmp_path, SerialExecutor())
     path.write_text(json.dumps({"format": jobs.FORMAT, "job": {"method": "other"}}))
     with pytest.raises(ValueError, match="holds another job"):
         load_record(path, job)

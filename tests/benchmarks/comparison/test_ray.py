@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison.executors import Here, Ray, run_all
+from benchmarks.comparison.executors import RayExecutor, SerialExecutor, run_all
 from benchmarks.comparison.jobs import Job
 from tests.helpers.small import SMALL
 
@@ -27,12 +27,12 @@ def test_a_lost_node_costs_nothing(tmp_path: Path) -> None:
         Job("linear", "markov", "test", (seed, seed + 100), settings=settings)
         for seed in range(20)
     ]
-    alone = run_all(lambda _: plan, tmp_path / "here", Here())
+    alone = run_all(lambda _: plan, tmp_path / "here", SerialExecutor())
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        pool = Ray("auto")
+        pool = RayExecutor("auto")
         assert pool.size == 2
 
         def lose_a_node() -> None:

@@ -19,7 +19,7 @@ from lr_gym.mdp.episode_state import EpisodeState
 from lr_gym.mdp.rewards import divergence_loss
 
 # What has to be measured for a feature, beside the validation loss.
-NEEDED = {
+REQUIRED_METRICS = {
     "train_loss": "train_loss",
     "generalization_gap": "train_loss",
     "grad_norm": "grad_norm",
@@ -27,7 +27,7 @@ NEEDED = {
 }
 
 
-class RunState:
+class RunTracker:
     """The state of one run, E = 1."""
 
     def __init__(self, config: MDPConfig, max_iters: int) -> None:
@@ -95,7 +95,7 @@ class RunState:
 
     def _check(self, measured: Mapping[str, float], iteration: int) -> None:
         for feature in self.config.features:
-            needed = NEEDED.get(feature, "val_loss")
+            needed = REQUIRED_METRICS.get(feature, "val_loss")
             if needed not in measured and (self.seen or iteration > 0):
                 raise ValueError(
                     f"the policy observes {feature!r}: pass {needed}= to step()"

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 ROUNDING = 1e-12  # who repeats a rate as base * factor changes its last bits
 
 
-class GuardedRates:
+class ParamGroupLRs:
     """The rates of all parameter groups, which keep the ratios they had at first.
 
     Attributes:
