@@ -1,4 +1,4 @@
-"""AdamW over a population: every member has its own learning rate and clipping.
+"""AdamW for a population: each member has its own learning rate and clipping.
 
 The weights of E members are the rows of one (E, P) matrix. An update is then a few
 tensor operations, for any number of members or layers. Tests check it against
@@ -19,7 +19,7 @@ EPS = 1e-8  # torch's default, added outside the square root
 class AdamW:
     """Adam with decoupled weight decay and gradient clipping; holds no tensors.
 
-    The state of a population is a dictionary of tensors whose first axis is E:
+    The state of a population is a dictionary of tensors, one row per member:
 
     ==================  ========  =====================================================
     ``parameters``      (E, P)    float32 master weights
