@@ -101,12 +101,12 @@ class Args:
 @contextmanager
 def counting(weights: float) -> Iterator[None]:
     """Let the weights count as much in an update's size, in this process."""
-    usual = update_size.WEIGHTS
-    update_size.WEIGHTS = weights
+    usual = update_size.RELATIVE_CHANGE_FACTOR
+    update_size.RELATIVE_CHANGE_FACTOR = weights
     try:
         yield
     finally:
-        update_size.WEIGHTS = usual
+        update_size.RELATIVE_CHANGE_FACTOR = usual
 
 
 def losses(

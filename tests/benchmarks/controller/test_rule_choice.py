@@ -36,9 +36,11 @@ def test_variants_differ_in_the_measure_and_the_bound_alone(
     small = replace(TASKS[0], corpus="markov", n_layer=1, max_iters=60)
     tasks = (TASKS[0], replace(small, batch_size=8))
     variants = (Variant(0.0, UNBOUNDED), Variant(1.2, UNBOUNDED), Variant(1.2, 1.5))
-    usual = update_size.WEIGHTS
+    usual = update_size.RELATIVE_CHANGE_FACTOR
     result = main(args, tasks, variants)
-    assert usual == update_size.WEIGHTS  # what comes after in this process is measured
+    assert (
+        usual == update_size.RELATIVE_CHANGE_FACTOR
+    )  # what comes after in this process is measured
     printed = capsys.readouterr().out
 
     assert result == json.loads(args.out.read_text())
