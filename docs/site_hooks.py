@@ -1,8 +1,9 @@
 """What the documentation site adds to mkdocs.
 
 `on_files` and `on_page_markdown` put pictures of benchmarks/results under ``assets/``,
-without a copy in the repository. `on_page_content` marks table cells for ``style.css``. `DoctestBlocks`
-fences the doctests of docstrings, which Markdown would read as nested quotes.
+without a copy in the repository. `on_page_content` marks table cells for ``style.css``.
+`DoctestBlocks` fences the doctests of docstrings, which Markdown would read as nested
+quotes.
 """
 
 from __future__ import annotations
