@@ -1,4 +1,4 @@
-"""Streams: reproducible, uniform, and independent of who else draws."""
+"""Random streams: reproducible, uniform, independent of each other."""
 
 from __future__ import annotations
 

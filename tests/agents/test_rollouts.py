@@ -1,4 +1,4 @@
-"""Runs under an agent, recorded; laws that know of a step back; learning on."""
+"""Recorded runs of an agent, fine-tuning of policies, and damage in the loss law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile policy files: refused with a reason, or sound; never run."""
+"""Damaged and hostile policy files: each is refused with a reason or loads safely."""
 
 from __future__ import annotations
 

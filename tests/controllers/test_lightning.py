@@ -1,4 +1,4 @@
-"""The controller in a real Trainer of Lightning, in both of its forms."""
+"""The controller in a real Trainer of Lightning: callback and scheduler entry."""
 
 from __future__ import annotations
 

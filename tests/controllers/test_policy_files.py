@@ -1,4 +1,4 @@
-"""Policies as files: the same actions as where they came from, and no file can hurt."""
+"""Policy files: a loaded policy acts as the saved one, and runs no foreign code."""
 
 from __future__ import annotations
 

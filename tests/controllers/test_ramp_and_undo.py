@@ -1,4 +1,4 @@
-"""The ramp-and-undo agent: it owns the start, and comes through wrong rates.
+"""The ramp-and-undo agent: it finds a learning rate from wrong starting values.
 
 The rule itself: tests/controllers/test_rule.py.
 """

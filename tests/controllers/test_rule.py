@@ -1,4 +1,4 @@
-"""The ramp-and-undo rule: a state machine, told losses and asked what it does."""
+"""The ramp-and-undo rule as a state machine: losses in, decisions out."""
 
 from __future__ import annotations
 

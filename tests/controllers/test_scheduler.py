@@ -1,4 +1,4 @@
-"""`ControllerLR` in plain PyTorch loops: its interface, and that it alone steers."""
+"""`ControllerLR` in plain PyTorch loops: its API, and conflicts with schedulers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The update-size rule: told sizes and asked what it does, and in real training."""
+"""The update-size rule: update sizes in, decisions out, and real training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corpora: exact splits, checked hashes, downloads that leave nothing half done."""
+"""Corpora: exact splits, checked hashes, downloads without partial files."""
 
 from __future__ import annotations
 

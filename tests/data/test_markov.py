@@ -1,4 +1,4 @@
-"""The embedded source: the same everywhere, with the entropy it claims."""
+"""The embedded Markov source: the same on every machine, with the stated entropy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation: its Python runs, the API page is complete, doctests are code."""
+"""The documentation: its code runs, and the API page is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version is the same everywhere that repeats it."""
+"""Version and Python version are the same in every file that states them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody's training loop, for tests of the controller: a small regression."""
+"""A small regression and its training loop, for tests of the controller."""
 
 from __future__ import annotations
 
@@ -11,44 +11,52 @@ from lr_gym import MDPConfig
 from lr_gym.controllers import ActionPolicy, ControllerLR
 
 
-class Always:
-    """An action at every decision; remembers what it saw."""
+class ConstantAction:
+    """Takes the same action at every decision and records the observations."""
 
     def __init__(self, action: int) -> None:
-        self.choice = action
+        self._action = action
         self.seen: list[list[float]] = []
 
     def action(self, observation: Any, decisions: int) -> int:
         self.seen.append(observation.tolist())
-        return self.choice
+        return self._action
 
 
 def always(action: int, **settings: Any) -> ActionPolicy:
-    return ActionPolicy(MDPConfig(**settings), Always(action))
+    """Return a policy that takes `action` at every decision."""
+    return ActionPolicy(MDPConfig(**settings), ConstantAction(action))
 
 
 def small_model(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)  # the layers draw from the global generator
+    """Return a model with two layers and with buffers that are no parameters."""
+    torch.manual_seed(seed)  # initialises the layers
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
 
 
-def two_groups(model: nn.Module, rate: float = 1e-2) -> torch.optim.Optimizer:
+def two_groups(model: nn.Module, learning_rate: float = 1e-2) -> torch.optim.Optimizer:
+    """Return AdamW with two parameter groups; the second learns 3 times as fast."""
     parameters = list(model.parameters())
     groups = [
-        {"params": parameters[:2], "lr": rate},
-        {"params": parameters[2:], "lr": 3 * rate},
+        {"params": parameters[:2], "lr": learning_rate},
+        {"params": parameters[2:], "lr": 3 * learning_rate},
     ]
     return torch.optim.AdamW(groups)
 
 
 class Loop:
-    """Somebody's training loop on a small regression, with its own data stream."""
+    """A user's training loop: model, optimizer, data stream and evaluation.
+
+    Attributes:
+        used: The learning rates of all parameter groups at each update, read from
+            the optimizer.
+    """
 
     def __init__(self, seed: int = 0, rate: float = 1e-2) -> None:
         self.model = small_model(seed)
         self.optimizer = two_groups(self.model, rate)
         self.generator = torch.Generator().manual_seed(seed)
-        self.used: list[list[float]] = []  # as the optimizer saw them
+        self.used: list[list[float]] = []
 
     def loss(self, generator: torch.Generator, size: int) -> Tensor:
         x = torch.randn(size, 4, generator=generator)
@@ -69,6 +77,7 @@ class Loop:
         self.optimizer.step()
 
     def run(self, controller: ControllerLR, until: int) -> None:
+        """Train until `controller` has seen `until` updates."""
         while controller.iteration < until:
             if controller.needs_evaluation:
                 controller.step(self.evaluate())
@@ -79,16 +88,17 @@ class Loop:
 
 
 def settings(**overrides: Any) -> dict[str, Any]:
+    """Return the controller's keywords for a run of 60 updates."""
     return {"interval": 5, "max_iters": 60} | overrides
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether nested states are equal, bit for bit, but for learning rates."""
+    """Return whether nested states are equal to the last bit, learning rates apart."""
     if isinstance(one, Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
-        rest = [key for key in one if key != "lr"]
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in rest)
+        keys = [key for key in one if key != "lr"]
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in keys)
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(same, one, two))
     return bool(one == two)

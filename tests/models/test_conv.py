@@ -1,4 +1,4 @@
-"""Dilated convolutions see exactly as far as they say."""
+"""Dilated convolutions: the receptive field is exactly as documented."""
 
 from __future__ import annotations
 

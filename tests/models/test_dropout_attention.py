@@ -1,4 +1,4 @@
-"""Attention under dropout as one operation: that of plain products, to rounding."""
+"""Attention with dropout as one operation equals plain matrix products."""
 
 from __future__ import annotations
 

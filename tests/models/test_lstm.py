@@ -1,4 +1,4 @@
-"""The recurrence is the textbook's, and it remembers beyond a training window."""
+"""The LSTM: equal to the textbook's equations, with memory beyond a window."""
 
 from __future__ import annotations
 

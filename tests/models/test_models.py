@@ -1,4 +1,4 @@
-"""Every architecture: causality, first weights, dropout, cached generation."""
+"""Every architecture: causality, initialisation, dropout, cached generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdamW: equal to torch's, member by member, each at its own learning rate."""
+"""AdamW: equal to torch's for each member at its own learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled update is the eager one, to rounding, and says when it compiles."""
+"""The compiled update equals the eager one to rounding, and reports compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of a GPU, walked without one: every kernel gets what CUDA's takes."""
+"""The GPU code path without a GPU: arguments are what CUDA's kernels require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that is somebody's own: four functions become an environment."""
+"""A custom training loop becomes an environment by four functions."""
 
 from __future__ import annotations
 

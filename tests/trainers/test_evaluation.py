@@ -1,4 +1,4 @@
-"""Evaluation: every character once, a spread part of them, or the paper's estimate."""
+"""Evaluation: every character once, a spread part, or the paper's estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trainer: repeatable, exact, and each member on its own."""
+"""The population trainer: repeatable, exact, members independent of each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an update may move a model: measured by trainer and controller."""
+"""The size of an update: measured by the trainer and by the controller."""
 
 from __future__ import annotations
 

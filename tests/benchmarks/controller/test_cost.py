@@ -1,4 +1,4 @@
-"""What a decision costs in a loop: the figures that are kept."""
+"""The benchmark of a decision's cost in a training loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of what a learned controller has to see."""
+"""The benchmark of a learned controller's observation features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials that the default controller's constants were chosen by, in small."""
+"""The trials that chose the default controller's constants, in small."""
 
 from __future__ import annotations
 

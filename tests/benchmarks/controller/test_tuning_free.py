@@ -1,4 +1,4 @@
-"""The claim's benchmark: the same runs for everyone, and numbers done by hand."""
+"""The tuning-free benchmark: the same runs for all methods, tables checked by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark over widths: its table by hand, from small real runs."""
+"""The benchmark over model widths: its table, and small real runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of architectures: what it keeps, what it prints."""
+"""The speed comparison of architectures: its records and its table."""
 
 from __future__ import annotations
 

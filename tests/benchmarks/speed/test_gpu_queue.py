@@ -1,4 +1,4 @@
-"""The GPU queue, tried small on a CPU: every part, going on, failing, skipping."""
+"""The GPU queue, small and on a CPU: its parts, resuming, failures, skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The throughput benchmark: an honest baseline, paired times, whole results."""
+"""The throughput benchmark: a fair baseline, paired times, complete results."""
 
 from __future__ import annotations
 
