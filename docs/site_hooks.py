@@ -1,8 +1,8 @@
-"""What the documentation site adds to mkdocs.
+"""Hooks of mkdocs for the documentation site.
 
-`on_files` puts pictures of benchmarks/results under ``assets/``, without a copy in the
-repository. `on_page_content` marks table cells for ``style.css``. `DoctestBlocks`
-fences the doctests of docstrings, which Markdown would read as nested quotes.
+`on_files` publishes pictures of benchmarks/results under ``assets/``. `on_page_content`
+marks table cells for ``style.css``. `DoctestBlocks` puts the doctests of docstrings into
+fences, because Markdown would render ``>>>`` as nested quotes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PICTURES = {
 }
 CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)
 NUMBERS = re.compile(r"[-+±]?\d[\d.,%]*(?:(?: to | ± | )?[-+(]*[\d.,%]+\)?)*")
-LONG = 32  # characters of a cell of prose
+MIN_PROSE_LENGTH = 32  # characters
 FENCE = "```"
 PROMPT = re.compile(r"\s*>>> ")
 
@@ -39,7 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Mark cells of numbers, which must not wrap, and of prose, which need room."""
+    """Mark table cells: numbers must not wrap, prose needs a minimum width."""
     return CELL.sub(_marked_cell, html)
 
 
@@ -47,13 +47,13 @@ def _marked_cell(cell: re.Match[str]) -> str:
     text = re.sub(r"<[^>]*>", "", cell["content"])
     if NUMBERS.fullmatch(text):
         return f'<td class="number">{cell["content"]}</td>'
-    if len(text) > LONG:
+    if len(text) > MIN_PROSE_LENGTH:
         return f'<td class="prose">{cell["content"]}</td>'
     return cell[0]
 
 
 class DoctestBlocks(griffe.Extension):
-    """Fences every doctest of a docstring as a block of code."""
+    """Puts every doctest of a docstring into a fence."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of `obj`."""
@@ -62,7 +62,7 @@ class DoctestBlocks(griffe.Extension):
 
 
 def with_fences(docstring: str) -> str:
-    """Return `docstring` with each doctest in a fence of its own."""
+    """Return `docstring` with each doctest in its own fence."""
     lines: list[str] = []
     in_fence = in_doctest = False
     for line in docstring.splitlines():
