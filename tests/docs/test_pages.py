@@ -73,15 +73,27 @@ def test_the_api_page_documents_every_integration(module: str) -> None:
     assert public <= DOCUMENTED
 
 
-def test_doctests_become_code_blocks() -> None:
+@pytest.fixture(scope="module")
+def site_hooks() -> ModuleType:
     path = DOCS / "site_hooks.py"
     spec = importlib.util.spec_from_file_location("site_hooks", path)
     assert spec is not None
     assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pictures_of_the_site_exist(site_hooks: ModuleType) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for name, path in site_hooks.PICTURES.items():
+        assert f"(assets/{name})" in pages
+        assert (site_hooks.RESULTS / path).is_file()
+
+
+def test_doctests_become_code_blocks(site_hooks: ModuleType) -> None:
     text = "One.\n\n>>> 1 + 1\n2\n\nTwo."
     fenced = "One.\n\n\n```pycon\n>>> 1 + 1\n2\n```\n\nTwo."
-    assert hooks.with_fences(text) == fenced
-    assert hooks.with_fences(fenced) == fenced
-    assert hooks.with_fences(">>> 2\n2") == "\n```pycon\n>>> 2\n2\n```"
+    assert site_hooks.with_fences(text) == fenced
+    assert site_hooks.with_fences(fenced) == fenced
+    assert site_hooks.with_fences(">>> 2\n2") == "\n```pycon\n>>> 2\n2\n```"
