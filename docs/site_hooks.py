@@ -1,8 +1,8 @@
 """Hooks of mkdocs for the documentation site.
 
 `on_files` publishes pictures of benchmarks/results under ``assets/``. `on_page_content`
-marks table cells for ``style.css``. `DoctestBlocks` puts the doctests of docstrings into
-fences, because Markdown would render ``>>>`` as nested quotes.
+marks table cells for ``style.css``. `DoctestBlocks` fences the doctests of docstrings,
+because Markdown would render ``>>>`` as nested quotes.
 """
 
 from __future__ import annotations
