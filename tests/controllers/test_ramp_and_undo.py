@@ -1,6 +1,6 @@
 """The ramp-and-undo agent: it finds a learning rate from wrong starting values.
 
-The rule itself: tests/controllers/test_rule.py.
+The rule itself: tests/controllers/test_ramp_and_undo_rule.py.
 """
 
 from __future__ import annotations
