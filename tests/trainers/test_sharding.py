@@ -1,4 +1,4 @@
-"""Members in worker processes train exactly as in one process."""
+"""Members in worker processes go through what they go through in one process."""
 
 from __future__ import annotations
 
