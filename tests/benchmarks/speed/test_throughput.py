@@ -157,6 +157,7 @@ def test_a_stopwatch_changes_nothing_else() -> None:
 # ------------------------------------------------------------------------- the programs
 
 
+@pytest.mark.slow
 def test_a_quick_run_leaves_every_section_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
