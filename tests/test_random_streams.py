@@ -1,4 +1,4 @@
-"""Random streams: reproducible, uniform, independent of each other."""
+"""Streams: reproducible, uniform and independent of other draws."""
 
 from __future__ import annotations
 

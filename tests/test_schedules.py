@@ -1,4 +1,4 @@
-"""Schedules: known values, bounds, and closed formulas."""
+"""Schedules: known values, bounds and formulas."""
 
 from __future__ import annotations
 

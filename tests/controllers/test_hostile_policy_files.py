@@ -1,4 +1,4 @@
-"""Damaged and hostile policy files: each is refused with a reason or loads safely."""
+"""Damaged and hostile policy files: an error with a reason, or a valid policy."""
 
 from __future__ import annotations
 

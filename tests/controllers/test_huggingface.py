@@ -1,4 +1,4 @@
-"""The controller in a real Trainer of transformers, on a tiny GPT-2."""
+"""The controller in the Trainer of transformers, on a tiny GPT-2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller in a real Trainer of Lightning: callback and scheduler entry."""
+"""The controller in Lightning's Trainer: as a callback and as a scheduler."""
 
 from __future__ import annotations
 

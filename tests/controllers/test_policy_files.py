@@ -1,4 +1,4 @@
-"""Policy files: a loaded policy acts as the saved one, and runs no foreign code."""
+"""Policy files: the loaded policy chooses the same actions as the saved one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ramp-and-undo agent: it finds a learning rate from wrong starting values.
+"""The ramp-and-undo agent: a low start, and training from wrong learning rates.
 
 The rule itself: tests/controllers/test_ramp_and_undo_rule.py.
 """

@@ -1,4 +1,4 @@
-"""`ControllerLR` in plain PyTorch loops: its API, and conflicts with schedulers."""
+"""`ControllerLR` in a plain PyTorch loop: interface, learning rates, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ControllerLR` undoes chunks, handles divergence, and is saved and resumed."""
+"""`ControllerLR` undoes chunks, reacts to divergence, and is saved and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The update-size rule: update sizes in, decisions out, and real training."""
+"""The update-size rule as a state machine, and in real training."""
 
 from __future__ import annotations
 

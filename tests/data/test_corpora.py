@@ -1,4 +1,4 @@
-"""Corpora: exact splits, checked hashes, downloads without partial files."""
+"""Corpora: exact splits, checked hashes, and downloads that are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded Markov source: the same on every machine, with the stated entropy."""
+"""The markov corpus: the same on every machine, with the stated entropy rate."""
 
 from __future__ import annotations
 

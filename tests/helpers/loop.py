@@ -1,4 +1,4 @@
-"""A small regression and its training loop, for tests of the controller."""
+"""A plain PyTorch training loop for tests of the controller: a small regression."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from lr_gym import MDPConfig
 from lr_gym.controllers import ActionPolicy, ControllerLR
 
 
-class ConstantAction:
-    """Takes the same action at every decision and records the observations."""
+class Always:
+    """An action at every decision; remembers what it saw."""
 
     def __init__(self, action: int) -> None:
-        self._action = action
+        self.choice = action
         self.seen: list[list[float]] = []
 
     def action(self, observation: Any, decisions: int) -> int:
         self.seen.append(observation.tolist())
-        return self._action
+        return self.choice
 
 
 def always(action: int, **settings: Any) -> ActionPolicy:
     """Return a policy that takes `action` at every decision."""
-    return ActionPolicy(MDPConfig(**settings), ConstantAction(action))
+    return ActionPolicy(MDPConfig(**settings), Always(action))
 
 
 def small_model(seed: int = 0) -> nn.Module:
@@ -45,18 +45,13 @@ def two_groups(model: nn.Module, learning_rate: float = 1e-2) -> torch.optim.Opt
 
 
 class Loop:
-    """A user's training loop: model, optimizer, data stream and evaluation.
-
-    Attributes:
-        used: The learning rates of all parameter groups at each update, read from
-            the optimizer.
-    """
+    """A training loop on a small regression, with its own data stream."""
 
     def __init__(self, seed: int = 0, rate: float = 1e-2) -> None:
         self.model = small_model(seed)
         self.optimizer = two_groups(self.model, rate)
         self.generator = torch.Generator().manual_seed(seed)
-        self.used: list[list[float]] = []
+        self.used: list[list[float]] = []  # by the optimizer
 
     def loss(self, generator: torch.Generator, size: int) -> Tensor:
         x = torch.randn(size, 4, generator=generator)
@@ -93,7 +88,7 @@ def settings(**overrides: Any) -> dict[str, Any]:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Return whether nested states are equal to the last bit, learning rates apart."""
+    """Return whether nested states are equal to the last bit, except learning rates."""
     if isinstance(one, Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):

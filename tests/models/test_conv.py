@@ -1,4 +1,4 @@
-"""Dilated convolutions: the receptive field is exactly as documented."""
+"""The receptive field of the convolutions is the stated one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention with dropout as one operation equals plain matrix products."""
+"""Attention with dropout as one operation equals plain products, to rounding."""
 
 from __future__ import annotations
 

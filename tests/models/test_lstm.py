@@ -1,4 +1,4 @@
-"""The LSTM: equal to the textbook's equations, with memory beyond a window."""
+"""The recurrence is the textbook's, and its state outlasts a training window."""
 
 from __future__ import annotations
 

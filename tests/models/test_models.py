@@ -1,4 +1,4 @@
-"""Every architecture: causality, initialisation, dropout, cached generation."""
+"""Every architecture: causality, initial weights, dropout, cached generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdamW: equal to torch's for each member at its own learning rate."""
+"""AdamW: each member equals torch's AdamW at that member's learning rate."""
 
 from __future__ import annotations
 

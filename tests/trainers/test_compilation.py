@@ -1,4 +1,4 @@
-"""The compiled update equals the eager one to rounding, and reports compilation."""
+"""The compiled update equals the eager one, to rounding, and reports compilations."""
 
 from __future__ import annotations
 

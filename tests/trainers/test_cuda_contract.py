@@ -1,4 +1,4 @@
-"""The GPU code path without a GPU: arguments are what CUDA's kernels require."""
+"""The code path of a GPU on any machine: kernels get arguments that CUDA accepts."""
 
 from __future__ import annotations
 

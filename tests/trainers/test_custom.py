@@ -1,4 +1,4 @@
-"""A custom training loop becomes an environment by four functions."""
+"""`wrap_training`: an environment from the functions of a user's own training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: every character once, a spread part, or the paper's estimate."""
+"""Evaluation: the whole split, evenly spread windows, or the paper's estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The population trainer: repeatable, exact, members independent of each other."""
+"""`PopulationTrainer`: repeatable runs, independent members, exact snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The size of an update: measured by the trainer and by the controller."""
+"""The size of an update, as the trainer and the controller measure it."""
 
 from __future__ import annotations
 

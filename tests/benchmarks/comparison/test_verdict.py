@@ -1,4 +1,4 @@
-"""The verdict claims what the numbers support, and no more."""
+"""The verdict says what the numbers say, and no more."""
 
 from __future__ import annotations
 
