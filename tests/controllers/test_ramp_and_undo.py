@@ -1,6 +1,6 @@
 """The ramp-and-undo agent: a low start, and training from wrong learning rates.
 
-The rule itself: tests/controllers/test_ramp_and_undo_rule.py.
+tests/controllers/test_rule.py tests the rule itself.
 """
 
 from __future__ import annotations
