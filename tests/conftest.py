@@ -1,4 +1,4 @@
-"""Fixtures of every test: a temporary cache, and skips that fail a run in CI."""
+"""Settings of every test run: a temporary cache, and skips that fail a run in CI."""
 
 from __future__ import annotations
 
