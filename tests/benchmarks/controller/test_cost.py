@@ -1,4 +1,4 @@
-"""The benchmark of a decision's cost in a training loop."""
+"""Costs of a decision: the values in the result file."""
 
 from __future__ import annotations
 

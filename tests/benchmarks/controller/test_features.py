@@ -1,4 +1,4 @@
-"""The benchmark of a learned controller's observation features."""
+"""The ablation of observations: variants, result and finished learners."""
 
 from __future__ import annotations
 

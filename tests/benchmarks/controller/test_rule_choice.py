@@ -1,4 +1,4 @@
-"""The trials that chose the default controller's constants, in small."""
+"""The ablation of the default rule, in small."""
 
 from __future__ import annotations
 

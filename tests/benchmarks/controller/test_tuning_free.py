@@ -1,4 +1,4 @@
-"""The tuning-free benchmark: the same runs for all methods, tables checked by hand."""
+"""Regret to tuned schedules: runs that are equal for all methods, values by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speed comparison of architectures: its records and its table."""
+"""The comparison of architectures: its result file and its table."""
 
 from __future__ import annotations
 

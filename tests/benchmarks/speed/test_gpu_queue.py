@@ -1,4 +1,4 @@
-"""The GPU queue, small and on a CPU: its parts, resuming, failures, skips."""
+"""The GPU queue in small on a CPU: every part, continuation, failures, skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The throughput benchmark: a fair baseline, paired times, complete results."""
+"""The throughput benchmark: a correct baseline, paired times, complete results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of the loss law: its runs, its scores, and the published laws."""
+"""Accuracy of the law: its runs, its scores, and the published laws."""
 
 from __future__ import annotations
 
