@@ -158,7 +158,7 @@ def test_a_stopwatch_changes_nothing_else() -> None:
 
 
 @pytest.mark.slow
-def test_a_quick_run_leaves_every_section_and_a_table(
+def test_a_quick_run_writes_every_section_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--scale", "tiny", "--quick", "--step-size", "1", "--out", str(tmp_path)]
