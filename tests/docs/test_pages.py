@@ -84,13 +84,6 @@ def site_hooks() -> ModuleType:
     return module
 
 
-def test_the_pictures_of_the_site_exist(site_hooks: ModuleType) -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for name, path in site_hooks.PICTURES.items():
-        assert f"(assets/{name})" in pages
-        assert (site_hooks.RESULTS / path).is_file()
-
-
 def test_doctests_become_code_blocks(site_hooks: ModuleType) -> None:
     text = "One.\n\n>>> 1 + 1\n2\n\nTwo."
     fenced = "One.\n\n\n```pycon\n>>> 1 + 1\n2\n```\n\nTwo."
