@@ -1,10 +1,10 @@
-# Everything runs in .venv, which is made here, with the versions of constraints.txt:
-# what the demo needs first, and what tests and checks need beside it when they are run.
+# Everything runs in .venv, with the versions of constraints.txt. The demo installs what
+# it needs; tests and checks add their tools when they first run.
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Named after what goes into it: a change of the dependencies, or a moved checkout, gets
-# a clean environment; anything else reuses the one that is there.
+# The name depends on the dependencies and on the folder: if either changes, .venv is
+# made again from scratch.
 VERSION := $(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)
 RUNS := .venv/runs-$(VERSION)
 INSTALLED := .venv/installed-$(VERSION)
@@ -18,8 +18,8 @@ demo: $(RUNS)
 
 environment: $(INSTALLED) # .venv alone, for the hooks
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) # one worker process per core
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

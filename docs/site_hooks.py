@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = re.compile(r"\.\./(?P<path>benchmarks/results/[\w/.-]+\.svg)")
 CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)
 NUMBERS = re.compile(r"[-+±]?\d[\d.,%]*(?:(?: to | ± | )?[-+(]*[\d.,%]+\)?)*")
-LONG = 32  # characters of a cell of prose
+MIN_PROSE_LENGTH = 32  # characters of a cell of prose
 FENCE = "```"
 PROMPT = re.compile(r"\s*>>> ")
 
@@ -50,7 +50,7 @@ def _marked_cell(cell: re.Match[str]) -> str:
     text = re.sub(r"<[^>]*>", "", cell["content"])
     if NUMBERS.fullmatch(text):
         return f'<td class="number">{cell["content"]}</td>'
-    if len(text) > LONG:
+    if len(text) > MIN_PROSE_LENGTH:
         return f'<td class="prose">{cell["content"]}</td>'
     return cell[0]
 

@@ -1,1 +1,1 @@
-"""Tests: behaviour a user relies on, from outside."""
+"""Tests of the package, the agents and the benchmarks, through their public API."""

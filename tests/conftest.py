@@ -1,4 +1,4 @@
-"""What every test runs under: a cache of its own, and skips that cannot hide in CI."""
+"""Settings of every test run: a temporary cache, and skips that fail a run in CI."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ import torch
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Point the cache at a throw-away folder, before any module of lr_gym is read."""
+    """Give this process an empty cache and one thread, its subprocesses too.
+
+    Each worker of pytest-xdist calls this, and so has a cache of its own.
+    """
     cache = tempfile.TemporaryDirectory(prefix="lr_gym_cache_")
+    config.add_cleanup(cache.cleanup)
     environment = pytest.MonkeyPatch()
     environment.setenv("LR_GYM_CACHE", cache.name)
-    config.add_cleanup(environment.undo)
-    # The models here are so small that a second thread only waits for the first.
+    # The models are too small for a second thread, and workers need the other cores.
+    environment.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-    config.add_cleanup(cache.cleanup)
+    config.add_cleanup(environment.undo)
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
@@ -34,15 +38,16 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
 
 
 def _forbidden_skips(config: pytest.Config) -> int:
-    """Return how many tests or modules were skipped although no skip is allowed."""
+    """Return the number of skipped tests and modules if skips are forbidden, else 0."""
     if os.environ.get("LR_GYM_FORBID_SKIPS") != "1":
         return 0
+    # With pytest-xdist only the controlling process has a reporter: it sees all skips.
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return len(reporter.stats.get("skipped", [])) if reporter else 0
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail a run that would have passed but for forbidden skips."""
+    """Fail a run that passes but has forbidden skips."""
     if exitstatus == pytest.ExitCode.OK and _forbidden_skips(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -50,10 +55,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say why, above pytest's own last line."""
+    """Explain the failure above pytest's last line."""
     if skips := _forbidden_skips(config):
         terminalreporter.section("skips are forbidden", red=True)
         terminalreporter.write_line(
             f"{skips} skipped while LR_GYM_FORBID_SKIPS=1: this run counts as failed. "
-            "Provide what the tests need (-rs shows it)."
+            "Install or set what the skipped tests need (-rs lists it)."
         )

@@ -1,4 +1,4 @@
-"""Settings: presets as documented, every wrong value refused by name."""
+"""Settings: documented presets, and an error that names each invalid value."""
 
 from __future__ import annotations
 

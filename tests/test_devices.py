@@ -1,4 +1,4 @@
-"""Devices: what auto chooses, and what an absent one says."""
+"""Devices: the choice of `auto`, and errors for missing devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents: one update by hand, laws of the rules, and learning where it can be known."""
+"""Agents: single updates checked by hand, and learning where the optimum is known."""
 
 from __future__ import annotations
 

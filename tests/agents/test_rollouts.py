@@ -1,4 +1,4 @@
-"""Runs under an agent, recorded; laws that know of a step back; learning on."""
+"""Recorded runs of an agent, fine-tuning of policies, and damage in the loss law."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_an_undone_chunk_is_as_if_it_had_not_been() -> None:
     assert states[2]["progress"][0] == pytest.approx(10 * 1e-3 / (1 + 1e-3 / 3e-3))
 
 
+@pytest.mark.slow
 def test_a_fit_knows_of_steps_back() -> None:
     law = make_constants()
     runs = planted_runs(law, 1)[:26]

@@ -1,4 +1,4 @@
-"""Replays, searches, the placebo, and other optimizers: what each promises."""
+"""Schedule replay, schedule search, the placebo agent, and other optimizers."""
 
 from __future__ import annotations
 

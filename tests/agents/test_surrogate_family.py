@@ -1,4 +1,4 @@
-"""Simulated runs that differ at every reset, and a controller that learns on them."""
+"""Families of simulated runs, and a controller that learns on one."""
 
 from __future__ import annotations
 

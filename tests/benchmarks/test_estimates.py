@@ -1,4 +1,4 @@
-"""The statistics against independent computations, and verdicts on planted truths."""
+"""Statistics against independent computations, verdicts on known differences."""
 
 from __future__ import annotations
 

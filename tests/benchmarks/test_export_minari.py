@@ -1,4 +1,4 @@
-"""A comparison as an offline dataset: what is written is what was run."""
+"""A comparison as an offline dataset: the file holds the recorded runs."""
 
 from __future__ import annotations
 

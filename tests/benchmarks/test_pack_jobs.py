@@ -1,4 +1,4 @@
-"""Packed jobs are the jobs, and the same jobs give the same archive."""
+"""Packed jobs: nothing is lost, and the same jobs give the same archive."""
 
 from __future__ import annotations
 

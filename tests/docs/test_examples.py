@@ -14,7 +14,7 @@ import pytest
 from examples import huggingface_trainer, lightning_module, plain_pytorch
 
 ROOT = Path(plain_pytorch.__file__).parents[1]
-# Lightning's own: a remark on the machine, and a deprecation of torch's.
+# Lightning warns about the machine and uses something that torch deprecates.
 LIGHTNING = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),
@@ -30,15 +30,15 @@ LIGHTNING = [
         pytest.param(lightning_module.main, marks=LIGHTNING),
     ],
 )
-def test_an_example_learns(
+def test_an_example_reduces_the_loss(
     main: Callable[[list[str]], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LR_GYM_DATA", raising=False)  # the embedded text: no download
+    monkeypatch.delenv("LR_GYM_DATA", raising=False)  # uses the embedded text
     assert main(["--iterations", "80"]) < math.log(32) - 0.3, "32 symbols"
 
 
 @pytest.mark.slow
-def test_an_example_is_a_script() -> None:
+def test_an_example_runs_as_a_script() -> None:
     done = subprocess.run(
         [sys.executable, "examples/plain_pytorch.py", "--iterations", "20"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The documentation: its Python runs, the API page is complete, doctests are code."""
+"""The documentation: its code runs, and the API page is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
     check_md_file(page, memory=True)
 
 
-def test_there_are_pages_with_code() -> None:
+def test_these_pages_have_code() -> None:
     names = {page.stem for page in WITH_CODE}
     assert names == {
         "agents",
@@ -41,7 +41,7 @@ def test_there_are_pages_with_code() -> None:
 
 
 @pytest.mark.parametrize("package", [lr_gym, lr_gym.controllers])
-def test_the_api_page_has_the_names_of_a_package(package: ModuleType) -> None:
+def test_the_api_page_documents_every_export(package: ModuleType) -> None:
     exported = {
         name
         for name, value in vars(package).items()
@@ -59,8 +59,8 @@ def test_the_api_page_has_the_names_of_a_package(package: ModuleType) -> None:
         "lr_gym.controllers.integrations.lightning",
     ],
 )
-def test_the_api_page_has_the_names_of_an_integration(module: str) -> None:
-    spec = importlib.util.find_spec(module)  # its imports are optional
+def test_the_api_page_documents_every_integration(module: str) -> None:
+    spec = importlib.util.find_spec(module)  # imported modules are optional extras
     assert spec is not None
     assert spec.origin is not None
     source = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
@@ -73,15 +73,20 @@ def test_the_api_page_has_the_names_of_an_integration(module: str) -> None:
     assert public <= DOCUMENTED
 
 
-def test_doctests_become_blocks_of_code() -> None:
+@pytest.fixture(scope="module")
+def site_hooks() -> ModuleType:
     path = DOCS / "site_hooks.py"
     spec = importlib.util.spec_from_file_location("site_hooks", path)
     assert spec is not None
     assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_doctests_become_code_blocks(site_hooks: ModuleType) -> None:
     text = "One.\n\n>>> 1 + 1\n2\n\nTwo."
     fenced = "One.\n\n\n```pycon\n>>> 1 + 1\n2\n```\n\nTwo."
-    assert hooks.with_fences(text) == fenced
-    assert hooks.with_fences(fenced) == fenced
-    assert hooks.with_fences(">>> 2\n2") == "\n```pycon\n>>> 2\n2\n```"
+    assert site_hooks.with_fences(text) == fenced
+    assert site_hooks.with_fences(fenced) == fenced
+    assert site_hooks.with_fences(">>> 2\n2") == "\n```pycon\n>>> 2\n2\n```"

@@ -1,4 +1,4 @@
-"""The tables of README and docs are those of the result files; README's code runs."""
+"""The tables of README and docs match the result files; README's code runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version is the same everywhere that repeats it."""
+"""Version and Python version are the same in every file that states them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ def test_the_changelog_begins_with_the_version() -> None:
     assert newest[1] == lr_gym.__version__
 
 
-def test_the_citation_names_the_version() -> None:
+def test_the_citation_states_the_version() -> None:
     assert f"\nversion: {lr_gym.__version__}\n" in _read("CITATION.cff")
 
 
-def test_all_tools_check_for_the_oldest_python() -> None:
+def test_tools_target_the_oldest_python() -> None:
     settings = tomllib.loads(_read("pyproject.toml"))
     oldest = settings["project"]["requires-python"].removeprefix(">=")
     assert settings["tool"]["mypy"]["python_version"] == oldest
     target = settings["tool"]["ruff"]["target-version"]
     assert target == f"py{oldest.replace('.', '')}"
-    assert (
-        f"Programming Language :: Python :: {oldest}"
-        in (settings["project"]["classifiers"])
-    )
+    classifiers = settings["project"]["classifiers"]
+    assert f"Programming Language :: Python :: {oldest}" in classifiers

@@ -1,4 +1,4 @@
-"""What the environment refuses: clearly, early, and without losing anything."""
+"""Invalid arguments and calls: the environment's error messages."""
 
 from __future__ import annotations
 

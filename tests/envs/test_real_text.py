@@ -1,4 +1,4 @@
-"""Real text, real (small) training: what the environment is for."""
+"""The environment on real text, with real training at `tiny` scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter to stable-baselines3: what DummyVecEnv does, on one population."""
+"""The adapter to stable-baselines3 behaves as DummyVecEnv does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vector environment: equal to single ones, by Gymnasium's own definitions."""
+"""The vector environment equals single environments, in each autoreset mode."""
 
 from __future__ import annotations
 

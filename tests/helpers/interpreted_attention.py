@@ -2,7 +2,8 @@
 
     TRITON_INTERPRET=1 python -m tests.helpers.interpreted_attention
 
-Relative to the norm of the operation by plain products in float64.
+An error is the norm of the difference from plain matrix products in float64, divided by
+their norm.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from triton.runtime import interpreter
 from lr_gym.models import dropout_attention, fused_attention
 from lr_gym.random_streams import fold_in
 
-# Members, batch of each, heads, time, head size, probability. More than one block of
-# 64 (float32: 32), less than one, sizes that are no powers of two; all masks that a
-# 32-bit comparison could get wrong.
+# Members, batch size, heads, time, head size, dropout probability. The cases cover more
+# and less than one block of 64 (float32: 32), sizes that are no powers of two, and
+# probabilities at which a 32-bit comparison could be wrong.
 CASES = [
     (1, 1, 1, 16, 16, 0.0),
     (2, 2, 2, 40, 24, 0.2),
@@ -38,7 +39,7 @@ def _dot_of_bfloat16(
     b: interpreter.TensorHandle,
     *rest: object,
 ) -> interpreter.TensorHandle:
-    """Multiply numbers: the interpreter (3.6) multiplies the bits of bfloat16."""
+    """Multiply the values of bfloat16: Triton 3.6's interpreter multiplies the bits."""
     if a.dtype == tl.bfloat16:
         a, b = _float32(a), _float32(b)
     return _dot(self, a, b, *rest)
@@ -58,18 +59,18 @@ def errors(
     probability: float,
     dtype: torch.dtype,
 ) -> dict[str, float]:
-    """Return the kernels' errors of outputs, log-sum-exps and gradients."""
+    """Return the errors of outputs, log-sum-exps and gradients in one case."""
     generator = torch.Generator().manual_seed(0)
     width = heads * size
-    room = torch.randn(members * batch, time + 3, 3 * width + 16, generator=generator)
-    qkv = room.to(dtype)[:, 1 : time + 1, : 3 * width]  # lies apart in memory
+    padded = torch.randn(members * batch, time + 3, 3 * width + 16, generator=generator)
+    qkv = padded.to(dtype)[:, 1 : time + 1, : 3 * width]  # not contiguous
     dy = torch.randn(members * batch, time, width, generator=generator).to(dtype)
     keys = fold_in(torch.arange(members).unsqueeze(1), torch.arange(3))[:, 1]
 
     y, lse = fused_attention.forward(qkv, keys, heads, probability)
     dqkv = fused_attention.backward(qkv, keys, y, lse, dy, heads, probability)
-    given = dict(zip(("dq", "dk", "dv"), dqkv.chunk(3, -1), strict=True))
-    given |= {"y": y, "lse": lse}
+    actual = dict(zip(("dq", "dk", "dv"), dqkv.chunk(3, -1), strict=True))
+    actual |= {"y": y, "lse": lse}
 
     exact = qkv.double()
     y, lse = dropout_attention._forward(exact, keys, heads, probability)
@@ -78,11 +79,11 @@ def errors(
     )
     expected = dict(zip(("dq", "dk", "dv"), dqkv.chunk(3, -1), strict=True))
     expected |= {"y": y, "lse": lse}
-    return {name: _distance(given[name], x) for name, x in expected.items()}
+    return {name: _relative_error(actual[name], x) for name, x in expected.items()}
 
 
-def _distance(given: Tensor, expected: Tensor) -> float:
-    return float((given.double() - expected).norm() / expected.norm())
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.double() - expected).norm() / expected.norm())
 
 
 if __name__ == "__main__":

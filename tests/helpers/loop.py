@@ -24,19 +24,22 @@ class Always:
 
 
 def always(action: int, **settings: Any) -> ActionPolicy:
+    """Return a policy that takes `action` at every decision."""
     return ActionPolicy(MDPConfig(**settings), Always(action))
 
 
 def small_model(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)  # the layers draw from the global generator
+    """Return a model with two layers and with buffers that are no parameters."""
+    torch.manual_seed(seed)  # initialises the layers
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
 
 
-def two_groups(model: nn.Module, rate: float = 1e-2) -> torch.optim.Optimizer:
+def two_groups(model: nn.Module, learning_rate: float = 1e-2) -> torch.optim.Optimizer:
+    """Return AdamW with two parameter groups; the second learns 3 times as fast."""
     parameters = list(model.parameters())
     groups = [
-        {"params": parameters[:2], "lr": rate},
-        {"params": parameters[2:], "lr": 3 * rate},
+        {"params": parameters[:2], "lr": learning_rate},
+        {"params": parameters[2:], "lr": 3 * learning_rate},
     ]
     return torch.optim.AdamW(groups)
 
@@ -69,6 +72,7 @@ class Loop:
         self.optimizer.step()
 
     def run(self, controller: ControllerLR, until: int) -> None:
+        """Train until `controller` has seen `until` updates."""
         while controller.iteration < until:
             if controller.needs_evaluation:
                 controller.step(self.evaluate())
@@ -79,6 +83,7 @@ class Loop:
 
 
 def settings(**overrides: Any) -> dict[str, Any]:
+    """Return the controller's keywords for a run of 60 updates."""
     return {"interval": 5, "max_iters": 60} | overrides
 
 
@@ -87,8 +92,8 @@ def same(one: Any, two: Any) -> bool:
     if isinstance(one, Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
-        rest = [key for key in one if key != "lr"]
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in rest)
+        keys = [key for key in one if key != "lr"]
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in keys)
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(map(same, one, two))
     return bool(one == two)

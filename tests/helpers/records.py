@@ -1,4 +1,4 @@
-"""Job records made up, and the report of them as a parsed page."""
+"""Synthetic job records, and their report as a parsed page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROTOCOL = Protocol(
 )
 STEPS = 6
 HOSTILE = "<script>alert('$x$ & y')</script>"
-EVERYONE = (
+METHODS = (
     "linear", "constant", "cosine", "wsd", "plateau", "random", "schedule_free",
     "random_search", "q_paper", "q_improved", "ppo", "as_published",
 )  # fmt: skip
@@ -29,7 +29,7 @@ LEARNERS = ("random_search", "q_paper", "q_improved", "ppo")
 def small_run(
     seed: int, loss: float, rate: float, steps: int = STEPS, diverged: bool = False
 ) -> dict[str, Any]:
-    """Return a run whose loss falls to `loss`, with a rate that falls to zero."""
+    """Return a run with a loss that falls to `loss` and a rate that falls to zero."""
     rates = (rate * np.linspace(1.0, 0.0, steps)).tolist()
     losses = np.linspace(loss + 1.0, loss, steps + 1).tolist()
     return {
@@ -62,7 +62,7 @@ def small_record(
     env: str = "markov",
     history: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Return what a job leaves, without running it."""
+    """Return the record of a job, without running it."""
     job = {
         "method": method,
         "env": env,
@@ -107,11 +107,11 @@ def small_record(
 
 
 def small_comparison(
-    methods: Sequence[str] = EVERYONE,
+    methods: Sequence[str] = METHODS,
     envs: Sequence[str] = ("markov",),
     seeds: Sequence[int] = tuple(range(5)),
 ) -> list[dict[str, Any]]:
-    """Return the records of a comparison in which each method does a little worse."""
+    """Return the records of a comparison; each method is 0.02 worse than the last."""
     records = []
     random = np.random.default_rng(0)
     for env in envs:
@@ -137,7 +137,7 @@ def small_comparison(
 
 
 class Page(HTMLParser):
-    """What a page refers to, and how its elements nest."""
+    """The links, tags, ids, sort states and words of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -167,6 +167,7 @@ class Page(HTMLParser):
 def small_report(
     folder: Path, records: Sequence[dict[str, Any]], rows: Sequence[Row] | None = None
 ) -> Page:
+    """Write the report of `records` and return it, parsed."""
     rows = summarize(records) if rows is None else rows
     path = folder / "report.html"
     command = "python benchmarks/compare_agents.py --env markov"

@@ -1,4 +1,4 @@
-"""A trainer whose losses are given beforehand."""
+"""A trainer with predetermined validation losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from lr_gym.trainers.base import FloatArray, check_chunk
 
 
 class ScriptedTrainer:
-    """A trainer whose validation losses are given, one list per member."""
+    """A trainer whose validation losses are given as one list per member.
+
+    After i chunks a member's loss is entry i of its list, or the last one if i is
+    beyond its end.
+
+    Attributes:
+        rates: The learning rates of each call of `train`.
+        restored: Member, chunks before and `rewind` of each call of `restore`.
+    """
 
     def __init__(self, losses: Sequence[Sequence[float]]) -> None:
         self.losses = [list(member) for member in losses]

@@ -1,4 +1,4 @@
-"""The smallest settings that still train, for tests of laws and interfaces."""
+"""The smallest settings that still train."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ SMALL: dict[str, Any] = {
 
 
 def small_config(corpus: str = "markov", **overrides: Any) -> TrainingConfig:
-    """Return a one-layer configuration."""
+    """Return a configuration with one layer of width 16."""
     return preset("tiny", corpus, **(SMALL | overrides))
 
 
 def small_trainer(size: int = 1, **overrides: Any) -> PopulationTrainer:
-    """Return a trainer over the embedded corpus, not yet reset."""
+    """Return a trainer on the embedded corpus, before its first reset."""
     config = small_config(**overrides)
     return PopulationTrainer(config, lr_gym.load_corpus("markov"), size)
 
 
 def small_env(**overrides: Any) -> gym.Env[Any, Any]:
-    """Return a wrapped environment over the embedded corpus."""
+    """Return the environment of `gym.make` on the embedded corpus."""
     env_id = overrides.pop("id", "LRTuning-markov-v0")
     return gym.make(env_id, **({"scale": "tiny"} | SMALL | overrides))
 
 
 def trainer_on(val: NDArray[np.integer], **overrides: Any) -> PopulationTrainer:
-    """Return a trainer whose validation split is `val`, not yet reset."""
+    """Return a trainer with the validation split `val`, before its first reset."""
     markov = lr_gym.load_corpus("markov")
     corpus = Corpus(
         name="cut",

@@ -1,4 +1,4 @@
-"""The decision process: laws that hold for every episode, on a scripted trainer."""
+"""The decision process: properties of every episode, on a scripted trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's model: its published size and GPT-2's first weights."""
+"""The paper's model: its published size and GPT-2's initialisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of the loss curve: its dynamics, its file, and finding it again from runs."""
+"""The loss law: its dynamics, its file, and recovery of its constants by a fit."""
 
 from __future__ import annotations
 

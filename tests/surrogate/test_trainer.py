@@ -1,4 +1,4 @@
-"""Simulated runs: the environment over a law, and over a trainer of one's own."""
+"""Simulated runs: the environment on a loss law, and on a custom trainer."""
 
 from __future__ import annotations
 

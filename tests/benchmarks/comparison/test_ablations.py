@@ -1,4 +1,4 @@
-"""Ablations: one thing changed, the same budget, differences to the default by hand."""
+"""Ablations: one change each, equal budgets, differences from the default."""
 
 from __future__ import annotations
 

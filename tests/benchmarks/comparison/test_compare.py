@@ -1,4 +1,4 @@
-"""The comparison: resumable, honest about failure, the same wherever it is computed."""
+"""The comparison: it resumes, reports failures, and gives the same result anywhere."""
 
 from __future__ import annotations
 

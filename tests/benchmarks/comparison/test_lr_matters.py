@@ -1,4 +1,4 @@
-"""The sweep over constant rates: margins by hand, results of other sweeps kept."""
+"""The sweep over constant learning rates: margins, and results of other sweeps."""
 
 from __future__ import annotations
 

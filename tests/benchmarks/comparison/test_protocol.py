@@ -1,4 +1,4 @@
-"""The protocol: equal budgets, no test seed in any choice, a grid that widens."""
+"""The protocol: equal budgets, held-out test seeds, a grid that widens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: whole in one file, safe, repeatable, and fine with little in it."""
+"""The report: one self-contained file, escaped, reproducible, complete or not."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.report import jobs_table
 from benchmarks.comparison.summary import summarize
 from tests.helpers.records import (
-    EVERYONE,
     HOSTILE,
+    METHODS,
     small_comparison,
     small_report,
     small_run,
@@ -42,7 +42,7 @@ def test_the_page_stands_alone_and_names_everybody(tmp_path: Path) -> None:
     targets = {link[1:] for link in page.links}
     assert targets <= set(page.ids)
     assert not re.search(r"@import|url\((?!#)", page.source)
-    for word in (*EVERYONE, "q_paper (open_loop)", "markov tiny", "text8 tiny"):
+    for word in (*METHODS, "q_paper (open_loop)", "markov tiny", "text8 tiny"):
         assert word in page.words
     for word in ("python benchmarks/compare_agents.py", "abc1234", "5a" * 32):
         assert word in page.words

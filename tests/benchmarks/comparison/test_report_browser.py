@@ -1,4 +1,4 @@
-"""The report in a real browser: wide and narrow, light and dark, sorted by a click."""
+"""The report in a real browser: page widths, colour schemes, sorting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decision costs in a loop: the figures that are kept."""
+"""Costs of a decision: the values in the result file."""
 
 from __future__ import annotations
 

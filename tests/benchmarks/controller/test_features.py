@@ -1,4 +1,4 @@
-"""The benchmark of what a learned controller has to see."""
+"""The ablation of observations: variants, result and finished learners."""
 
 from __future__ import annotations
 

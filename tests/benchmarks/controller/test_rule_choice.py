@@ -1,4 +1,4 @@
-"""The trials that the default controller's constants were chosen by, in small."""
+"""The ablation of the default rule, in small."""
 
 from __future__ import annotations
 

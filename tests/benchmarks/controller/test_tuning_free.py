@@ -1,4 +1,4 @@
-"""The claim's benchmark: the same runs for everyone, and numbers done by hand."""
+"""Regret to tuned schedules: runs that are equal for all methods, values by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark over widths: its table by hand, from small real runs."""
+"""The benchmark over model widths: its table, and small real runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.controller.widths import Args, main, table
+
+SETTINGS = {"max_iters": 40, "eval_interval": 10, "n_layer": 1, "eval_tokens": 1024}
 
 
 def test_every_width_is_held_against_its_own_best_peak(
@@ -21,7 +23,7 @@ def test_every_width_is_held_against_its_own_best_peak(
         peaks=(1e-4, 1e-2, 1e3),  # the last one diverges
         targets=(0.14, 0.014),
         starts=(0.1, 1.0),
-        settings='{"max_iters": 40, "eval_interval": 10, "n_layer": 1}',
+        settings=json.dumps(SETTINGS),
         workers=1,
         jobs=tmp_path / "jobs",
         out=out,

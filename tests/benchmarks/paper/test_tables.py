@@ -1,4 +1,4 @@
-"""The paper's tables: its numbers beside ours, an inert agent that equals cosine."""
+"""The paper's tables: its numbers next to ours, and its agent without effect."""
 
 from __future__ import annotations
 

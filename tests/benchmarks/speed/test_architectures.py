@@ -1,4 +1,4 @@
-"""The comparison of architectures: what it keeps, what it prints."""
+"""The comparison of architectures: its result file and its table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU queue, tried small on a CPU: every part, going on, failing, skipping."""
+"""The GPU queue in small on a CPU: every part, continuation, failures, skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The throughput benchmark: an honest baseline, paired times, whole results."""
+"""The throughput benchmark: a correct baseline, paired times, complete results."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def test_a_stopwatch_changes_nothing_else() -> None:
 # ------------------------------------------------------------------------- the programs
 
 
-def test_a_quick_run_leaves_every_section_and_a_table(
+@pytest.mark.slow
+def test_a_quick_run_writes_every_section_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--scale", "tiny", "--quick", "--step-size", "1", "--out", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""The benchmark of the law: its runs, its scores, and the published laws beside it."""
+"""Accuracy of the law: its runs, its scores, and the published laws."""
 
 from __future__ import annotations
 
