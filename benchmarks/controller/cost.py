@@ -21,13 +21,12 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from benchmarks.speed.plain_loop import PlainLoop
 from benchmarks.speed.timing import spread, timed
 from lr_gym import load_corpus, preset
 from lr_gym.controllers.snapshots import DEVICES, Snapshot
 from lr_gym.controllers.update_size import UpdateSizeMeter
-from lr_gym.files import write_text
 
 
 @dataclass
@@ -79,7 +78,6 @@ def measure(env: str, scale: str, repeats: int) -> dict[str, Any]:
         },
         "snapshot_bytes": held,
         "snapshot_bytes_per_byte_of_weights": held / weights,
-        "provenance": provenance(),
     }
 
 
@@ -103,10 +101,10 @@ def _measured(
 def main(args: Args) -> None:
     """Measure every scale, keep and print the result."""
     torch.set_num_threads(args.threads)
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    results: dict[str, Any] = {}
     for scale in args.scale:
-        results[scale] = measure(args.env, scale, args.repeats)
-        write_text(args.out, json.dumps(results, indent=1) + "\n")
+        result = measure(args.env, scale, args.repeats)
+        results = update_result(args.out, scale, result)
     print(json.dumps(results, indent=1))
 
 

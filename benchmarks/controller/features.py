@@ -34,10 +34,9 @@ from agents.train_controller import (
 from agents.train_controller import (
     Args as Learning,
 )
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers.policies.q_table import FEATURES
-from lr_gym.files import write_text
 
 SEEN = DECISIONS["features"]
 
@@ -123,7 +122,7 @@ def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
     losses = final_losses(make, "surrogate", args.checks, how)
     found = {"seconds": seconds, "final_val_loss": losses.tolist()}
     args.jobs.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found) + "\n")
+    write_json(path, found)
     print(f"{path.stem}: {np.mean(losses):.4f} ({seconds:.0f} s)", flush=True)
     return found
 
@@ -164,11 +163,9 @@ def main(args: Args) -> dict[str, Any]:
             }
             for name, own in runs.items()
         },
-        "provenance": provenance(),
     }
     print(markdown(rows(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def rows(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from benchmarks.results_file import write_json, write_result
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
 RATES = tuple(0.01 * 2.0**power for power in range(-4, 4))
@@ -120,16 +119,15 @@ def main(args: Args) -> dict[str, Any]:
         for job in tqdm(as_completed(jobs), total=len(jobs)):
             known[jobs[job].key] = job.result()
             content = {"settings": settings, "final_val_loss": known}
-            write_text(args.out, json.dumps(content, indent=1) + "\n")
+            write_json(args.out, content)
     summary = summarize(known, args.seeds)
     result = {
         "settings": settings,
         "final_val_loss": known,
         "loops": summary,
         "args": {k: str(v) for k, v in asdict(args).items()},
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    result = write_result(args.out, result)
     for loop, own in summary.items():
         print(f"{loop}: tuned {np.mean(own['tuned']):.4f} at {own['tuned_rate']:g}")
         for name in WRONG:

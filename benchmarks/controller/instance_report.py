@@ -8,7 +8,6 @@ resample every instance on its own, and so are a little narrower than they shoul
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.comparison.drawing import COLORS, FAINT, INK, draw
 from benchmarks.comparison.protocol import Records
 from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, Suite
 from benchmarks.estimates import Estimate, FloatArray, Scores
+from benchmarks.results_file import write_result
 from benchmarks.table_text import csv_text, estimate_text, markdown
 from lr_gym.files import write_text
 from lr_gym.mdp.instances import Instance
@@ -144,10 +144,13 @@ def _beaten(row: Mapping[str, Any]) -> bool:
 
 def write_results(
     folder: Path, result: Mapping[str, Any], lines: Sequence[Line]
-) -> None:
-    """Write tuning_free.json, .csv (per instance), .svg, runs.csv; print the tables."""
-    content = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_text(folder / "tuning_free.json", content)
+) -> dict[str, Any]:
+    """Write tuning_free.json, .csv (per instance), .svg, runs.csv; print the tables.
+
+    Returns:
+        The content of tuning_free.json.
+    """
+    written = write_result(folder / "tuning_free.json", result)
     write_text(folder / "tuning_free.csv", csv_text(instance_rows(lines)))
     write_text(folder / "runs.csv", csv_text(lines))
     names = tuple(result["controllers"])
@@ -155,6 +158,7 @@ def write_results(
     for name, judged in result["controllers"].items():
         print(f"\n{name}, {len(result['instances'])} instances\n")
         print(f"{judged_table(judged)}\n\n{goals_text(judged)}")
+    return written
 
 
 def instance_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:

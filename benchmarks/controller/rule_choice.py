@@ -11,7 +11,6 @@ the same shares of a run, whatever its length. Seeds are those of `wrong_rates.p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,11 +23,10 @@ from benchmarks.comparison.executors import SerialExecutor, run_all
 from benchmarks.comparison.fixed_plan import one_line_errors
 from benchmarks.controller.instance_jobs import GRID, Cell, make_cells
 from benchmarks.controller.wrong_rates import FIRST_SEED
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers import UpdateSizeRule
 from lr_gym.controllers.policies.policy_file import save_policy
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import Instance
 from lr_gym.trainers import update_size
 
@@ -165,11 +163,9 @@ def main(
             asdict(variant) | {"final_val_loss": own}
             for variant, own in zip(variants, found, strict=True)
         ],
-        "provenance": provenance(),
     }
     print(markdown(table(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def table(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -32,7 +32,6 @@ from benchmarks.controller.instance_jobs import (
     trainings,
 )
 from benchmarks.controller.instance_report import judge, run_lines, write_results
-from benchmarks.provenance import provenance
 from lr_gym.devices import resolve_scale
 from lr_gym.mdp.instances import HELD_OUT, Instance
 from lr_gym.validation import check_keywords, field_names
@@ -175,9 +174,8 @@ def main(args: Args) -> dict[str, Any]:
             },
             "core_seconds": core_seconds(suite, done),
             "controllers": {name: judge(lines, name) for name in suite.controllers},
-            "provenance": provenance(),
         }
-        write_results(args.out, result, lines)
+        result = write_results(args.out, result, lines)
     return result
 
 

@@ -10,7 +10,6 @@ from rates far too low and too high. Seeds are those of `wrong_rates.py`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +24,11 @@ from benchmarks.comparison.fixed_plan import (
 )
 from benchmarks.comparison.jobs import Job
 from benchmarks.controller.wrong_rates import FIRST_SEED
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
 from lr_gym.config import preset
 from lr_gym.controllers import UpdateSizeRule
 from lr_gym.controllers.policies.policy_file import save_policy
-from lr_gym.files import write_text
 from lr_gym.trainers.base import FloatArray
 
 SCHEDULE = "wsd"
@@ -160,11 +158,9 @@ def main(args: Args) -> dict[str, Any]:
             )
             for n, width in enumerate(args.widths)
         ],
-        "provenance": provenance(),
     }
     print(markdown(table(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def table(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ be chosen by what is seen here.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +21,8 @@ from benchmarks.comparison.fixed_plan import (
 )
 from benchmarks.comparison.jobs import Job
 from benchmarks.provenance import provenance
+from benchmarks.results_file import read_results, write_json
 from benchmarks.table_text import markdown
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
 
 FIRST_SEED = 5_000  # far from those of tuning, of learning and of testing
@@ -139,14 +138,12 @@ def main(args: Args) -> None:
     }
     known = kept(args.out, runs)
     result = runs | {name: known.get(name, {}) | own for name, own in found.items()}
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    write_json(args.out, result)
 
 
 def kept(path: Path, runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what a result file has by method; nothing, where it is of other runs."""
-    if not path.is_file():
-        return {}
-    result: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    result = read_results(path)
     same = all(result.get(name) == value for name, value in runs.items())
     return result if same else {}
 

@@ -11,7 +11,6 @@ after every part.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.comparison.lr_matters import HALF_DECADES, sweep
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from benchmarks.speed import variants
 from benchmarks.speed.scale_suite import ITERATIONS
 from benchmarks.speed.timing import matmul_peak, say, summarize, take_turns, warm_up
@@ -28,7 +27,6 @@ from benchmarks.table_text import markdown
 from lr_gym import TrainingConfig, load_corpus, preset
 from lr_gym.config import ARCHITECTURES
 from lr_gym.devices import resolve_device
-from lr_gym.files import write_text
 from lr_gym.models import build_model
 
 
@@ -102,7 +100,6 @@ def measure(args: Args, scale: str) -> Iterator[dict[str, Any]]:
         },
         "training": speeds(configs, args, scale),
         "learning_rates": {},
-        "provenance": provenance(),
     }
     yield result
     for name in configs if args.learning_rates else ():
@@ -145,11 +142,10 @@ def _sweep_cells(found: dict[str, Any]) -> dict[str, str]:
 def main(args: Args) -> None:
     """Measure every scale, keep the results, print the table."""
     torch.set_num_threads(args.threads)
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    results: dict[str, Any] = {}
     for scale in args.scale:
         for result in measure(args, scale):
-            results[f"{args.env}-{scale}"] = result
-            write_text(args.out, json.dumps(results, indent=1) + "\n")
+            results = update_result(args.out, f"{args.env}-{scale}", result)
     print(table(results))
 
 

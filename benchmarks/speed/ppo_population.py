@@ -9,7 +9,6 @@ DummyVecEnv over as many single environments. Needs the extra ``agents``.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 import lr_gym  # noqa: F401 - registers the environments
-from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from benchmarks.results_file import write_result
 from lr_gym.sb3 import make_vec_env
 
 FEATURES = ("log_excess_loss", "log_learning_rate", "progress")
@@ -139,13 +137,12 @@ def main(args: Args) -> None:
             "min": float(ratio.min()),
             "max": float(ratio.max()),
         },
-        "provenance": provenance(),
     }
     print(
         f"largest difference {result['largest_difference_in_mean_return']:.4f}; "
         f"speed-up {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
     )
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ training from one of evaluation.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
-from lr_gym.files import write_text
 from lr_gym.trainers.base import FloatArray
 
 
@@ -110,10 +108,8 @@ def main(args: Args) -> None:
             f"{name.replace('_', ' ')}: {figures['mean']:+.4f} nats per character, "
             f"95 % interval {figures['low']:+.4f} to {figures['high']:+.4f}"
         )
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
     key = f"{args.env}-{args.scale}-{args.precision}-{args.compile}"
-    results[key] = {**result, "provenance": provenance()}
-    write_text(args.out, json.dumps(results, indent=1) + "\n")
+    update_result(args.out, key, result)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ must be the same, times aside.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -21,8 +20,7 @@ from typing import Any
 from benchmarks.comparison.executors import ProcessExecutor, run_all
 from benchmarks.comparison.jobs import Job, task_learning_rate
 from benchmarks.comparison.protocol import Task
-from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from benchmarks.results_file import write_result
 
 SCHEDULES = ("constant", "cosine", "linear", "wsd")
 
@@ -104,9 +102,8 @@ def main(args: Args) -> None:
         "settings": {k: v for k, v in asdict(args).items() if k != "out"},
         "seconds": seconds,
         "speedup": speedup,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ round. First slices (caches, compilation) are kept apart.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -21,8 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json
 from lr_gym import TrainingConfig
-from lr_gym.files import write_text
 from lr_gym.models import build_model
 
 FORMAT = "lr-gym throughput 1"
@@ -80,8 +79,7 @@ class Report:
         """Set a section, one of a group where one is named, and write the file."""
         place = self.content if group is None else self.content.setdefault(group, {})
         place[section] = value
-        text = json.dumps(self.content, indent=1, allow_nan=False)
-        write_text(self.path, text + "\n")
+        write_json(self.path, self.content)
 
 
 def real_text_or_markov() -> str:

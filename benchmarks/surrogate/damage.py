@@ -9,16 +9,14 @@ a chunk back when the loss rises. `REAL` is what real training gave, three seeds
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import SurrogateTrainer
-from lr_gym.files import write_text
 from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.law_files import packaged_law
 from lr_gym.trainers.base import FloatArray
@@ -148,10 +146,8 @@ def main(args: Args) -> dict[str, Any]:
         "factors": FACTORS,
         "seeds": args.seeds,
         "cells": cells,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ four runs, to go on another time. Writes into `--out`:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLaw
@@ -159,9 +158,8 @@ def main(args: Args) -> dict[str, Any]:
             }
             for label, guess in laws.items()
         },
-        "provenance": provenance(),
     }
-    write_text(args.out / f"{name}-report.json", json.dumps(report, indent=1) + "\n")
+    report = write_result(args.out / f"{name}-report.json", report)
     title = f"{name}: {len(held_out)} held-out runs, predicted and real"
     picture = draw_curves(title, held_out, laws[OURS](held_out))
     write_text(args.out / f"{name}.svg", picture)

@@ -9,7 +9,6 @@ the same environment from different seeds, and is judged by its greedy run.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,9 +22,8 @@ import numpy as np
 from agents.agent import Agent, run_episode
 from agents.deep_rl import DeepAgent
 from agents.tabular_q import TabularQ
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import LossLaw
-from lr_gym.files import write_text
 from lr_gym.surrogate.law_files import packaged_law
 
 NOISELESS: dict[str, Any] = {
@@ -127,10 +125,8 @@ def main(args: Args) -> dict[str, Any]:
         "settings": {"env": args.env, "scale": args.scale, "decisions": args.decisions},
         "optimum": {"final_val_loss": best, "actions": actions},
         "agents": agents,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 if __name__ == "__main__":

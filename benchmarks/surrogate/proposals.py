@@ -20,12 +20,11 @@ import numpy as np
 
 from agents.agent import make_env, run_episode
 from agents.baselines import UpdateSizeAgent
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from benchmarks.surrogate.fitting import Args as Collecting
 from benchmarks.surrogate.fitting import collect, our_losses, scores
 from benchmarks.surrogate.runs import Plan, scheduled
 from lr_gym import TrainingConfig, fit_surrogate, load_corpus, load_law, preset
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
 from lr_gym.surrogate.runs import RecordedRun, load_runs
 
@@ -97,12 +96,9 @@ def main(args: Args) -> dict[str, Any]:
             float(abs(a.val_loss[-1] - b.val_loss[-1]))
             for a, b in zip(seen, asked, strict=True)
         ],
-        "provenance": provenance(),
     }
-    text = json.dumps(report, indent=1)
-    write_text(args.out / f"{name}-proposals.json", text + "\n")
-    print(text)
-    return report
+    print(json.dumps(report, indent=1))
+    return write_result(args.out / f"{name}-proposals.json", report)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ machine does counts less.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import LRTuningEnv, LRTuningVectorEnv, SurrogateTrainer
 from lr_gym.envs.factory import build_episodes
-from lr_gym.files import write_text
 from lr_gym.surrogate.law_files import packaged_law
 
 
@@ -137,9 +135,7 @@ def main(args: Args) -> dict[str, Any]:
         "steps": args.steps,
         "repeats": args.repeats,
     }
-    result["provenance"] = provenance()
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""benchmarks/README.md names every script and every committed result, and only those."""
+"""benchmarks/README.md names every script and every result, and nothing else."""
 
 from __future__ import annotations
 

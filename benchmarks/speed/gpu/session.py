@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json
 from benchmarks.speed.timing import CannotRun
 from lr_gym import Corpus, TrainingConfig, preset
-from lr_gym.files import write_text
 
 FORMAT = "lr-gym gpu 1"
 ROOT = Path(__file__).resolve().parents[3]
@@ -205,7 +205,7 @@ class PartFile:
                 **plain(result),
             }
         content["complete"] = all(map(self.finished, names))
-        write_text(self.path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_json(self.path, content)
 
 
 def failed(run: Mapping[str, Any]) -> bool:

@@ -77,7 +77,8 @@ def test_a_dry_run_runs_every_part_with_little_installed(
         assert content["errors"] == {}
         assert all(map(math.isfinite, numbers(content)))
         (made,) = content["sessions"]
-        assert made["command"].startswith("gpu_queue.py --dry-run")
+        command = "python benchmarks/speed/gpu_queue.py --dry-run"
+        assert made["command"].startswith(command)
         assert made["versions"]["torch"]
         assert path.stat().st_size < LARGEST
         assert f"| {path.stem} | done |" in shown

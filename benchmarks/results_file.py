@@ -1,0 +1,48 @@
+"""JSON files of results: whole at any time, with their provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.provenance import provenance
+from lr_gym.files import write_text
+
+
+def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a result with its provenance; return what was written."""
+    result = {**content, "provenance": provenance()}
+    write_json(path, result)
+    return result
+
+
+def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace one entry of a file that keeps several results by key.
+
+    Args:
+        path: The file; a missing one is made.
+        key: Names the result, such as its corpus and scale.
+        content: The result. Its provenance is kept within it.
+
+    Returns:
+        All results of the file.
+    """
+    results = read_results(path)
+    results[key] = {**content, "provenance": provenance()}
+    write_json(path, results)
+    return results
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return the content of a result file; an empty one without the file."""
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, all or nothing, as every result file is formatted."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
