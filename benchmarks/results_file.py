@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
 from lr_gym.files import write_text
 
@@ -46,3 +47,9 @@ def read_results(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, all or nothing, as every result file is formatted."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def committed(name: str) -> dict[str, Any]:
+    """Return the content of `name`, a path below benchmarks/results."""
+    content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return content

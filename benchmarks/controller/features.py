@@ -62,6 +62,13 @@ def _sees(name: str, *features: str) -> Variant:
     return Variant(name, changes={"features": features})
 
 
+LABELS = {  # in the table, where the name of a variant says too little
+    "the four": "all four features",
+    "with the absolute rate": "with the absolute LR",
+    "no way back": "without undo",
+    "with a memory": "recurrent PPO",
+    "a table": "tabular Q-learning on (LR, decision), without undo",
+}
 VARIANTS = (
     _sees("the four", *SEEN),
     *(_sees(f"without {name}", *(f for f in SEEN if f != name)) for name in SEEN),
@@ -172,10 +179,10 @@ def rows(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return the table: mean over runs, by learner; and the median run's."""
     return [
         {
-            "learner": name,
-            "above the rule, nats, mean of runs": _spread(found["above_rule"]),
-            "median run": _spread(found["median_above_rule"]),
-            "learners": str(len(found["seconds"])),
+            "learner": LABELS.get(name, name),
+            "minus the rule, nats, mean of runs": _spread(found["above_rule"]),
+            "minus the rule, nats, median run": _spread(found["median_above_rule"]),
+            "seeds": str(len(found["seconds"])),
             "seconds to learn": f"{np.median(found['seconds']):.0f}",
         }
         for name, found in result["variants"].items()

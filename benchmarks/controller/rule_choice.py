@@ -32,21 +32,28 @@ from lr_gym.trainers import update_size
 
 SCALE = "tiny"  # what tasks do not say
 SCHEDULE = "wsd"
-UNBOUNDED = 1000.0  # the largest that the rule allows
+UNBOUNDED = 1000.0  # the largest bound that `UpdateSizeRule` takes
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What the weights count in an update's size; how far a reached rate may rise."""
+    """The rule with or without its two later parts.
+
+    Attributes:
+        weights: Factor of the weight term in the update size; 0 leaves the term out.
+        most_rise: Bound on the rise of the learning rate once the target is reached.
+    """
 
     weights: float
     most_rise: float
 
     @property
     def name(self) -> str:
-        """The variant in one line."""
-        bound = "none" if self.most_rise == UNBOUNDED else f"{self.most_rise:g}"
-        return f"weights {self.weights:g}, bound {bound}"
+        """The column of the table."""
+        weighted, bounded = self.weights > 0.0, self.most_rise < UNBOUNDED
+        if weighted:
+            return "both (the default)" if bounded else "weight term only"
+        return "bound only" if bounded else "neither"
 
 
 SIZES = (  # corpus, layers, width, iterations

@@ -166,20 +166,22 @@ def main(args: Args) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row per width."""
     rows = []
-    for found in result["widths"]:
-        end = ", the last one tried" if found["best_at_an_end"] else ""
+    for width in result["widths"]:
+        end = ", the last one tried" if width["best_at_an_end"] else ""
         row = {
-            "width": str(found["width"]),
-            "best WSD peak": f"{found['best_peak']:g}{end}",
-            "val loss there": f"{found['best_final_val_loss']:.3f}",
+            "width": str(width["width"]),
+            "best WSD peak LR": f"{width['best_peak']:g}{end}",
+            "its final val loss": f"{width['best_final_val_loss']:.3f}",
         }
-        for rule in found["controllers"]:
-            above, rates = np.array(rule["above_best"]), np.array(rule["highest_rate"])
-            row[f"target {rule['target']:g}, above that, mean (worst)"] = (
-                f"{above.mean():+.3f} ({above.max():+.3f})"
+        several = len(width["controllers"]) > 1
+        for rule in width["controllers"]:
+            target = f", target {rule['target']:g}" if several else ""
+            gaps, highest = np.array(rule["above_best"]), np.array(rule["highest_rate"])
+            row[f"controller minus that, mean (worst), nats{target}"] = (
+                f"{gaps.mean():+.3f} ({gaps.max():+.3f})"
             )
-            row[f"highest rate, target {rule['target']:g}"] = (
-                f"{rates.min():.2g} to {rates.max():.2g}"
+            row[f"highest LR of the controller{target}"] = (
+                f"{highest.min():.2g} to {highest.max():.2g}"
             )
         rows.append(row)
     return rows

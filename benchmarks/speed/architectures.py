@@ -134,8 +134,8 @@ def _sweep_cells(found: dict[str, Any]) -> dict[str, str]:
     return {
         "LR of the preset": f"{config['learning_rate']:g}",
         "best constant LR": f"{found['best_learning_rate']:g}",
-        "val loss there": f"{found['best_mean_val_loss']:.3f}",
-        "runs per rate": f"{seeds} of {config['max_iters']} iterations",
+        "its final val loss": f"{found['best_mean_val_loss']:.3f}",
+        "runs per LR": f"{seeds} of {config['max_iters']} iterations",
     }
 
 

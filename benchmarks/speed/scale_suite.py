@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.speed import costs, variants
 from benchmarks.speed.plain_loop import PlainLoop
-from benchmarks.speed.throughput_tables import scale_tables
+from benchmarks.speed.throughput_report import scale_tables
 from benchmarks.speed.timing import (
     CannotRun,
     Report,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import readme
+from benchmarks import write_tables
 from benchmarks.comparison.methods import find_method
 from benchmarks.paths import ROOT
 
@@ -16,31 +16,31 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 MOST_LINES = 200
 
 
-@pytest.mark.parametrize("page", readme.pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", write_tables.pages(), ids=lambda page: page.name)
 def test_the_tables_are_those_of_the_result_files(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert readme.rendered(text) == text
+    assert write_tables.rendered(text) == text
 
 
 def test_every_table_is_shown() -> None:
-    texts = {page: page.read_text(encoding="utf-8") for page in readme.pages()}
-    readme.check_all_used(texts)
+    texts = {page: page.read_text(encoding="utf-8") for page in write_tables.pages()}
+    write_tables.check_all_used(texts)
     with pytest.raises(ValueError, match="no file shows the tables headline, tiny"):
-        readme.check_all_used({})
+        write_tables.check_all_used({})
 
 
 def test_unknown_and_single_markers_are_errors() -> None:
     with pytest.raises(ValueError, match="marker 'ppo' names no table"):
-        readme.rendered("<!-- begin ppo -->\n<!-- end ppo -->")
+        write_tables.rendered("<!-- begin ppo -->\n<!-- end ppo -->")
     with pytest.raises(ValueError, match="do not pair up"):
-        readme.rendered("<!-- begin lr -->\n")
+        write_tables.rendered("<!-- begin lr -->\n")
     with pytest.raises(ValueError, match="do not pair up"):
-        readme.rendered("<!-- begin lr -->\n<!-- end tiny -->\n")
+        write_tables.rendered("<!-- begin lr -->\n<!-- end tiny -->\n")
 
 
 def test_a_table_may_stand_in_several_places() -> None:
     block = "<!-- begin lr -->\nold\n<!-- end lr -->\n"
-    twice = readme.rendered(f"{block}between\n{block}")
+    twice = write_tables.rendered(f"{block}between\n{block}")
     first, second = twice.split("between\n")
     assert first == second
     assert "| corpus |" in first

@@ -36,10 +36,13 @@ def test_learners_are_judged_and_kept(
     )
     result = features.main(args)
     assert json.loads(args.out.read_text())["variants"] == result["variants"]
-    assert [row["learner"] for row in rows(result)] == ["without progress", "a table"]
+    assert [row["learner"] for row in rows(result)] == [
+        "without progress",
+        features.LABELS["a table"],
+    ]
     for found in result["variants"].values():
         assert all(gap > -1.0 for gap in found["above_rule"])
-    numbers = [row["learners"] for row in rows(result)]
+    numbers = [row["seeds"] for row in rows(result)]
     assert numbers == ["2", "1"]  # a table learns once: it is slow
     assert "progress" not in result["variants"]["without progress"]["features"]
 

@@ -47,7 +47,7 @@ def test_variants_differ_in_the_measure_and_the_bound_alone(
     by_name = {v.name: own for v, own in zip(variants, losses_of, strict=True)}
     assert len(by_name) == len(variants)
     assert all(np.shape(losses) == (1, 1, 2) for losses in by_name.values())
-    assert by_name["weights 0, bound none"] != by_name["weights 1.2, bound none"]
+    assert by_name["neither"] != by_name["weight term only"]
     rules = [load_controller(path) for path in args.jobs.glob("*.safetensors")]
     bounds = sorted(r.most_rise for r in rules if isinstance(r, UpdateSizeRule))
     assert bounds == [1.5, UNBOUNDED]

@@ -54,7 +54,7 @@ def test_every_width_is_held_against_its_own_best_peak(
     assert sizes == [(32, 1)] * 3 + [(64, 2)] * 3
     assert capsys.readouterr().out.count("\n| ") == 3
     result["widths"][0]["best_at_an_end"] = True
-    peaks = [row["best WSD peak"] for row in table(result)]
+    peaks = [row["best WSD peak LR"] for row in table(result)]
     assert peaks == ["0.01, the last one tried", "0.01"]
 
     with pytest.raises(SystemExit, match="multiples of 32, got 48"):

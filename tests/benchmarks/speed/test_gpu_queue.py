@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.docs_tables.gpu import MISSING, gpu_table
 from benchmarks.speed import gpu_queue
 from benchmarks.speed.gpu import correct, law, session, widths
-from benchmarks.speed.gpu_tables import MISSING, gpu_table
 from benchmarks.speed.timing import CannotRun
 from lr_gym import RecordedRun, fit_surrogate, load_corpus, preset
 from lr_gym.surrogate.runs import load_runs

@@ -1,4 +1,4 @@
-"""README's table of what was measured on a GPU, from the committed files."""
+"""The table of what has been measured on a GPU, and what has not."""
 
 from __future__ import annotations
 
