@@ -13,7 +13,10 @@ from lr_gym.mdp.observations import FEATURES
 
 
 def test_variants_differ_in_what_their_names_say() -> None:
-    seen = {v.name: set(v.changes.get("features", features.SEEN)) for v in VARIANTS}
+    seen = {
+        v.name: set(v.changes.get("features", features.DEFAULT_FEATURES))
+        for v in VARIANTS
+    }
     assert len(seen) == len(VARIANTS)
     four = seen["the four"]
     assert four <= set(FEATURES)
@@ -49,7 +52,7 @@ def test_learners_are_judged_and_kept(
     def never(*_: object) -> None:
         raise AssertionError("a finished learner learns again")
 
-    monkeypatch.setattr(features, "learned", never)
+    monkeypatch.setattr(features, "train", never)
     assert features.main(args)["variants"] == result["variants"]
 
 
