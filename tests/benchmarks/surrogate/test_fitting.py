@@ -13,7 +13,7 @@ import pytest
 from benchmarks.paths import RESULTS
 from benchmarks.surrogate import proposals
 from benchmarks.surrogate import runs as law_runs
-from benchmarks.surrogate.fitting import OURS, Args, collect, main, scores
+from benchmarks.surrogate.fitting import OUR_LAW, Args, collect, main, scores
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
 from lr_gym import load_law, preset
@@ -84,7 +84,7 @@ def test_the_recorded_runs_give_the_accuracy_that_is_claimed(tmp_path: Path) -> 
     for kind in ("fit", "held-out"):
         shutil.copy(RECORDED / f"shakespeare-mini-{kind}.npz", tmp_path)
     report = main(Args(scale="mini", collect=False, out=tmp_path))
-    errors = report["laws"][OURS]["held_out"]
+    errors = report["laws"][OUR_LAW]["held_out"]
     assert errors["mean_final_error"] <= 0.03
     assert errors["rank_correlation"] >= 0.9
     assert load_law(tmp_path / "shakespeare-mini.json").runs == 54
@@ -114,7 +114,7 @@ def test_scores_and_a_picture() -> None:
     assert (perfect["rank_correlation"], perfect["r2_curves"]) == (1.0, 1.0)
     assert scores(real + 0.1, runs)["worst_final_error"] == pytest.approx(0.1)
     for published in (TISSUE, MULTI_POWER):
-        fitted = published.at(published.fit(runs), runs)
+        fitted = published.losses(published.fit(runs), runs)
         assert scores(fitted, runs)["r2_curves"] > 0.5
     assert "<svg" in draw_curves("law", _named(runs), real)
 
