@@ -1,11 +1,11 @@
-"""How fast training is: populations against plain PyTorch, and what the rest costs.
+"""Speed of training against plain PyTorch, and costs of an episode.
 
     python -m benchmarks.speed.throughput  # 20 minutes on two cores
     python -m benchmarks.speed.throughput --scale tiny --quick  # a smoke run
 
-Variants take turns (`timing.py`): those of training are compared with `plain`, a loop
-as nanoGPT's (`plain_loop.py`), those of whole environment steps with
-stable-baselines3's SubprocVecEnv. Needs torch, numpy and gymnasium alone; with
+Variants take turns (`timing.py`). Training is compared with `plain`, a loop like
+nanoGPT's (`plain_loop.py`). Whole environment steps are compared with
+stable-baselines3's SubprocVecEnv. Needs only torch, numpy and gymnasium; with
 ``PYTHONPATH=.`` it runs from a checkout that is not installed.
 """
 
@@ -81,9 +81,9 @@ class Args:
     )
 
 
-# argparse, not tyro as elsewhere: it runs where little else than torch is installed.
+# argparse instead of tyro: the script runs where only torch is installed.
 def parse(arguments: Sequence[str] | None = None) -> Args:
-    """Return the command line as `Args`; a wrong one ends the program with status 2."""
+    """Return the command line as `Args`; exit with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
     given = vars(parser.parse_args(arguments))
     for name, least in (
         ("sizes", 1),
-        ("repeats", 2),  # one draw has no spread
+        ("repeats", 2),  # one sample has no standard deviation
         ("iterations", 1),
         ("step_size", 0),
         ("threads", 1),
@@ -108,7 +108,7 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
 
 
 def make_plan(args: Args) -> scale_suite.Plan:
-    """Return what is to be run at one scale."""
+    """Return the plan of one scale."""
     plan = scale_suite.QUICK if args.quick else scale_suite.Plan()
     named = ("sizes", "repeats", "iterations", "step_size")
     given = {name: getattr(args, name) for name in named}
@@ -125,7 +125,7 @@ def make_plan(args: Args) -> scale_suite.Plan:
 
 
 def main(args: Args) -> Path:
-    """Run what is asked for; return the path of the JSON file."""
+    """Run the plan; return the path of the JSON file."""
     with tempfile.TemporaryDirectory(prefix="lr_gym_throughput_") as folder:
         try:
             return scale_suite.run(make_plan(args), args.out, Path(folder))

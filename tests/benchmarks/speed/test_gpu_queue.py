@@ -140,7 +140,7 @@ def test_recorded_runs_read_back_for_a_law(
     assert len(load_runs(tmp_path / "shakespeare-paper-held-out.npz")) == 3
     (first, *_) = read(dry[0] / "law.json")["runs"].values()
     first["recorded"][0]["rates_crc32"] += 1
-    with pytest.raises(ValueError, match="otherwise now"):
+    with pytest.raises(ValueError, match="has another plan"):
         law.recorded_runs([first])
 
 
@@ -316,5 +316,5 @@ def test_what_cannot_run_says_why(dry: tuple[Path, str], tmp_path: Path) -> None
     with pytest.raises(CannotRun, match="is of a dry run"):
         session.PartFile(dry[0] / "law.json", None, dry_run=False)
     (tmp_path / "law.json").write_text("{")
-    with pytest.raises(CannotRun, match="is no whole"):
+    with pytest.raises(CannotRun, match="is not a complete"):
         session.PartFile(tmp_path / "law.json", None, dry_run=True)
