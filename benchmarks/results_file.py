@@ -1,4 +1,4 @@
-"""JSON files of results: whole at any time, with their provenance."""
+"""Result files: JSON with provenance, written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lr_gym.files import write_text
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a result with its provenance; return what was written."""
+    """Write a result with its provenance; return the content of the file."""
     result = {**content, "provenance": provenance()}
     write_json(path, result)
     return result
@@ -23,9 +23,9 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
     """Replace one entry of a file that keeps several results by key.
 
     Args:
-        path: The file; a missing one is made.
+        path: The file; it is created if it is missing.
         key: Names the result, such as its corpus and scale.
-        content: The result. Its provenance is kept within it.
+        content: The result; its provenance is added.
 
     Returns:
         All results of the file.
@@ -37,7 +37,7 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return the content of a result file; an empty one without the file."""
+    """Return the content of a result file, or {} if there is no file."""
     if not path.is_file():
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, all or nothing, as every result file is formatted."""
+    """Write a result file atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 

@@ -88,7 +88,7 @@ class Suite:
     rivals: tuple[str, ...] = RIVALS
 
     def plan(self, done: Records) -> list[Job]:
-        """Return all jobs known so far, finished ones among them, each once."""
+        """Return the jobs that are known so far, finished jobs included."""
         jobs = [
             job
             for cell in self.cells

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.gpu.session import RESULTS, failed, read_part
+from benchmarks.speed.gpu.session import COMMITTED, failed, read_part
 from benchmarks.speed.gpu.speed import fastest
 from benchmarks.table_text import markdown
 
@@ -14,7 +14,7 @@ MISSING = "not yet measured"
 Runs = Mapping[str, Any]
 
 
-def gpu_table(folder: Path = RESULTS) -> str:
+def gpu_table(folder: Path = COMMITTED) -> str:
     """Return the table; missing results are ``not yet measured``."""
     rows: list[tuple[str, str, str, Callable[[Runs], str]]] = [
         ("checks against a CPU that passed", "all", "correct", _checks),

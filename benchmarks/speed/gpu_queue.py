@@ -101,10 +101,10 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
         help="folder of finished results; default benchmarks/results/gpu, in a dry run "
         "none",
     )
-    given = parser.parse_args(arguments)
-    committed = given.committed or (None if given.dry_run else session.RESULTS)
-    parts = tuple(given.parts or PARTS)
-    return Args(given.budget, given.out, parts, given.dry_run, committed)
+    options = parser.parse_args(arguments)
+    committed = options.committed or (None if options.dry_run else session.COMMITTED)
+    parts = tuple(options.parts or PARTS)
+    return Args(options.budget, options.out, parts, options.dry_run, committed)
 
 
 def main(args: Args) -> int:

@@ -76,32 +76,41 @@ def jump(
 
 def fitting_plan(config: TrainingConfig) -> list[Plan]:
     """Return the runs to fit, the most informative first."""
-    good = config.learning_rate
+    reference_lr = config.learning_rate
     rows = [
-        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        (
+            f"{schedule} at {peak * reference_lr:.2g}",
+            scheduled(config, schedule, peak * reference_lr),
+        )
         for peak in FIT_PEAKS
         for schedule in FIT_SCHEDULES
     ]
     random = np.random.default_rng(0)
     for index in range(N_WALKS):
-        start = good * 10 ** random.uniform(-1.0, 0.6)
+        start = reference_lr * 10 ** random.uniform(-1.0, 0.6)
         rows.append((f"walk {index}", random_walk(config, start, random)))
     rows += _jumps(config)
     rows += [
-        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        (
+            f"{schedule} at {peak * reference_lr:.2g}",
+            scheduled(config, schedule, peak * reference_lr),
+        )
         for peak in HIGH_PEAKS
         for schedule in ("constant", "wsd")
     ]
     # Exponential ramps from far below until the run diverges.
     for factor in (1.3, 1.6):
         steps = np.arange(config.max_iters) // 10
-        ramp = np.minimum(good / 30 * factor**steps, good * 30)
+        ramp = np.minimum(reference_lr / 30 * factor**steps, reference_lr * 30)
         rows.append((f"ramp x{factor:g}", ramp))
     for peak in (1.0, 10 / 3):
-        cold = np.full(config.max_iters, peak * good)
-        rows.append((f"cold {peak * good:.2g}", cold))
+        cold = np.full(config.max_iters, peak * reference_lr)
+        rows.append((f"cold {peak * reference_lr:.2g}", cold))
     rows += [
-        (f"constant at {peak * good:.2g}", scheduled(config, "constant", peak * good))
+        (
+            f"constant at {peak * reference_lr:.2g}",
+            scheduled(config, "constant", peak * reference_lr),
+        )
         for peak in DIVERGING_PEAKS
     ]
     return [Plan(name, seed, rates) for seed, (name, rates) in enumerate(rows)]
@@ -121,15 +130,15 @@ def _jumps(config: TrainingConfig) -> list[tuple[str, FloatArray]]:
 
 def held_out_plan(config: TrainingConfig) -> list[Plan]:
     """Return the held-out runs: other schedules, peaks, walks and seeds."""
-    good = config.learning_rate
+    reference_lr = config.learning_rate
     random = np.random.default_rng(1)
     rows = []
     for peak in HELD_OUT_PEAKS:
         for schedule in HELD_OUT_SCHEDULES:
-            rates = scheduled(config, schedule, peak * good)
-            rows.append((f"{schedule} at {peak * good:.2g}", rates))
-        walk = random_walk(config, peak * good, random)
-        rows.append((f"walk from {peak * good:.2g}", walk))
+            rates = scheduled(config, schedule, peak * reference_lr)
+            rows.append((f"{schedule} at {peak * reference_lr:.2g}", rates))
+        walk = random_walk(config, peak * reference_lr, random)
+        rows.append((f"walk from {peak * reference_lr:.2g}", walk))
     return [
         Plan(name, FIRST_HELD_OUT_SEED + index, rates)
         for index, (name, rates) in enumerate(rows)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.gpu.session import ROOT
+from benchmarks.paths import ROOT
 from benchmarks.speed.timing import spread, timed
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
 

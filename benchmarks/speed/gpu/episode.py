@@ -25,7 +25,7 @@ TARGET_LOSS = 1.47  # nats; about the best validation loss of the paper
 
 def plan(session: Session) -> list[SubRun]:
     """Return the episodes: two per compile mode, and one with the other schedule."""
-    modes = [mode for mode in reversed(session.modes) if mode != "off"] or ["off"]
+    modes = session.compiled_modes
     runs = [(mode, "linear", start) for mode in modes for start in ("cold", "warm")]
     runs.append((modes[0], "cosine_to_zero", "warm"))
     return [

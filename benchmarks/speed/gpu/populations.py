@@ -41,7 +41,7 @@ def plan(session: Session) -> list[SubRun]:
         "snapshots": ("snapshots", partial(snapshots, session)),
         "enwik8": ("enwik8", partial(enwik8_shape, session)),
     }
-    modes = [mode for mode in reversed(session.modes) if mode != "off"] or ["off"]
+    modes = session.compiled_modes
     for size in session.pick(SIZES, (2, 3)):
         for mode in modes:
             call = partial(speed_of, session, size, mode, fresh=mode == modes[0])

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
 from benchmarks.results_file import write_json
 from benchmarks.speed.timing import CannotRun
 from lr_gym import Corpus, TrainingConfig, preset
 
 FORMAT = "lr-gym gpu 1"
-ROOT = Path(__file__).resolve().parents[3]
-RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+COMMITTED = RESULTS / "gpu"
 DRY_RUN_SETTINGS: dict[str, Any] = {
     "n_layer": 1,
     "n_head": 2,
@@ -83,9 +83,9 @@ class Session:
         return ("off", "default", "graph") if on_gpu else ("off",)
 
     @property
-    def best_mode(self) -> str:
-        """The compile mode expected to be fastest."""
-        return self.modes[-1]
+    def compiled_modes(self) -> tuple[str, ...]:
+        """The modes that compile, the fastest first; on a CPU ``off``."""
+        return tuple(mode for mode in reversed(self.modes) if mode != "off") or ("off",)
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline, below 0 after it."""

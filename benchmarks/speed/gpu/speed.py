@@ -190,7 +190,7 @@ def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any
 
 def profile_training(session: Session, size: int) -> dict[str, Any]:
     """Return the longest entries of the profiler."""
-    config = session.configure("paper", compile=session.best_mode)
+    config = session.configure("paper", compile=session.compiled_modes[0])
     trainer = PopulationTrainer(config, session.corpus, size)
     trainer.reset(range(size), range(size))
     rates = [config.learning_rate] * size

@@ -1,4 +1,4 @@
-"""The benchmark of what a learned controller has to see."""
+"""The ablation of observations: variants, result and finished learners."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_variants_differ_in_what_their_names_say() -> None:
 
 
 @pytest.mark.slow
-def test_learners_are_judged_and_kept(
+def test_finished_learners_are_evaluated_and_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = Args(
@@ -43,14 +43,14 @@ def test_learners_are_judged_and_kept(
         "without progress",
         features.LABELS["a table"],
     ]
-    for found in result["variants"].values():
-        assert all(gap > -1.0 for gap in found["above_rule"])
+    for variant in result["variants"].values():
+        assert all(gap > -1.0 for gap in variant["above_rule"])
     numbers = [row["seeds"] for row in rows(result)]
-    assert numbers == ["2", "1"]  # a table learns once: it is slow
+    assert numbers == ["2", "1"]  # the table is slow and has one seed
     assert "progress" not in result["variants"]["without progress"]["features"]
 
     def never(*_: object) -> None:
-        raise AssertionError("a finished learner learns again")
+        raise AssertionError("a finished learner is trained again")
 
     monkeypatch.setattr(features, "train", never)
     assert features.main(args)["variants"] == result["variants"]
