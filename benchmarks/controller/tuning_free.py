@@ -57,8 +57,6 @@ class Args(RunOptions):
     """A JSON list of instances; default: lr_gym.HELD_OUT."""
     only: tuple[int, ...] | None = None
     """Indices of the instances to take; default all."""
-    corpora: tuple[str, ...] | None = None
-    """Take the instances of these corpora only."""
     rivals: tuple[str, ...] = RIVALS
     """Methods besides tuned schedules and one setting for all."""
     seeds: int = 5
@@ -96,10 +94,8 @@ def read_instances(args: Args) -> list[Instance]:
                 f"--only must be from 0 to {len(instances) - 1}, got {unknown[0]}"
             )
         instances = [instances[number] for number in dict.fromkeys(only)]
-    if args.corpora is not None:
-        instances = [i for i in instances if i.corpus in args.corpora]
     if not instances:
-        raise ValueError("no instance is left: --only and --corpora exclude them all")
+        raise ValueError("no instance is left: --instances or --only is empty")
     return instances
 
 

@@ -99,7 +99,7 @@ def summary(
 
     Args:
         args: The command line.
-        width: Of the model.
+        width: Width of the model.
         schedule: Record of the schedule's job.
         rules: Records of the controller's jobs, one per target.
     """
