@@ -17,10 +17,10 @@ from mkdocs.structure.files import File, Files
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 PICTURES = {
-    "curves.svg": "tiny/curves.svg",
-    "controller_list_1.svg": "tuning_free/tuning_free.svg",
-    "controller_list_2.svg": "tuning_free_v2/tuning_free.svg",
-    "controller_list_3.svg": "tuning_free_v3/tuning_free.svg",
+    "curves.svg": "comparison/tiny/curves.svg",
+    "controller_list_1.svg": "controller/tuning_free/tuning_free.svg",
+    "controller_list_2.svg": "controller/tuning_free_v2/tuning_free.svg",
+    "controller_list_3.svg": "controller/tuning_free_v3/tuning_free.svg",
     "law_shakespeare_tiny.svg": "surrogate/shakespeare-tiny.svg",
 }
 CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)

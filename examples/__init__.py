@@ -1,1 +1,1 @@
-"""The controller in training loops that know nothing of lr-gym."""
+"""Training loops that use the controller, and a training as an environment."""

@@ -3,8 +3,8 @@
     python examples/huggingface_trainer.py
     python examples/huggingface_trainer.py --no-controller
 
-A small GPT-2, randomly initialized. What hands the learning rate over is the callback;
-without it the Trainer's linear decay acts.
+It trains a small, randomly initialized GPT-2. The callback sets the learning rate;
+without it, the Trainer's linear decay does.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from examples.text import WIDTH, load_windows, read_arguments
 from lr_gym.controllers.integrations.huggingface import LRControllerCallback
 
 
-def rows(windows: Tensor) -> list[dict[str, Tensor]]:
-    """Return what the Trainer calls a dataset; the model shifts the labels itself."""
+def make_dataset(windows: Tensor) -> list[dict[str, Tensor]]:
+    """Return a dataset for the Trainer; the model shifts the labels."""
     return [{"input_ids": window, "labels": window} for window in windows[:, :WIDTH]]
 
 
@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> float:
         trainer = Trainer(
             model=GPT2LMHeadModel(config),
             args=TrainingArguments(**settings),
-            train_dataset=rows(train),
-            eval_dataset=rows(val),
+            train_dataset=make_dataset(train),
+            eval_dataset=make_dataset(val),
             callbacks=callbacks,
         )
         trainer.train()

@@ -3,8 +3,8 @@
     python examples/lightning_module.py
     python examples/lightning_module.py --no-controller
 
-The model is that of `plain_pytorch.py`. What hands the learning rate over is the
-callback; `lr_gym.controllers.integrations.lightning.scheduler_entry` is the other way.
+The model is that of `plain_pytorch.py`. The callback sets the learning rate.
+`lr_gym.controllers.integrations.lightning.scheduler_entry` is the alternative.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Module(pl.LightningModule):
     """Trains a `CharLM`."""
 
     def __init__(self, vocab_size: int, learning_rate: float) -> None:
-        """Make the model."""
+        """Create the model."""
         super().__init__()
         self.model = CharLM(vocab_size)
         self.learning_rate = learning_rate
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> float:
     trainer = pl.Trainer(
         max_steps=iterations,
         val_check_interval=10,
-        num_sanity_val_steps=-1,  # all of it: the policy's first loss
+        num_sanity_val_steps=-1,  # a full evaluation first: the policy's first loss
         gradient_clip_val=1.0,
         callbacks=[LRController()] if controlled else [],
         accelerator="cpu",
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> float:
     module = Module(vocab_size, learning_rate)
     trainer.fit(
         module,
-        DataLoader(train, batch_size=32, shuffle=True),  # type: ignore[arg-type]  # a tensor will do
+        DataLoader(train, batch_size=32, shuffle=True),  # type: ignore[arg-type]  # a tensor works
         DataLoader(val, batch_size=128),  # type: ignore[arg-type]  # likewise
     )
     final = float(trainer.callback_metrics["val_loss"])

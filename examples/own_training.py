@@ -1,9 +1,9 @@
-"""Your training as an environment: a classifier of synthetic tables, and PPO on it.
+"""A user's training loop as an environment, and PPO on it.
 
     python examples/own_training.py
 
-`make_trainer` is all that the environment needs: four functions, and two more for
-agents that take a step back.
+The training is a classifier on a synthetic table. The environment needs only
+`make_trainer`: four functions, and two more for agents that undo.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lr_gym.trainers.custom import WrappedTrainer
 FEATURES, CLASSES, BATCH = 20, 5, 64
 
 
-def make_table(rows: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return rows (n, 20) and their classes (n,): what a fixed random network says."""
+def make_table(size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return inputs (size, 20) and classes (size,), labelled by a random network."""
     teacher = torch.Generator().manual_seed(0)
     hidden = torch.randn(FEATURES, 16, generator=teacher)
     head = torch.randn(16, CLASSES, generator=teacher)
     inputs = torch.randn(
-        rows, FEATURES, generator=torch.Generator().manual_seed(1 + seed)
+        size, FEATURES, generator=torch.Generator().manual_seed(1 + seed)
     )
     return inputs, ((inputs @ hidden).tanh() @ head).argmax(dim=1)
 
@@ -51,17 +51,17 @@ def make_trainer() -> WrappedTrainer:
     def train(updates: int) -> float:
         losses = []
         for _ in range(updates):
-            rows = torch.randint(len(inputs), (BATCH,), generator=batches)
-            loss = nn.functional.cross_entropy(model(inputs[rows]), classes[rows])
+            batch = torch.randint(len(inputs), (BATCH,), generator=batches)
+            loss = nn.functional.cross_entropy(model(inputs[batch]), classes[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())
 
-    def set_learning_rate(rate: float) -> None:
+    def set_learning_rate(learning_rate: float) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
 
     @torch.no_grad()
     def evaluate() -> float:
@@ -85,7 +85,7 @@ def make_trainer() -> WrappedTrainer:
 
 
 def make_env() -> gym.Env:
-    """Return the environment: 20 decisions, from a rate that is much too low."""
+    """Return the environment: 20 decisions, starting far too low."""
     return gym.make(
         "LRTuningEnv-v0",
         trainer=make_trainer(),
@@ -98,7 +98,7 @@ def make_env() -> gym.Env:
 
 
 def final_loss(env: gym.Env, model: PPO | None, seed: int) -> float:
-    """Return the loss at the end of one run; without a model, the rate is kept."""
+    """Return the final loss of one run; without a model, the learning rate is kept."""
     observation, info = env.reset(seed=seed)
     ended = False
     while not ended:
@@ -109,7 +109,7 @@ def final_loss(env: gym.Env, model: PPO | None, seed: int) -> float:
 
 
 def main(arguments: list[str] | None = None) -> float:
-    """Teach PPO on whole runs; return its mean loss on new seeds."""
+    """Train PPO on whole runs; return its mean final loss on new seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=200, help="runs to learn from")
     episodes = parser.parse_args(arguments).episodes
@@ -117,9 +117,11 @@ def main(arguments: list[str] | None = None) -> float:
     model = PPO("MlpPolicy", env, n_steps=200, batch_size=50, gamma=1.0, seed=0)
     model.learn(20 * episodes)
     seeds = range(1_000, 1_005)
-    kept = sum(final_loss(env, None, seed) for seed in seeds) / len(seeds)
+    constant = sum(final_loss(env, None, seed) for seed in seeds) / len(seeds)
     learned = sum(final_loss(env, model, seed) for seed in seeds) / len(seeds)
-    print(f"val_loss: {kept:.3f} at the rate it starts from, {learned:.3f} with PPO")
+    print(
+        f"val_loss: {constant:.3f} at the initial learning rate, {learned:.3f} with PPO"
+    )
     return learned
 
 

@@ -3,7 +3,7 @@
     python examples/plain_pytorch.py
     python examples/plain_pytorch.py --no-controller
 
-The three lines that hand the learning rate over are marked.
+Comments mark the three lines that use the controller.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the examples train on: Shakespeare where `LR_GYM_DATA` has it, else `markov`."""
+"""The examples' text: Shakespeare if `LR_GYM_DATA` has it, else `markov`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH = 32  # characters per window
 def read_arguments(
     description: str | None, arguments: list[str] | None
 ) -> tuple[int, float, bool, int]:
-    """Return the updates, the initial learning rate, whether to control, the seed."""
+    """Return iterations, initial learning rate, whether to control, and seed."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument(
@@ -25,17 +25,17 @@ def read_arguments(
     )
     parser.add_argument("--no-controller", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    return given.iterations, given.learning_rate, not given.no_controller, given.seed
+    args = parser.parse_args(arguments)
+    return args.iterations, args.learning_rate, not args.no_controller, args.seed
 
 
 def load_windows() -> tuple[Tensor, Tensor, int]:
-    """Return training and validation windows, (N, WIDTH + 1), and the symbols."""
+    """Return training and validation windows, (N, WIDTH + 1), and the vocab size."""
     folder = os.environ.get("LR_GYM_DATA")
-    real = folder is not None and (Path(folder) / "tinyshakespeare.txt").is_file()
-    text = lr_gym.load_corpus("shakespeare" if real else "markov")
+    downloaded = folder is not None and (Path(folder) / "tinyshakespeare.txt").is_file()
+    corpus = lr_gym.load_corpus("shakespeare" if downloaded else "markov")
     train, val = (
         torch.from_numpy(part.astype("int64")).unfold(0, WIDTH + 1, WIDTH)
-        for part in (text.train, text.val)
+        for part in (corpus.train, corpus.val)
     )
-    return train, val[:128], text.vocab_size
+    return train, val[:128], corpus.vocab_size

@@ -1,7 +1,8 @@
 """The settings of one training run: `TrainingConfig` and its presets.
 
-`paper` is the paper's model and training length per corpus, `mini` the CPU default,
-`tiny` is for tests and for grids of thousands of runs. Nothing here imports torch.
+`paper` has the paper's model and training length for each corpus. `mini` is the default
+on a CPU. `tiny` is for tests and grids of thousands of runs. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ARCHITECTURES = ("gpt", "lstm", "conv")
 PRECISIONS = ("auto", "float32", "bfloat16")
 EVALUATIONS = ("fixed", "paper")
 COMPILES = ("auto", "off", "default", "graph")
-_COUNTS = (  # the fields that are integers from 1 up
+_COUNTS = (  # fields that must be integers of at least 1
     "n_layer",
     "n_head",
     "n_embd",
@@ -37,27 +38,27 @@ _COUNTS = (  # the fields that are integers from 1 up
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """One training run of a character-level model, as it is saved with results.
+    """The settings of one training run of a character-level model.
 
-    Defaults are those of `mini`. Every field is checked on construction.
+    Results store them. The defaults are those of `mini`. Construction checks every
+    field.
 
     Attributes:
         corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8`` or a file's path.
-        test_fraction: Share of the text held out as test split, in [0, 0.5]; `None` is
-            the corpus' own default (0.05).
-        scale: The preset the settings started from; a label kept in every result.
-        architecture: ``gpt``, the paper's transformer; ``lstm``, recurrent; or
-            ``conv``, causal convolutions.
-        n_layer: Transformer blocks, layers of LSTM, or blocks of convolution.
+        test_fraction: Share of the text in the test split, in [0, 0.5]; `None` is 0.05.
+        scale: The preset that the settings started from; every result stores it.
+        architecture: ``gpt`` (the paper's transformer), ``lstm`` (recurrent) or
+            ``conv`` (causal convolutions).
+        n_layer: Transformer blocks, LSTM layers or convolution blocks.
         n_head: Attention heads per block of a ``gpt``; divides `n_embd`. The other
-            architectures have none, and leave it unread.
+            architectures ignore it.
         n_embd: Width of the residual stream.
         block_size: Context length, in characters.
         dropout: Dropout probability, in [0, 1).
         bias: Whether linear layers and layer norms have biases.
         batch_size: Sequences per iteration.
         max_iters: Optimizer updates per run: the training budget.
-        eval_interval: Updates between evaluations, and so between decisions.
+        eval_interval: Updates between evaluations, which is also between decisions.
         warmup_iters: Updates of linear warm-up.
         learning_rate: Initial learning rate.
         beta1: AdamW's decay of the first moment, in [0, 1).
@@ -66,19 +67,20 @@ class TrainingConfig:
         grad_clip: Largest global gradient norm; 0 does not clip.
         evaluation: ``fixed`` is one deterministic pass over the validation split or a
             fixed part of it; ``paper`` is the mean over `eval_iters` random batches.
-        eval_tokens: Most characters a ``fixed`` evaluation predicts, evenly spread over
-            the split; `None` predicts the whole split.
-        eval_iters: Random batches per split of a ``paper`` evaluation.
-        device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
+        eval_tokens: Most characters that a ``fixed`` evaluation predicts, evenly spread
+            over the split; `None` predicts the whole split.
+        eval_iters: Random batches of a ``paper`` evaluation.
+        device: A torch device, or ``auto``: CUDA if there is one, else the CPU.
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
-            in float32) or ``auto``: bfloat16 where the hardware has it.
-        compile: ``off``; ``default``, by `torch.compile`; ``graph``, that in one CUDA
-            graph, on CUDA alone; or ``auto``: ``default`` on CUDA, where it pays back.
-            An ``lstm`` takes ``off`` and ``auto``, which is the same for it.
+            in float32) or ``auto``: bfloat16 if the hardware supports it.
+        compile: ``off``; ``default`` (`torch.compile`); ``graph`` (`torch.compile` and
+            a CUDA graph; CUDA only); or ``auto``, which is ``default`` on CUDA and
+            ``off`` on a CPU. An ``lstm`` accepts only ``off`` and ``auto``, and is
+            never compiled.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A field is out of range; the message names field, value and range.
+        ValueError: A field is out of range.
     """
 
     corpus: str = "markov"
@@ -108,7 +110,7 @@ class TrainingConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check every field, then the rules that join two of them."""
+        """Check every field, then the rules that involve two fields."""
         self._check_fields()
         if self.architecture == "gpt" and self.n_embd % self.n_head:
             raise ValueError(
@@ -117,8 +119,8 @@ class TrainingConfig:
             )
         if self.architecture == "lstm" and self.compile not in ("auto", "off"):
             raise ValueError(
-                "compile must be auto or off with architecture='lstm', whose kernel is "
-                f"compiled already; got {self.compile!r}"
+                "compile must be auto or off with architecture='lstm', which is never "
+                f"compiled; got {self.compile!r}"
             )
         for name in ("eval_interval", "warmup_iters"):
             if getattr(self, name) > self.max_iters:
@@ -186,10 +188,11 @@ _TINY: dict[str, Any] = {
 
 
 def preset(scale: str, corpus: str = "markov", **overrides: Any) -> TrainingConfig:
-    """Return the preset `scale` for `corpus`, with single fields replaced.
+    """Return the preset `scale` for `corpus`, with overrides.
 
-    The paper's settings for enwik8 and text8 differ from those for Shakespeare (batch
-    size, length, interval, warm-up, initial LR); other corpora use Shakespeare's.
+    The paper has different batch sizes, training lengths, intervals, warm-ups and
+    initial learning rates for Shakespeare and for enwik8 and text8. Other corpora use
+    Shakespeare's.
 
     Args:
         scale: ``paper``, ``mini`` or ``tiny``.
@@ -197,7 +200,7 @@ def preset(scale: str, corpus: str = "markov", **overrides: Any) -> TrainingConf
         **overrides: Fields of `TrainingConfig`.
 
     Raises:
-        TypeError: An override is no field of `TrainingConfig`.
+        TypeError: An override is not a field of `TrainingConfig`.
         ValueError: `scale` is unknown, or a field is out of range.
 
     >>> preset("paper", "enwik8").max_iters

@@ -1,4 +1,4 @@
-"""Which device and number format a run computes with, and how large it is."""
+"""Choose a run's device, number format and scale."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return ``float32`` or ``bfloat16``; for ``auto``, what the hardware is for."""
+    """Return ``float32`` or ``bfloat16``; ``auto`` prefers a fast bfloat16."""
     if precision != "auto":
         return precision
     return "bfloat16" if fast_bfloat16(device) else "float32"
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own, not an emulation."""
+    """Return whether the device's hardware has bfloat16 arithmetic."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
@@ -49,9 +49,17 @@ def check_scale(scale: object) -> None:
 
 
 def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:
-    """Return the preset's name: for ``auto``, ``paper`` on CUDA and ``mini`` elsewhere.
+    """Return the preset's name; ``auto`` is ``paper`` on CUDA and ``mini`` elsewhere.
 
-    Warns when it chose, since results of different scales do not compare.
+    ``auto`` warns, since results of different scales are not comparable.
+
+    Args:
+        scale: ``auto`` or a preset's name.
+        device: `TrainingConfig.device`.
+        stacklevel: Frames between this function and the caller that the warning names.
+
+    Raises:
+        ValueError: `scale` is unknown.
     """
     check_scale(scale)
     if scale != "auto":
@@ -59,7 +67,7 @@ def resolve_scale(scale: str, device: str, stacklevel: int = 2) -> str:
     chosen = "paper" if resolve_device(device).type == "cuda" else "mini"
     warnings.warn(
         f"scale='auto' chose {chosen!r} for this machine; pass scale='paper', 'mini' "
-        "or 'tiny' to choose yourself (results of different scales do not compare)",
+        "or 'tiny' to choose yourself (results of different scales are not comparable)",
         stacklevel=stacklevel + 1,
     )
     return chosen

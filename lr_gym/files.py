@@ -1,4 +1,4 @@
-"""Where files are kept, and writing them so that readers see all or nothing."""
+"""Write files atomically, and find the cache folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` to a temporary name beside `path`, then rename it.
+    """Write a file atomically: write a temporary file, then rename it to `path`.
 
     Args:
-        path: The file; missing folders are made, an existing file is replaced.
-        content: What it will hold.
+        path: The file. Missing folders are created; an existing file is replaced.
+        content: The file's bytes.
 
     Raises:
-        OSError: The folder cannot be made or written; `path` is then as it was.
+        OSError: The folder cannot be created or written. `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +36,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of what is kept between runs: `LR_GYM_CACHE`, or the user's."""
-    given = os.environ.get("LR_GYM_CACHE")
-    if given:
-        return Path(given)
+    """Return the cache folder: `LR_GYM_CACHE` if it is set, else the user's default."""
+    folder = os.environ.get("LR_GYM_CACHE")
+    if folder:
+        return Path(folder)
     import pooch
 
     return Path(pooch.os_cache("lr_gym"))

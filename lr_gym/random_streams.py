@@ -1,12 +1,13 @@
 """Random numbers as pure functions of (key, counter), on any device.
 
-Batches and dropout masks are drawn this way: a member's stream depends on its own seed
-and position alone, never on the population's size, the device, or who drew before; a
-snapshot of a stream is one integer; and nothing touches torch's global generators.
-The mixing function is the 32-bit finalizer "lowbias32" (Wellons 2018, "Prospecting for
-Hash Functions"). Keys and batches are few and hashed in int64. Dropout masks are hashed
-in int32, whose products wrap around to the same 32 bits at half the memory: 64-bit
-products are slow on a GPU.
+Batches and dropout masks use these functions. A member's stream depends only on its
+seed and position, not on the population's size, the device or earlier draws. A snapshot
+of a stream is one integer. torch's global generators are not used.
+
+The hash is the 32-bit finalizer "lowbias32" (Wellons 2018, "Prospecting for Hash
+Functions"). Keys and batches are small and hashed in int64. Dropout masks are hashed in
+int32, which gives the same 32 bits with half the memory; 64-bit products are slow on a
+GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: spreads consecutive counters
-_SIGN = -(2**31)  # int32 with the highest bit alone
+_SIGN = -(2**31)  # int32 with only the highest bit set
 
 
 def lowbias32(value: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def lowbias32(value: Tensor) -> Tensor:
 
 
 def fold_in(key: Tensor, counter: Tensor | int) -> Tensor:
-    """Derive from int64 `key` the key of its sub-stream number `counter`."""
+    """Return the key of sub-stream number `counter` of the int64 `key`."""
     return lowbias32(lowbias32(key + _GOLDEN) ^ (counter * _GOLDEN))
 
 
@@ -56,18 +57,17 @@ def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor
     `drop_probability` * 2^32.
 
     Args:
-        key: int64 scalar made by `fold_in`: it is already mixed, so one more round is
-            enough.
-        shape: Of the mask; fewer than 2**31 elements.
+        key: int64 scalar from `fold_in`. It is already hashed, so one round is enough.
+        shape: Shape of the mask; fewer than 2**31 elements.
         drop_probability: In [0, 1).
     """
     counter = torch.arange(shape.numel(), dtype=torch.int32, device=key.device)
     value = (counter * _as_int32(_GOLDEN)).view(shape) ^ key.to(torch.int32)
-    # `lowbias32`, on 32 bits with a sign: what shifts in from the left is masked away.
+    # `lowbias32` on signed integers: the mask removes the copies of the sign bit.
     value = (value ^ ((value >> 16) & 0xFFFF)) * 0x7FEB352D
     value = (value ^ ((value >> 15) & 0x1FFFF)) * _as_int32(0x846CA68B)
     value = value ^ ((value >> 16) & 0xFFFF)
-    # Unsigned order is signed order with the sign flipped.
+    # Flipping the sign bit turns an unsigned comparison into a signed one.
     return (value ^ _SIGN) >= int(drop_probability * 2**32) + _SIGN
 
 

@@ -1,7 +1,8 @@
-"""Learning-rate schedules as pure functions of progress: the factor on the peak rate.
+"""Learning-rate schedules: factors that multiply the agent's learning rate.
 
-The agent's learning rate is the peak; a schedule multiplies it, per iteration. With the
-agent that always keeps its rate, every baseline schedule is the environment itself.
+The agent's learning rate is the peak, and the schedule multiplies it at each iteration.
+An agent that never changes its learning rate therefore follows the schedule exactly, as
+the baselines do.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _cosine(progress: FloatArray) -> FloatArray:
 
 
 def _cooldown(progress: FloatArray) -> FloatArray:
-    """How far into the final cooldown, 0 before it, 1 at the end."""
+    """Return progress within the final cooldown: 0 before it, 1 at the end."""
     return np.clip((progress - (1.0 - COOLDOWN)) / COOLDOWN, 0.0, 1.0)
 
 
@@ -56,7 +57,8 @@ def schedule_factor(
 ) -> FloatArray:
     """Return the factor on the peak learning rate at `iteration`.
 
-    Linear warm-up, (i + 1) / (warmup_iters + 1), then the schedule over what is left:
+    Linear warm-up, (i + 1) / (warmup_iters + 1), then the schedule over the other
+    updates:
 
     ==================  ==============================================================
     ``constant``        1
@@ -73,11 +75,11 @@ def schedule_factor(
     Args:
         schedule: One of `SCHEDULES`.
         iteration: Update number from 0, any shape.
-        max_iters: Updates in the whole run; its shape joins that of `iteration`.
+        max_iters: Updates in the whole run; broadcast with `iteration`.
         warmup_iters: Updates of warm-up, at most `max_iters`.
 
     Returns:
-        Factors in [0, 1], of the shape of `iteration`.
+        Factors in [0, 1], of the broadcast shape.
 
     Raises:
         ValueError: `schedule` is unknown.

@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises with name, value received and rule."""
+"""Checks of arguments: each error names the argument, its value and the rule."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def field_names(config_class: type) -> tuple[str, ...]:
 
 
 def check_keywords(
-    caller: str, given: Collection[str], allowed: Collection[str]
+    caller: str, keywords: Collection[str], allowed: Collection[str]
 ) -> None:
-    """Raise TypeError, with the nearest allowed name, for an unknown keyword."""
-    for name in given:
+    """Raise TypeError for an unknown keyword, and suggest the nearest allowed one."""
+    for name in keywords:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -48,7 +48,7 @@ def check_boolean(name: str, value: object) -> None:
 def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
     """Raise unless `value` is an integer in [`low`, `high`]."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that is the check
+        number = operator.index(value)  # type: ignore[arg-type]  # the check
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if isinstance(value, bool):

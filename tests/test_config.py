@@ -99,4 +99,4 @@ def test_an_unknown_scale_is_refused() -> None:
 
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        TrainingConfig().n_layer = 3  # type: ignore[misc]  # that is the point
+        TrainingConfig().n_layer = 3  # type: ignore[misc]  # the mistake under test

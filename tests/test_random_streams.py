@@ -1,4 +1,4 @@
-"""Streams: reproducible, uniform, and independent of who else draws."""
+"""Streams: reproducible, uniform and independent of other draws."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_streams_leave_the_global_generator_alone() -> None:
 
 
 def test_the_stream_is_pinned() -> None:
-    # Data order and dropout of every published result hang on these numbers.
+    # Data order and dropout of every published result depend on these numbers.
     assert random_integers(torch.tensor(42), 4, 1000).tolist() == [101, 7, 737, 930]
     assert stream_seeds(0, 2) == [2968811710, 3677149159]
 

@@ -1,4 +1,4 @@
-"""Schedules: known values, bounds, and the formulas they claim to be."""
+"""Schedules: known values, bounds and formulas."""
 
 from __future__ import annotations
 

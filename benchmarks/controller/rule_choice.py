@@ -106,12 +106,12 @@ class Args:
 @contextmanager
 def weight_term(factor: float) -> Iterator[None]:
     """Set the factor of the weight term in the update size, in this process."""
-    default = update_size.WEIGHTS
-    update_size.WEIGHTS = factor
+    default = update_size.RELATIVE_CHANGE_FACTOR
+    update_size.RELATIVE_CHANGE_FACTOR = factor
     try:
         yield
     finally:
-        update_size.WEIGHTS = default
+        update_size.RELATIVE_CHANGE_FACTOR = default
 
 
 def losses(

@@ -1,8 +1,9 @@
-"""A policy in somebody's own training loop.
+"""Policies that set the learning rate in a user's training loop.
 
-`ControllerLR` is the scheduler; `lr_gym.controllers.integrations.huggingface` and
-`lr_gym.controllers.integrations.lightning` are the same for Hugging Face's Trainer and
-Lightning.
+`ControllerLR` is the scheduler for a PyTorch loop.
+`lr_gym.controllers.integrations.huggingface` and
+`lr_gym.controllers.integrations.lightning` hold the callbacks for Hugging Face's
+Trainer and for Lightning.
 """
 
 from lr_gym.controllers.history import Record as Record

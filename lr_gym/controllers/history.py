@@ -1,4 +1,4 @@
-"""What a controller did: its decisions, as learning rates per update, CSV, a replay."""
+"""A controller's decisions, as learning rates per update and as CSV."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ COLUMNS = ("iteration", "learning_rate", "val_loss", "factor", "undone")
 
 @dataclass(frozen=True)
 class Record:
-    """One decision and what it did.
+    """One decision and its effects.
 
     Attributes:
-        iteration: Updates made before it.
-        val_loss: What it was taken on; `None` at the start of a loop that trains before
-            it evaluates.
-        learning_rate: Of the first parameter group from here on, before warm-up.
-        factor: What the policy multiplied it by; bounds act afterwards.
-        undo: Whether the policy wanted the last chunk taken back.
-        undone: Whether it was: weights and optimizer are those of the decision before.
+        iteration: Updates made before the decision.
+        val_loss: The loss that the decision used, nats; `None` for a start without an
+            evaluation.
+        learning_rate: The first parameter group's, after the decision and before
+            warm-up and base schedule.
+        factor: What the policy multiplied the learning rate by, before clipping to the
+            bounds.
+        undo: Whether the policy decided to undo the last chunk of training.
+        undone: Whether the controller did: model and optimizer are as they were at the
+            previous decision.
         diverged: Whether a loss was not finite, or far above the first one.
     """
 
@@ -40,35 +43,38 @@ class Record:
     diverged: bool = False
 
 
-def rates_per_update(history: Sequence[Record], iterations: int) -> NDArray[np.float64]:
-    """Return the rate that the decisions gave to each of `iterations` updates."""
+def decided_learning_rates(
+    history: Sequence[Record], iterations: int
+) -> NDArray[np.float64]:
+    """Return the decided learning rate at each of the updates, (iterations,)."""
     starts = [record.iteration for record in history]
-    rates = np.array([record.learning_rate for record in history], dtype=np.float64)
-    rows = np.searchsorted(starts, np.arange(iterations), side="right") - 1
-    return np.asarray(rates[rows])
+    decided = np.array([record.learning_rate for record in history], dtype=np.float64)
+    last = np.searchsorted(starts, np.arange(iterations), side="right") - 1
+    return np.asarray(decided[last])
 
 
 def write_schedule(
     path: str | os.PathLike[str],
     history: Sequence[Record],
-    rates: NDArray[np.float64],
+    learning_rates: NDArray[np.float64],
 ) -> None:
-    """Write a CSV with a line per update.
+    """Write a CSV file with the columns `COLUMNS`, one row per update.
 
     Args:
-        path: The file.
-        history: Fills ``val_loss``, ``factor`` and ``undone`` (0 or 1) in the line of
-            the first update after a decision; the last one where there are several.
-        rates: The learning rate of every update, (iterations,).
+        path: The file; missing folders are created.
+        history: Fills ``val_loss``, ``factor`` and ``undone`` (0 or 1) in the row of
+            the first update after a decision. Of several decisions at one iteration,
+            the last counts.
+        learning_rates: The learning rate of every update, (iterations,).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    decided = {record.iteration: record for record in history}
-    for iteration, rate in enumerate(rates.tolist()):
-        record = decided.get(iteration)
-        news: tuple[object, ...] = ("", "", "")
+    by_iteration = {record.iteration: record for record in history}
+    for iteration, learning_rate in enumerate(learning_rates.tolist()):
+        record = by_iteration.get(iteration)
+        decision: tuple[object, ...] = ("", "", "")
         if record is not None:
-            news = (record.val_loss, record.factor, int(record.undone))
-        writer.writerow((iteration, rate, *news))
+            decision = (record.val_loss, record.factor, int(record.undone))
+        writer.writerow((iteration, learning_rate, *decision))
     write_text(os.fspath(path), text.getvalue())

@@ -1,4 +1,4 @@
-"""The learning rates of an optimizer, set by one hand; another's is found out."""
+"""Sets the learning rates of an optimizer; raises if anything else changes them."""
 
 from __future__ import annotations
 
@@ -8,64 +8,86 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 
-ROUNDING = 1e-12  # who repeats a rate as base * factor changes its last bits
+from lr_gym.validation import check_real
+
+ROUNDING = 1e-12  # a scheduler that repeats base * factor changes the last bits
 
 
 class ParamGroupLRs:
-    """The rates of all parameter groups, which keep the ratios they had at first.
+    """The learning rates of all parameter groups, which keep their initial ratios.
 
     Attributes:
-        initial: The rates per group when the optimizer was taken over.
+        initial: The learning rates per group when the controller took over.
     """
 
     def __init__(self, optimizer: Optimizer, *, read_only: bool = False) -> None:
-        """Take the optimizer's rates as they are; `read_only` never touches them."""
+        """Read the current learning rates; with `read_only`, never set them.
+
+        Raises:
+            TypeError: `optimizer` is not a torch optimizer.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                "optimizer must be a torch.optim.Optimizer, got "
+                f"{type(optimizer).__name__}"
+            )
         self.optimizer = optimizer
         self.read_only = read_only
         self.initial = self.read()
         self._written = self.initial
 
+    def check_bounds(self, low: float, high: float) -> None:
+        """Raise ValueError unless the first learning rate is in [`low`, `high`]."""
+        value = self.initial[0]
+        check_real("the first group's learning rate", value, 0.0, low_open=True)
+        if not low <= value <= high:
+            raise ValueError(
+                "the first group's learning rate must be in [min_lr, max_lr] = "
+                f"[{low:g}, {high:g}], got {value!r}; pass a lower min_lr or a higher "
+                "max_lr"
+            )
+
     def read(self) -> list[float]:
-        """Return the rate of every group."""
+        """Return the learning rate of every group."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
-    def write(self, rate: float) -> None:
-        """Set the first group's rate to `rate`, the others' by their ratios to it."""
+    def write(self, learning_rate: float) -> None:
+        """Set the first group's learning rate, and the others' by the ratios."""
         if self.read_only:
             return
         groups = self.optimizer.param_groups
         for group, initial in zip(groups, self.initial, strict=True):
-            value = initial / self.initial[0] * rate
+            value = initial / self.initial[0] * learning_rate
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(value)
             else:
                 group["lr"] = value
-        self._written = self.read()  # a tensor has rounded it
+        self._written = self.read()  # a tensor rounds the value
 
     def verify(self, iteration: int) -> None:
-        """Raise RuntimeError unless the rates are those written last."""
+        """Raise RuntimeError unless the learning rates are those written last."""
         if self.read_only:
             return
-        found = self.read()
-        if len(found) != len(self._written):
+        current = self.read()
+        if len(current) != len(self._written):
             raise RuntimeError(
                 f"the optimizer had {len(self._written)} parameter groups and now has "
-                f"{len(found)}: make the controller after adding groups"
+                f"{len(current)}: create the controller after adding groups"
             )
-        for i, (rate, written) in enumerate(zip(found, self._written, strict=True)):
-            if not math.isclose(rate, written, rel_tol=ROUNDING):
+        for i, (now, written) in enumerate(zip(current, self._written, strict=True)):
+            if not math.isclose(now, written, rel_tol=ROUNDING):
                 raise RuntimeError(
                     f"something else changed the learning rate of parameter group {i} "
-                    f"from {written:g} to {rate:g} at iteration {iteration}: "
-                    "remove the other scheduler, or stop the controller by detach()"
+                    f"from {written:g} to {now:g} at iteration {iteration}: "
+                    "remove the other scheduler, or stop the controller with detach()"
                 )
 
     def load(self, initial: Sequence[float]) -> None:
-        """Take saved initial rates; ValueError where the number of groups differs."""
+        """Take saved initial rates; ValueError if the number of groups differs."""
         groups = len(self.optimizer.param_groups)
         if len(initial) != groups:
             raise ValueError(
-                f"the state is of {len(initial)} parameter groups, the optimizer "
-                f"has {groups}"
+                f"the state has {len(initial)} parameter groups, the optimizer has "
+                f"{groups}"
             )
         self.initial = list(initial)

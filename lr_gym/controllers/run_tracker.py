@@ -1,6 +1,6 @@
-"""What a run's evaluations have shown so far: one episode's state, without the trainer.
+"""Tracks one training run from its evaluations and makes the policy's observations.
 
-Observations are made by `lr_gym.mdp`, so that a policy sees in a foreign loop what it
+`lr_gym.mdp` makes the observations, so a policy sees in a user's training loop what it
 would see in the environment.
 """
 
@@ -18,7 +18,7 @@ from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
 from lr_gym.mdp.rewards import divergence_loss
 
-# What has to be measured for a feature, beside the validation loss.
+# The metric that a feature needs besides the validation loss.
 REQUIRED_METRICS = {
     "train_loss": "train_loss",
     "generalization_gap": "train_loss",
@@ -28,84 +28,88 @@ REQUIRED_METRICS = {
 
 
 class RunTracker:
-    """The state of one run, E = 1."""
+    """Holds the episode state of one run, E = 1."""
 
     def __init__(self, config: MDPConfig, max_iters: int) -> None:
-        """Begin a run of which nothing is known."""
+        """Start a run; no loss is known yet."""
         self.config = config
         self.max_iters = max_iters
-        self.seen = False  # any finite loss
+        self.has_loss = False  # a finite one
         self._state = EpisodeState.empty(1)
         self._bounds = mdp.observation_bounds(config)
 
-    def note(
-        self, measured: Mapping[str, float], iteration: int, learning_rate: float
+    def update(
+        self, metrics: Mapping[str, float], iteration: int, learning_rate: float
     ) -> bool:
         """Take in an evaluation; return whether the run has diverged.
 
-        As in the environment, it has where a loss is not finite, or the validation loss
-        exceeds `divergence_factor` times the first one. Losses keep their last values
-        then.
+        A run diverges as in the environment: a loss is not finite, or the validation
+        loss exceeds `divergence_factor` times the first one. The losses then keep their
+        previous values.
 
         Args:
-            measured: ``val_loss`` and, where the policy observes them, ``train_loss``,
-                ``grad_norm`` and ``update_size``; before training the loss alone.
+            metrics: ``val_loss``, and those of ``train_loss``, ``grad_norm`` and
+                ``update_size`` that the policy observes. Before training, ``val_loss``
+                suffices.
             iteration: Updates made.
-            learning_rate: That the policy sees.
+            learning_rate: The learning rate that the policy sees.
 
         Raises:
-            ValueError: A measurement is missing or out of range; the message names it.
+            ValueError: A metric is missing or out of range; the message names it.
         """
-        self._check(measured, iteration)
-        state, val_loss = self._state, measured["val_loss"]
+        self._check(metrics, iteration)
+        state, val_loss = self._state, metrics["val_loss"]
         state.iteration[0] = iteration
         state.learning_rate[0] = learning_rate
-        losses = [measured[k] for k in ("val_loss", "train_loss") if k in measured]
-        ceiling = divergence_loss(state, self.config)[0] if self.seen else math.inf
-        if not all(map(math.isfinite, losses)) or val_loss > ceiling:
+        losses = [metrics[k] for k in ("val_loss", "train_loss") if k in metrics]
+        limit = divergence_loss(state, self.config)[0] if self.has_loss else math.inf
+        if not all(map(math.isfinite, losses)) or val_loss > limit:
             return True
-        if not self.seen:
+        if not self.has_loss:
             state.initial_loss[0] = state.val_loss[0] = val_loss
-            self.seen = True
+            self.has_loss = True
         state.previous_loss[0] = state.val_loss[0]
         state.val_loss[0] = val_loss
-        state.train_loss[0] = measured.get("train_loss", val_loss)
+        state.train_loss[0] = metrics.get("train_loss", val_loss)
         for name in ("grad_norm", "update_size"):
-            finite = np.nan_to_num(measured.get(name, 0.0), nan=mdp.LOSS_BOUND)
+            finite = np.nan_to_num(metrics.get(name, 0.0), nan=mdp.LOSS_BOUND)
             getattr(state, name)[0] = finite
         return False
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observation, (F,) float32."""
-        floor = np.array([self.config.loss_floor or 0.0])
-        length = np.array([self.max_iters])
-        seen = mdp.observe(self._state, self.config, length, floor, self._bounds)
-        return np.asarray(seen[0])
+        loss_floors = np.array([self.config.loss_floor or 0.0])
+        max_iters = np.array([self.max_iters])
+        observations = mdp.observe(
+            self._state, self.config, max_iters, loss_floors, self._bounds
+        )
+        return np.asarray(observations[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, ready for JSON."""
         arrays = {name: array.tolist() for name, array in vars(self._state).items()}
-        return {"seen": self.seen, **arrays}
+        return {"has_loss": self.has_loss, **arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.seen = state["seen"]
+        self.has_loss = state["has_loss"]
         for name, array in vars(self._state).items():
             array[:] = state[name]
 
-    def _check(self, measured: Mapping[str, float], iteration: int) -> None:
+    def _check(self, metrics: Mapping[str, float], iteration: int) -> None:
+        """Raise ValueError unless the metrics are complete and in range."""
         for feature in self.config.features:
             needed = REQUIRED_METRICS.get(feature, "val_loss")
-            if needed not in measured and (self.seen or iteration > 0):
+            if needed not in metrics and (self.has_loss or iteration > 0):
                 raise ValueError(
                     f"the policy observes {feature!r}: pass {needed}= to step()"
                 )
-        for name, value in measured.items():
+        for name, value in metrics.items():
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, got {value!r}")
-        val_loss = measured["val_loss"]
-        if not self.seen and math.isfinite(val_loss) and val_loss > mdp.LOSS_BOUND:
+        val_loss = metrics["val_loss"]
+        if not self.has_loss and math.isfinite(val_loss) and val_loss > mdp.LOSS_BOUND:
             raise ValueError(
-                f"val_loss must be at most {mdp.LOSS_BOUND:g} before training, got "
+                f"the first val_loss must be at most {mdp.LOSS_BOUND:g}, got "
                 f"{val_loss!r}: pass the mean per prediction, in nats"
             )

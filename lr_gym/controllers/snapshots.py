@@ -1,6 +1,7 @@
-"""Copies of training state in memory, for taking a chunk of training back; on disk too.
+"""Copies of training state in memory, to undo a chunk of training; and on disk.
 
-Works on anything with `state_dict` and `load_state_dict`: models, optimizers, averages.
+They work on anything with `state_dict` and `load_state_dict`: models, optimizers,
+weight averages.
 """
 
 from __future__ import annotations
@@ -25,56 +26,54 @@ _TENSOR = "tensor"
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What can be snapshot."""
+    """An object whose state can be copied and restored."""
 
     def state_dict(self) -> Any:  # noqa: ANN401 - nested containers of tensors
-        """Return the state; tensors may be the live ones."""
+        """Return the state; its tensors may be the live ones."""
 
     def load_state_dict(self, state_dict: Any) -> Any:  # noqa: ANN401
         """Continue from a state."""
 
 
 class Snapshot:
-    """The state of some objects at one moment; taking it again reuses its memory.
+    """A copy of the state of some objects; a new copy reuses the memory of the last.
 
     Attributes:
-        seconds: Spent on copying so far.
-        taken: How often it was taken.
+        seconds: Time spent on copying so far.
     """
 
     def __init__(self, objects: Sequence[Stateful], device: str = "same") -> None:
-        """Remember whom to copy; nothing is copied yet.
+        """Choose the objects; nothing is copied yet.
 
         Args:
-            objects: Copied and put back together.
-            device: ``same`` keeps copies where the tensors are; ``host`` in the host's
-                memory, pinned where the tensors are on a GPU.
+            objects: Copied and restored together.
+            device: ``same`` keeps the copies on the tensors' device; ``host`` keeps
+                them in host memory, pinned for tensors on a GPU.
 
         Raises:
-            TypeError: An object has no `state_dict` and `load_state_dict`.
+            TypeError: An object has no `state_dict` or no `load_state_dict`.
             ValueError: `device` is neither.
         """
         check_choice("snapshot_device", device, DEVICES)
-        for thing in objects:
-            if not isinstance(thing, Stateful):
+        for stateful in objects:
+            if not isinstance(stateful, Stateful):
                 raise TypeError(
                     "undo must be objects with state_dict() and load_state_dict(), "
-                    f"got {type(thing).__name__}"
+                    f"got {type(stateful).__name__}"
                 )
         self.objects = tuple(objects)
         self.device = device
         self.seconds = 0.0
-        self.taken = 0
         self._states: list[Any] | None = None
-        self._copied_from: set[torch.device] = set()  # GPUs, to the host
+        self._source_gpus: set[torch.device] = set()  # of copies to the host
 
     def __bool__(self) -> bool:
-        """Whether there is anything to put back."""
+        """Whether a state is held."""
         return self._states is not None
 
     @property
     def bytes(self) -> int:
-        """Size of the tensors held."""
+        """Memory of the tensors held, bytes."""
         sizes: list[int] = []
         _map(self._states, lambda t: sizes.append(t.nbytes))
         return sum(sizes)
@@ -82,60 +81,83 @@ class Snapshot:
     def take(self) -> None:
         """Copy the objects' state."""
         started = time.perf_counter()
-        states = [thing.state_dict() for thing in self.objects]
-        self._copied_from.clear()
-        held: list[Tensor] = []
-        _map(self._states, held.append)
-        free = iter(held)
-        self._states = _map(states, lambda t: self._copy(t, next(free, None)))
-        for device in self._copied_from:
-            torch.cuda.synchronize(device)  # copies to the host must be whole
+        states = [stateful.state_dict() for stateful in self.objects]
+        self._source_gpus.clear()
+        buffers: list[Tensor] = []
+        _map(self._states, buffers.append)
+        reusable = iter(buffers)
+        self._states = _map(states, lambda t: self._copy(t, next(reusable, None)))
+        for device in self._source_gpus:
+            torch.cuda.synchronize(device)  # copies to the host are asynchronous
         self.seconds += time.perf_counter() - started
-        self.taken += 1
 
     def restore(self) -> None:
-        """Put the copied state back into the objects.
+        """Load the copied state into the objects.
 
-        They get copies of their own: optimizers keep the tensors they are given.
+        The objects get clones, because optimizers keep the tensors that they load.
 
         Raises:
-            RuntimeError: There is no snapshot.
+            RuntimeError: No state is held.
         """
         if self._states is None:
             raise RuntimeError("nothing to restore: no snapshot was taken")
-        for thing, state in zip(self.objects, self._states, strict=True):
-            thing.load_state_dict(_map(state, torch.clone))
+        for stateful, state in zip(self.objects, self._states, strict=True):
+            stateful.load_state_dict(_map(state, torch.clone))
 
     def state_dict(self) -> Any:  # noqa: ANN401 - nested containers of tensors
-        """Return a copy of what is held; `None` before any snapshot."""
+        """Return a copy of the state held; `None` before any snapshot."""
         return _map(self._states, torch.clone)
 
     def load_state_dict(self, state: Any) -> None:  # noqa: ANN401
-        """Hold `state` from now on."""
+        """Hold a copy of `state`, as `state_dict` returned it."""
         self._states = _map(state, torch.clone)
 
-    def _copy(self, tensor: Tensor, memory: Tensor | None) -> Tensor:
+    def _copy(self, tensor: Tensor, buffer: Tensor | None) -> Tensor:
+        """Return a copy of `tensor`, in `buffer` if it fits."""
         source = tensor.detach()
         target = source.device if self.device == "same" else torch.device("cpu")
         pinned = source.is_cuda and target.type == "cpu"
         if pinned:
-            self._copied_from.add(source.device)
-        fits = memory is not None and (
-            memory.shape == source.shape
-            and memory.dtype == source.dtype
-            and memory.device == target
+            self._source_gpus.add(source.device)
+        fits = buffer is not None and (
+            buffer.shape == source.shape
+            and buffer.dtype == source.dtype
+            and buffer.device == target
         )
-        if memory is None or not fits:
-            memory = torch.empty_like(source, device=target, pin_memory=pinned)
-        return memory.copy_(source, non_blocking=True)
+        if buffer is None or not fits:
+            buffer = torch.empty_like(source, device=target, pin_memory=pinned)
+        return buffer.copy_(source, non_blocking=True)
+
+
+def make_snapshot(
+    undo: Stateful | Sequence[Stateful],
+    optimizer: Stateful,
+    device: str,
+    *,
+    required: bool,
+) -> Snapshot | None:
+    """Return a `Snapshot` of one or several objects and the optimizer.
+
+    Without objects, return `None`, or raise ValueError if a snapshot is `required`.
+    """
+    objects = tuple(undo) if isinstance(undo, list | tuple) else (undo,)
+    if objects:
+        return Snapshot([*objects, optimizer], device)
+    if required:
+        raise ValueError(
+            "the policy undoes training: pass undo=model (or several objects with "
+            "state_dict and load_state_dict), or a policy that never undoes, such as "
+            "policy='default_without_undo'"
+        )
+    return None
 
 
 def _map(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401
-    """Return nested containers with `function` applied to every tensor, in order."""
+    """Return a deep copy with `function` applied to every tensor, in order."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        mapped = copy.copy(value)  # keeps a state_dict's type and its _metadata
+        mapped = copy.copy(value)  # keeps the type and _metadata of a state_dict
         for key, item in value.items():
             mapped[key] = _map(item, function)
         return mapped
@@ -151,11 +173,11 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN40
     """Write nested dicts, lists and tuples of tensors and plain values; no pickle.
 
     Args:
-        state: As `ControllerLR.state_dict` returns it.
-        path: The safetensors file; missing folders are made.
+        state: For example what `ControllerLR.state_dict` returns.
+        path: The safetensors file; missing folders are created.
 
     Raises:
-        TypeError: Something is neither a tensor nor plain.
+        TypeError: `state` holds another type of value.
     """
     import safetensors.torch
 
@@ -166,11 +188,11 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN40
 
 
 def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
-    """Read what `save_state` wrote.
+    """Return the state that `save_state` wrote.
 
     Raises:
-        ValueError: The file is not such a state.
-        FileNotFoundError: It is missing.
+        ValueError: The file does not hold such a state.
+        FileNotFoundError: The file is missing.
     """
     import safetensors
 
@@ -185,7 +207,10 @@ def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
-    """Return `value` as JSON, each container and tensor as a one-entry object."""
+    """Return `value` as JSON and move its tensors to `tensors`.
+
+    Each container and each tensor becomes an object with one entry: its kind.
+    """
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().clone().contiguous()
@@ -198,10 +223,11 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
         return {kind: [_pack(item, tensors) for item in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"a state holds tensors and plain values, got {value!r}")
+    raise TypeError(f"a state may hold tensors and plain values, got {value!r}")
 
 
 def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+    """Return the value that `_pack` turned into JSON."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -1,4 +1,4 @@
-"""The size of an optimizer's single updates, in somebody's own loop."""
+"""Measures the size of an optimizer's updates in a training loop."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from lr_gym.trainers.update_size import update_size
 
 
 class UpdateSizeMeter:
-    """Measures single updates by `lr_gym.trainers.update_size.update_size`.
+    """Measures single updates with `lr_gym.trainers.update_size.update_size`.
 
-    Over those weights that have a gradient and two dimensions or more; over all that
-    have a gradient where none has.
+    It measures the weights that have a gradient and at least two dimensions. If there
+    are none, it measures all weights that have a gradient.
 
     Attributes:
-        value: Of the last update that was measured; `None` before any.
+        value: Size of the last measured update; `None` before any.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        """Measure the updates of `optimizer`; nothing is copied yet."""
+        """Choose the optimizer; nothing is copied yet."""
         self.optimizer = optimizer
         self.value: float | None = None
         self._before: list[tuple[Tensor, Tensor]] | None = None
 
     def before_update(self) -> None:
-        """Copy the weights: the update to come is measured."""
+        """Copy the weights, so that the next update is measured."""
         self._before = [(weight, weight.detach().clone()) for weight in self._weights()]
 
     def after_update(self) -> None:
-        """Compare with the copy, if there is one, and let it go."""
+        """Compare with the copy, if there is one, and free it."""
         pairs, self._before = self._before, None
-        if pairs:  # one transfer, however many weights
+        if pairs:
             before = [old[None] for _, old in pairs]
             after = [weight.detach()[None] for weight, _ in pairs]
-            self.value = float(update_size(before, after))
+            self.value = float(update_size(before, after))  # the one transfer to host
 
     def _weights(self) -> list[Tensor]:
+        """Return the weights to measure."""
         weights = [
             weight
             for group in self.optimizer.param_groups

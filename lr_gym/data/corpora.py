@@ -1,4 +1,4 @@
-"""From text to token ids and splits: the built-in corpora, and any text file."""
+"""Load a corpus, built in or a text file, as token ids in three splits."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ ALLOW_PARTIAL = "LR_GYM_ALLOW_PARTIAL"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as token ids, in three splits that do not overlap.
+    """A text as token ids, in three disjoint splits.
 
     Attributes:
         name: The built-in name, or the file's path.
         vocabulary: Token id to character, sorted by code point.
         train: Token ids, one-dimensional; uint8 up to 256 symbols, else int32.
-        val: The validation split, likewise.
-        test: The test split, likewise; may be empty.
+        val: The validation split, in the same format.
+        test: The test split, in the same format; may be empty.
         complete: False for a partial copy of a published corpus.
-        sha256: Of the raw text, hexadecimal.
-        entropy_rate: The exact floor of the loss in nats per character, where known.
+        sha256: Hash of the raw text, hexadecimal.
+        entropy_rate: Exact lower bound of the loss, nats per character; `None` if it is
+            not known.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Corpus:
         return len(self.vocabulary)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a result has to say about its text, ready for JSON."""
+        """Return the description of the text that results store, as JSON types."""
         return {
             "name": self.name,
             "sha256": self.sha256,
@@ -72,7 +73,7 @@ class Corpus:
         }
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """Return the token ids of `text`; ValueError at a character that is unknown."""
+        """Return the token ids of `text`; raise ValueError for an unknown character."""
         ids = {symbol: token for token, symbol in enumerate(self.vocabulary)}
         for symbol in text:
             if symbol not in ids:
@@ -89,14 +90,14 @@ def load_corpus(
 ) -> Corpus:
     """Return a corpus by name, or a UTF-8 text file by path.
 
-    Validation is the last tenth of Shakespeare and of a file (the paper's split), with
-    the test split before it; enwik8, text8 and markov are split into train, validation
-    (a twentieth) and test, in this order.
+    Shakespeare and files have the order train, test, validation; validation is the last
+    tenth, as in the paper. enwik8, text8 and markov have the order train, validation,
+    test; validation is a twentieth.
 
     Args:
         corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8``, or a file's path.
-        test_fraction: Share of the text held out for testing, in [0, 0.5]; `None` is
-            0.05. With 0, Shakespeare is the paper's 90/10 split.
+        test_fraction: Share of the text in the test split, in [0, 0.5]; `None` is 0.05.
+            With 0, Shakespeare has the paper's 90/10 split.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -116,13 +117,13 @@ def load_corpus(
     if name == "markov":
         return _markov(float(fraction))
     path = find_published(name) if name in PUBLISHED else _user_file(name)
-    facts = path.stat()
+    stat = path.stat()
     loaded = _load_file(
-        name, path, float(fraction), facts.st_mtime_ns, facts.st_size, _allow_partial()
+        name, path, float(fraction), stat.st_mtime_ns, stat.st_size, _allow_partial()
     )
     if not loaded.complete:
         warnings.warn(
-            f"{path} is a partial copy of {name}: its losses do not compare with "
+            f"{path} is a partial copy of {name}: its losses are not comparable with "
             "published ones",
             stacklevel=2,
         )
@@ -147,11 +148,11 @@ def _load_file(
     name: str,
     path: Path,
     test_fraction: float,
-    _changed: int,
+    _modified_ns: int,
     _size: int,
-    partial_allowed: bool,
+    allow_partial: bool,
 ) -> Corpus:
-    """Read, check and split a text; the underscored arguments key the cache only."""
+    """Read, check and split a text; underscored arguments only key the cache."""
     published = PUBLISHED.get(name)
     if published is None:
         encoding, val_fraction, val_last = "utf-8", 0.1, True
@@ -162,11 +163,11 @@ def _load_file(
         val_fraction, val_last = published.val_fraction, published.val_last
         content = read_published(path, published)
         complete = _matches(content, published.text_hash)
-        if not complete and not partial_allowed:
+        if not complete and not allow_partial:
             raise ValueError(
-                f"corpus {name!r}: {path} is not the published text ({len(content):,} "
-                f"bytes, published are {published.size:,}; the hash differs). Replace "
-                f"it, or set {ALLOW_PARTIAL}=1 to run on it as a partial copy"
+                f"corpus {name!r}: {path} is not the published text (it has "
+                f"{len(content):,} bytes instead of {published.size:,}, or another "
+                f"hash). Replace it, or set {ALLOW_PARTIAL}=1 to use a partial copy"
             )
     tokens, vocabulary = _tokenize(content, encoding, f"corpus {name!r} ({path})")
     splits = _split(name, tokens, val_fraction, test_fraction, val_last=val_last)
@@ -181,11 +182,11 @@ def _load_file(
 
 
 def _tokenize(
-    content: bytes, encoding: str, what: str
+    content: bytes, encoding: str, label: str
 ) -> tuple[NDArray[np.integer], tuple[str, ...]]:
-    """Return token ids and the vocabulary they index, sorted by code point."""
+    """Return token ids and their vocabulary; `label` names the text in errors."""
     if not content:
-        raise ValueError(f"{what} is empty")
+        raise ValueError(f"{label} is empty")
     codes: NDArray[np.integer]
     if encoding == "latin-1":
         codes = np.frombuffer(content, dtype=np.uint8)
@@ -194,13 +195,13 @@ def _tokenize(
             text = content.decode(encoding)
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{what} is not {encoding} text: byte {error.start} is "
+                f"{label} is not {encoding} text: byte {error.start} is "
                 f"0x{content[error.start]:02x}"
             ) from error
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     present = np.flatnonzero(np.bincount(codes))  # the code points that occur, sorted
     if len(present) < 2:
-        raise ValueError(f"{what} has one distinct character; at least 2 are needed")
+        raise ValueError(f"{label} has one distinct character; it needs at least 2")
     lookup = np.zeros(present[-1] + 1, np.uint8 if len(present) <= 256 else np.int32)
     lookup[present] = np.arange(len(present))
     return lookup[codes], tuple(chr(code) for code in present)
@@ -214,9 +215,9 @@ def _split(
     *,
     val_last: bool,
 ) -> dict[str, NDArray[np.integer]]:
-    """Cut into train, val and test; with `val_last`, validation is at the end."""
+    """Split into train, val and test; `val_last` puts validation at the end."""
     size = len(tokens)
-    # Exact fractions: in floats, 90 % of enwik8 would come out one character short.
+    # Exact fractions: with floats, 90 % of enwik8 would be one character short.
     val, test = Fraction(str(val_fraction)), Fraction(str(test_fraction))
     first_cut = int(size * (1 - val - test))
     second_cut = int(size * (1 - (val if val_last else test)))
@@ -226,8 +227,8 @@ def _split(
     for split in ("train", "val"):
         if not len(splits[split]):
             raise ValueError(
-                f"corpus {name!r} is too short: {size} characters leave an empty "
-                f"{split} split"
+                f"corpus {name!r} is too short: with {size} characters its {split} "
+                "split is empty"
             )
     for part in splits.values():
         part.setflags(write=False)
@@ -235,7 +236,7 @@ def _split(
 
 
 def _user_file(name: str) -> Path:
-    """Return the path of a text file, or say what `corpus` may be."""
+    """Return the path of a text file; raise ValueError if it is not one."""
     path = Path(name)
     if path.is_dir():
         raise ValueError(f"corpus {name!r} is a folder; pass the path of a text file")
@@ -252,9 +253,11 @@ def _user_file(name: str) -> Path:
 
 
 def _matches(content: bytes, expected: str) -> bool:
+    """Return whether `content` has the hash `expected`, ``algorithm:hex``."""
     algorithm, _, digest = expected.partition(":")
     return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == digest
 
 
 def _allow_partial() -> bool:
+    """Return whether partial copies of published corpora are allowed."""
     return os.environ.get(ALLOW_PARTIAL, "") not in ("", "0")

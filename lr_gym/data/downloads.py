@@ -1,9 +1,9 @@
-"""The published corpora: where they are, how to know them, how to get them.
+"""The published corpora: find them on this machine or download them.
 
-A text is taken from the folder `LR_GYM_DATA`, else from the cache (`LR_GYM_CACHE`,
-default the user's cache folder), else downloaded once into the cache, its hash checked.
-Nothing is unpickled, and of an archive only the one expected member is read, into a
-file of our own naming.
+The folder `LR_GYM_DATA` is searched first, then the cache (`LR_GYM_CACHE`, by default
+the user's cache folder). If neither has the text, it is downloaded into the cache and
+its hash is checked. Nothing is unpickled. Only the expected member of an archive is
+read, and this module chooses the name of the file it is written to.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from lr_gym.files import cache_folder
 
 @dataclass(frozen=True)
 class PublishedCorpus:
-    """Where a corpus is published, and how to know it. Hashes are ``algorithm:hex``."""
+    """Source, hashes (``algorithm:hex``) and splits of a published corpus."""
 
-    file: str  # the text's own name, in LR_GYM_DATA and in the cache
+    file: str  # name of the text in LR_GYM_DATA and in the cache
     url: str
     download_hash: str
     text_hash: str
     size: int  # of the text, bytes
     encoding: str
     val_fraction: float
-    val_last: bool  # the splits' order: train, test, val; otherwise train, val, test
+    val_last: bool  # order of the splits: train, test, val; else train, val, test
 
     @property
     def zipped(self) -> bool:
-        """Whether the download is an archive around the text."""
+        """Whether the download is an archive that holds the text."""
         return self.url.endswith(".zip")
 
 
@@ -71,7 +71,7 @@ PUBLISHED = {
         url="http://mattmahoney.net/dc/text8.zip",
         download_hash="sha256:"
         "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-        # Of the text inside, md5 is what is published.
+        # The site publishes only the text's md5.
         text_hash="md5:3bea1919949baf155f99411df5fada7e",
         size=100_000_000,
         encoding="latin-1",
@@ -82,10 +82,10 @@ PUBLISHED = {
 
 
 def find_published(name: str) -> Path:
-    """Return the file of a published corpus: local, from the cache, or downloaded.
+    """Return the path of a published corpus; download it if it is not here.
 
     Raises:
-        ValueError: `LR_GYM_DATA` is no folder, or the download has another hash.
+        ValueError: `LR_GYM_DATA` is not a folder, or the download's hash is wrong.
         FileNotFoundError: The corpus is absent and cannot be downloaded.
     """
     published = PUBLISHED[name]
@@ -102,42 +102,42 @@ def find_published(name: str) -> Path:
 
 
 def _download(name: str, published: PublishedCorpus, target: Path) -> Path:
-    """Download, check and unpack into the cache; one process at a time."""
+    """Download, check and unpack into the cache, in one process at a time."""
     import pooch
     from filelock import FileLock
     from requests.exceptions import RequestException
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f"{target.name}.lock")):
-        if target.is_file():  # another process was here first
+        if target.is_file():  # another process has downloaded it
             return target
-        fetched = target.with_name(f"{target.name}.download")
+        download = target.with_name(f"{target.name}.download")
         try:
             pooch.retrieve(
                 published.url,
                 published.download_hash,
-                fname=fetched.name,
+                fname=download.name,
                 path=target.parent,
                 progressbar=True,
             )
         except (RequestException, OSError) as error:
             raise FileNotFoundError(
                 f"corpus {name!r} is not on this machine and cannot be downloaded "
-                f"({type(error).__name__}). Put {published.file} (from "
-                f"{published.url}) into a folder and set LR_GYM_DATA to it, or use "
-                "corpus='markov', which is built in"
+                f"({type(error).__name__}). Save {published.file} from "
+                f"{published.url} in a folder and set LR_GYM_DATA to that folder, or "
+                "use corpus='markov', which is built in"
             ) from error
         try:
             with _complete_or_absent(target) as file:
-                file.write_bytes(read_published(fetched, published))
+                file.write_bytes(read_published(download, published))
         finally:
-            fetched.unlink(missing_ok=True)
+            download.unlink(missing_ok=True)
     return target
 
 
 @contextlib.contextmanager
 def _complete_or_absent(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside `target`; rename it at the end, or remove it."""
+    """Yield a temporary path; rename it to `target`, or remove it after an error."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)
     temporary = Path(name)
@@ -150,20 +150,20 @@ def _complete_or_absent(target: Path) -> Iterator[Path]:
 
 
 def read_published(path: Path, published: PublishedCorpus) -> bytes:
-    """Return the text in `path`: the text itself, or the published archive around it.
+    """Return the text in `path`, which is the text or the published archive.
 
     Raises:
-        ValueError: The archive is damaged, or does not hold what it should.
+        ValueError: The archive is damaged or does not hold the text.
     """
     if not published.zipped or not zipfile.is_zipfile(path):
         if path.suffix == ".zip":
-            raise ValueError(f"{path} is not a whole zip archive; replace it")
+            raise ValueError(f"{path} is not a complete zip archive; replace it")
         return path.read_bytes()
     try:
         with zipfile.ZipFile(path) as archive, archive.open(published.file) as member:
             content = member.read(published.size + 1)
     except KeyError as error:
-        raise ValueError(f"{path} holds no member {published.file!r}") from error
+        raise ValueError(f"{path} has no member {published.file!r}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(f"{path} is damaged: {error}; replace it") from error
     if len(content) > published.size:

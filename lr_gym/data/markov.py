@@ -1,16 +1,16 @@
-"""The embedded corpus: a synthetic source whose entropy rate is known exactly.
+"""The built-in corpus: a synthetic source with an exactly known entropy rate.
 
-A variable-order Markov chain over 32 symbols. In every context the *rank* of the next
-symbol is drawn from one Zipf law; which symbol has which rank is a permutation that
-depends on the context. So the entropy rate is the entropy of that one law, whatever the
-contexts do, and no model's expected loss is below it.
+The source is a variable-order Markov chain over 32 symbols. The *rank* of the next
+symbol is drawn from the same Zipf law in every context. The context determines a
+permutation that assigns symbols to ranks. So the entropy rate is the entropy of the
+Zipf law, and no model's expected loss is below it.
 
-A context is the last 1, 2 or 3 symbols, depending on the last one. Longer contexts
-refine shorter ones by a few transpositions, so that a model gains gradually: first
-frequencies, then pairs, then longer patterns.
+A context is the last 1, 2 or 3 symbols, depending on the last symbol. The permutation
+of a longer context differs from that of the shorter one by a few transpositions. So a
+model learns gradually: first frequencies, then pairs, then longer patterns.
 
-Sampling uses integers and numpy's raw PCG64 stream alone, both of which are the same on
-every platform and for every version; the result is checked against its hash.
+Sampling uses only integers and numpy's raw PCG64 stream, which are the same on every
+platform and in every version. The result is checked against its hash.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SEED = 2024
 # Zipf's law with exponent 2, in integers: p(rank) is proportional to (rank + 1)^-2.
 _WEIGHTS = [2**31 // (rank + 1) ** 2 for rank in range(_SIZE)]
 # Transpositions by which a context of 1, 2, 3 symbols differs from the shorter one.
-# Each swaps one of the likeliest symbols with any other. Chosen here, because then the
-# conditional entropy falls in clear steps with the order.
+# Each swaps one of the `_N_LIKELY` likeliest symbols with any other. Chosen here,
+# because the conditional entropy then falls in clear steps with the order.
 _SWAPS = (4, 3, 3)
-_LIKELY = 3
-# The class of the last symbol decides how long the context is: a third of them each.
+_N_LIKELY = 3
+# Context length by last symbol: a third of the symbols have each length.
 _ORDER = np.arange(_SIZE) % 3 + 1
 
 MARKOV_ENTROPY_RATE: float = -sum(
@@ -46,12 +46,12 @@ def generate_markov() -> NDArray[np.uint8]:
     """Return the corpus: token ids, uint8 of shape (`MARKOV_LENGTH`,).
 
     Raises:
-        RuntimeError: The tokens are not those of every other machine.
+        RuntimeError: The tokens' hash is wrong on this machine.
     """
     stream = np.random.PCG64(_SEED)
     table = _successors(stream)
     ranks = _draw_ranks(stream, MARKOV_LENGTH)
-    # The loop of the chain itself: the last three symbols are 15 bits of `context`.
+    # `context` holds the last three symbols, 5 bits each.
     tokens = bytearray(MARKOV_LENGTH)
     context = 0
     for position, rank in enumerate(ranks):
@@ -61,7 +61,7 @@ def generate_markov() -> NDArray[np.uint8]:
     digest = hashlib.sha256(tokens).hexdigest()
     if digest != MARKOV_SHA256:
         raise RuntimeError(
-            f"the markov corpus came out differently here: SHA-256 {digest}, expected "
+            f"the markov corpus differs on this machine: SHA-256 {digest}, expected "
             f"{MARKOV_SHA256}; please report this with your numpy version"
         )
     return np.frombuffer(bytes(tokens), dtype=np.uint8)
@@ -82,21 +82,24 @@ def _draw_below(stream: np.random.PCG64, count: int, bound: int) -> NDArray[np.u
 
 
 def _successors(stream: np.random.PCG64) -> bytes:
-    """Return the symbol for (third last, second last, last, rank), 5 bits each."""
-    # The identity: symbols in the order of their frequency, whatever came before.
+    """Return the table of next symbols.
+
+    Its index is (third last, second last, last symbol, rank), 5 bits each.
+    """
+    # Start with no context: the rank is the symbol.
     table: NDArray[np.uint8] = np.arange(_SIZE, dtype=np.uint8).reshape(1, 1, 1, _SIZE)
     for order, swaps in enumerate(_SWAPS, start=1):
-        # One more symbol of context: a copy of the shorter context's row each ...
+        # Add one symbol of context: copy the permutation of the shorter context ...
         shape = tuple(_SIZE if axis >= 3 - order else 1 for axis in range(3))
-        rows = np.broadcast_to(table, (*shape, _SIZE)).reshape(-1, _SIZE).copy()
-        # ... which differs where the last symbol's class looks that far back.
+        permutations = np.broadcast_to(table, (*shape, _SIZE)).reshape(-1, _SIZE).copy()
+        # ... and change it if the last symbol has a context of at least this order.
         last = np.broadcast_to(np.arange(_SIZE), shape).reshape(-1)
-        refined = np.flatnonzero(_ORDER[last] >= order)
+        changed = np.flatnonzero(_ORDER[last] >= order)
         for _ in range(swaps):
-            first = _draw_below(stream, len(refined), _LIKELY).astype(np.intp)
-            second = _draw_below(stream, len(refined), _SIZE).astype(np.intp)
-            kept = rows[refined, first]
-            rows[refined, first] = rows[refined, second]
-            rows[refined, second] = kept
-        table = rows.reshape(*shape, _SIZE)
+            first = _draw_below(stream, len(changed), _N_LIKELY).astype(np.intp)
+            second = _draw_below(stream, len(changed), _SIZE).astype(np.intp)
+            likely_symbol = permutations[changed, first]
+            permutations[changed, first] = permutations[changed, second]
+            permutations[changed, second] = likely_symbol
+        table = permutations.reshape(*shape, _SIZE)
     return table.tobytes()

@@ -12,7 +12,7 @@ from lr_gym.models.lstm import LSTM
 
 
 def build_model(config: TrainingConfig, vocab_size: int) -> LanguageModel:
-    """Return the model that `config` describes; its weights have yet to be drawn."""
+    """Return the model that `config` describes, before `initial_parameters`."""
     shape: dict[str, Any] = {"vocab_size": vocab_size} | {
         name: getattr(config, name) for name in ("n_layer", "n_embd", "dropout", "bias")
     }

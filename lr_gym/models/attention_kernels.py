@@ -1,16 +1,16 @@
-"""Triton kernels of causal attention whose dropout masks are hashed from keys.
+"""Triton kernels of causal attention with dropout masks that are hashed from keys.
 
-They follow FlashAttention-2 (Dao 2023, arXiv 2307.08691): a program holds one block of
-queries or keys of one head on the chip and walks over the blocks it meets, so that the
-(T, T) scores never reach memory. The forward pass keeps one number per query, the log
-of its sum of exponentials; the backward pass computes scores and masks again from it.
-No program adds to what another has written: results repeat bit for bit.
+They follow FlashAttention-2 (Dao 2023, arXiv 2307.08691). A program keeps one block of
+queries or keys of one head on the chip and loops over the blocks that it attends to, so
+the (T, T) scores are never stored. The forward pass stores one number per query, the
+log of its sum of exponentials; the backward pass recomputes scores and masks with it.
+No two programs write to the same place, so results repeat bit for bit.
 
-Shapes: B batch over all members, T time, H heads, D head size, C = H x D. Queries, keys
-and values lie side by side in `qkv`, (B, T, 3C), as one product makes them.
+Shapes: B batch over all members, T time, H heads, D head size, C = H x D. `qkv`,
+(B, T, 3C), is the concatenation of queries, keys and values, the result of one product.
 """
 
-# ruff: noqa: N803 - constants of a kernel are written in capitals
+# ruff: noqa: N803 - compile-time constants of a kernel are capitals
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import math
 import triton
 import triton.language as tl
 
-_GOLDEN = tl.constexpr(0x9E3779B9)  # as in random_streams.py, whose masks these are
+_GOLDEN = tl.constexpr(0x9E3779B9)  # masks as in random_streams.py
 _LOG2_E = tl.constexpr(math.log2(math.e))
 
 
@@ -27,7 +27,7 @@ _LOG2_E = tl.constexpr(math.log2(math.e))
 def _kept(
     row: tl.tensor, column: tl.tensor, key: tl.tensor, THRESHOLD: tl.constexpr
 ) -> tl.tensor:
-    """Say which weights dropout keeps: `keep_mask` of counters `row` + `column`."""
+    """Return which weights dropout keeps: `keep_mask` at counters `row` + `column`."""
     bits = key ^ ((row + column) * _GOLDEN)
     bits = (bits ^ (bits >> 16)) * 0x7FEB352D
     bits = (bits ^ (bits >> 15)) * 0x846CA68B
@@ -38,9 +38,9 @@ def _kept(
 def _within(
     at: tl.tensor, TIME: tl.constexpr, SIZE: tl.constexpr, WIDE: tl.constexpr
 ) -> tl.tensor:
-    """Say which elements of the block of positions `at`, (N, WIDE), exist."""
+    """Return which elements of the block of positions `at` exist, (N, WIDE)."""
     inside = at[:, None] < TIME
-    if SIZE != WIDE:  # else no mask along rows, which would forbid wide loads
+    if SIZE != WIDE:  # an unneeded mask along rows would prevent wide loads
         inside = inside & (tl.arange(0, WIDE)[None, :] < SIZE)
     return inside
 
@@ -66,14 +66,14 @@ def forward_kernel(
     lse: tl.tensor,
     stride_b: tl.tensor,
     stride_t: tl.tensor,
-    BATCH: tl.constexpr,  # of one member
+    BATCH: tl.constexpr,  # batch size of one member
     HEADS: tl.constexpr,
     TIME: tl.constexpr,
     SIZE: tl.constexpr,
     SCALE: tl.constexpr,
-    GROWTH: tl.constexpr,  # of the weights kept: 1 / (1 - probability)
+    GROWTH: tl.constexpr,  # factor of kept weights: 1 / (1 - probability)
     THRESHOLD: tl.constexpr,
-    WIDE: tl.constexpr,  # SIZE, filled up to a power of two
+    WIDE: tl.constexpr,  # SIZE, rounded up to a power of two
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -81,7 +81,7 @@ def forward_kernel(
     """Compute one block of queries: their outputs and log-sum-exps."""
     blocks: tl.constexpr = (TIME + BLOCK_Q - 1) // BLOCK_Q
     batch_head = tl.program_id(0) // blocks
-    first = (blocks - 1 - tl.program_id(0) % blocks) * BLOCK_Q  # longest walks first
+    first = (blocks - 1 - tl.program_id(0) % blocks) * BLOCK_Q  # longest loops first
     batch = batch_head // HEADS
     head = batch_head % HEADS
     key = tl.load(keys + batch // BATCH).to(tl.uint32)
@@ -102,7 +102,7 @@ def forward_kernel(
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (SCALE * _LOG2_E)
         past = k_at[None, :] <= q_at[:, None]
         scores = tl.where(past, scores, float("-inf"))
-        # Position 0 is in the first block and everyone's past: `peak` is finite.
+        # Every position sees position 0, in the first block, so `peak` is finite.
         peak = tl.maximum(greatest, tl.max(scores, 1))
         shrink = tl.exp2(greatest - peak)
         weights = tl.exp2(scores - peak[:, None])
@@ -119,8 +119,8 @@ def forward_kernel(
     y_start = y + batch.to(tl.int64) * (TIME * HEADS * SIZE) + head * SIZE
     y_at = q_at[:, None] * (HEADS * SIZE) + tl.arange(0, WIDE)[None, :]
     tl.store(y_start + y_at, out.to(y.dtype.element_ty), mask=q_in)
-    kept_log = (greatest + tl.log2(total)) / _LOG2_E
-    tl.store(lse + batch_head.to(tl.int64) * TIME + q_at, kept_log, mask=q_at < TIME)
+    log_sum = (greatest + tl.log2(total)) / _LOG2_E
+    tl.store(lse + batch_head.to(tl.int64) * TIME + q_at, log_sum, mask=q_at < TIME)
 
 
 @triton.jit
@@ -148,7 +148,8 @@ def queries_kernel(
 ) -> None:
     """Compute the gradients of one block of queries, and `delta`, (B, H, T).
 
-    `delta` is each query's product of `y` and `dy`: what softmax's gradient subtracts.
+    `delta` is each query's product of `y` and `dy`, which the gradient of softmax
+    subtracts.
     """
     blocks: tl.constexpr = (TIME + BLOCK_Q - 1) // BLOCK_Q
     batch_head = tl.program_id(0) // blocks
@@ -216,12 +217,12 @@ def keys_kernel(
 ) -> None:
     """Compute the gradients of one block of keys and of their values.
 
-    Scores are held transposed, (keys, queries): both gradients are then products of
-    them with a block of queries or of `dy` as it lies in memory.
+    Scores are transposed, (keys, queries), so that both gradients are products with a
+    block of queries or of `dy` in its memory layout.
     """
     blocks: tl.constexpr = (TIME + BLOCK_K - 1) // BLOCK_K
     batch_head = tl.program_id(0) // blocks
-    first = (tl.program_id(0) % blocks) * BLOCK_K  # longest walks first
+    first = (tl.program_id(0) % blocks) * BLOCK_K  # longest loops first
     batch = batch_head // HEADS
     head = batch_head % HEADS
     key = tl.load(keys + batch // BATCH).to(tl.uint32)
@@ -245,16 +246,16 @@ def keys_kernel(
         subtracted = tl.load(delta + per_query, mask=q_at < TIME, other=0.0)
         scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (SCALE * _LOG2_E)
         past = k_at[:, None] <= q_at[None, :]
-        # A query past the end counts for nothing: its `dy_rows` and `subtracted` are 0.
+        # Queries beyond the end add nothing: their `dy_rows` and `subtracted` are 0.
         weights = tl.where(past, tl.exp2(scores - log[None, :]), 0.0)
         row = (counter + q_at.to(tl.uint32)[None, :]) * TIME
-        kept = weights
+        dropped = weights
         dweights = tl.dot(v, tl.trans(dy_rows), input_precision=PRECISION)
         if THRESHOLD > 0:
             keep = _kept(row, k_at.to(tl.uint32)[:, None], key, THRESHOLD)
-            kept = tl.where(keep, weights, 0.0)
+            dropped = tl.where(keep, weights, 0.0)
             dweights = tl.where(keep, dweights, 0.0) * GROWTH
-        dv = tl.dot(kept.to(dy_rows.dtype), dy_rows, dv, input_precision=PRECISION)
+        dv = tl.dot(dropped.to(dy_rows.dtype), dy_rows, dv, input_precision=PRECISION)
         dscores = weights * (dweights - subtracted[None, :])
         dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision=PRECISION)
 

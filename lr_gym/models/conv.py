@@ -1,10 +1,9 @@
 """A causal convolutional model over characters, as one readable file.
 
-Residual blocks of gated convolutions whose dilation grows with depth, each normalized
-before and added to the residual stream as the blocks of `gpt.py` are. Every layer looks
-back `kernel` positions that lie `kernel` ** layer apart, so that `n_layer` of them see
-`kernel` ** `n_layer` characters, each by one path. Shapes: B batch, T time, C width
-(`n_embd`), V vocabulary, K kernel.
+Pre-norm residual blocks, as in `gpt.py`, of gated convolutions with growing dilation.
+Layer number i reads `kernel` positions at distance `kernel` ** i. So `n_layer` layers
+see `kernel` ** `n_layer` characters, each of them by one path. Shapes: B batch, T time,
+C width (`n_embd`), V vocabulary, K kernel.
 
 References: van den Oord et al. 2016 (WaveNet: dilated causal convolutions); Dauphin et
 al. 2017 (gated convolutional language models: GLU).
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
-MAX_KERNEL = 8  # a layer's weights grow with it; chosen here
+MAX_KERNEL = 8  # limits the weights of a layer; chosen here
 
 
 class Block(nn.Module):
@@ -33,7 +32,7 @@ class Block(nn.Module):
         site: int,
         bias: bool,
     ) -> None:
-        """Look back `kernel` positions, `dilation` apart, the own one among them."""
+        """Read `kernel` positions, `dilation` apart, that end at the current one."""
         super().__init__()
         self.kernel = kernel
         self.dilation = dilation
@@ -44,16 +43,16 @@ class Block(nn.Module):
 
     @property
     def past(self) -> int:
-        """How many earlier positions a position looks back."""
+        """Number of earlier positions that a position depends on."""
         return (self.kernel - 1) * self.dilation
 
     def forward(
         self, x: Tensor, keys: Tensor | None, cache: tuple[Tensor, ...] | None
     ) -> Tensor:
-        """Map (B, T, C) to (B, T, C); a `cache` holds the past, and is updated.
+        """Map (B, T, C) to (B, T, C); a `cache` holds earlier inputs, and is updated.
 
-        The convolution is one matrix product over the positions looked at, laid side
-        by side: `torch.func.vmap` runs it over many members' weights as it is.
+        The convolution is one matrix product over the concatenated positions, which
+        `torch.func.vmap` can run over many members' weights.
         """
         B, T, C = x.shape  # noqa: N806 - shape letters
         normed = self.norm(x)
@@ -61,17 +60,17 @@ class Block(nn.Module):
         seen = torch.cat((past, normed), dim=1)  # (B, past + T, C)
         if cache is not None:
             past.copy_(seen[:, T:])
-        first = range(0, self.past + 1, self.dilation)
-        looked_at = torch.cat([seen[:, i : i + T] for i in first], dim=2)  # (B, T, K C)
-        y: Tensor = self.dropout(self.proj(F.glu(self.taps(looked_at), dim=2)), keys)
+        offsets = range(0, self.past + 1, self.dilation)
+        inputs = torch.cat([seen[:, i : i + T] for i in offsets], dim=2)  # (B, T, K C)
+        y: Tensor = self.dropout(self.proj(F.glu(self.taps(inputs), dim=2)), keys)
         return x + y
 
 
 class Conv(LanguageModel):
     """Gated causal convolutions over `vocab_size` characters.
 
-    The kernel is the smallest, from 2 to 8, with which a position sees `block_size`
-    characters: all of a training window, unless there are too few layers.
+    The kernel is the smallest from 2 to `MAX_KERNEL` with which a position sees
+    `block_size` characters, a whole training window; with too few layers, `MAX_KERNEL`.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class Conv(LanguageModel):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(n_embd, bias=bias)
         self.dropout_sites = 1 + n_layer
-        self.past = [block.past for block in blocks]  # positions each looks back
+        self.past = [block.past for block in blocks]  # earlier positions, by layer
 
     def forward(
         self,
@@ -117,7 +116,7 @@ class Conv(LanguageModel):
         return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
 
     def empty_caches(self, batch: int) -> Caches:
-        """Return per layer its normed input at the past positions, (B, past, C)."""
+        """Return zeros for each layer's inputs at past positions, (B, past, C)."""
         weight = self.token_embedding.weight
         width = weight.shape[1]
         return [(weight.new_zeros(batch, past, width),) for past in self.past]

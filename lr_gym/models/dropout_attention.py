@@ -1,10 +1,11 @@
 """Causal attention with this package's dropout, as one operation.
 
-Its masks are hashed (`keep_mask`), which no fused attention of torch's knows. On CUDA
-Triton kernels compute it without the (T, T) scores (`attention_kernels.py`, after
-FlashAttention-2: Dao 2023, arXiv 2307.08691); elsewhere plain products do, the
-reference of those kernels. The operation may be differentiated once, run under
-`torch.func.vmap`, each member with a key of its own, and compiled.
+Its dropout masks are hashed from keys (`keep_mask`), which torch's fused attention does
+not support. On CUDA, Triton kernels compute it without storing the (T, T) scores
+(`attention_kernels.py`, after FlashAttention-2: Dao 2023, arXiv 2307.08691). Elsewhere
+plain matrix products do; they are the reference of those kernels. The operation
+supports first derivatives, `torch.func.vmap` (with one key per member) and
+`torch.compile`.
 
 Shapes: M members, B batch of one member, T time, H heads, D head size, C = H x D.
 """
@@ -22,8 +23,9 @@ from torch import Tensor
 
 from lr_gym.random_streams import keep_mask
 
-# Which attention trains: this "fused" operation; what torch has, "plain" products under
-# dropout and for many members; or "auto", which is "fused" on CUDA where Triton is.
+# Attention in training: "fused" is this operation; "plain" uses torch's kernel, or
+# matrix products with dropout or many members; "auto" is "fused" on CUDA if Triton is
+# installed.
 ATTENTION = os.environ.get("LR_GYM_ATTENTION", "auto")
 _TRITON = importlib.util.find_spec("triton") is not None
 
@@ -38,26 +40,25 @@ def use_fused_attention(x: Tensor) -> bool:
 def dropout_attention(
     qkv: Tensor, key: Tensor, heads: int, probability: float
 ) -> Tensor:
-    """Return causal attention, (B, T, C), whose weights are dropped out by `key`.
+    """Return causal attention, (B, T, C), with dropout on its weights.
 
     Args:
         qkv: Queries, keys and values side by side, (B, T, 3C).
-        key: Of the mask `keep_mask(key, (B, H, T, T), probability)`, int64, scalar.
+        key: int64 scalar; the mask is `keep_mask(key, (B, H, T, T), probability)`.
         heads: H.
-        probability: Of dropping a weight, in [0, 1).
+        probability: Probability of dropping an attention weight, in [0, 1).
     """
     return _in_graph(qkv, key.reshape(1), heads, probability)
 
 
 def prepare_to_compile() -> None:
-    """Let torch.compile take `dropout_attention`, where that may be used, as it is.
+    """Keep torch.compile from tracing into `dropout_attention`, if that may be used.
 
-    Left to itself, torch.compile looks into the function below, and what it makes of it
-    has no rule for `vmap`. Called when a model is built, not at import nor where plain
-    products serve: it loads the compiler, which takes a second.
+    The traced function would have no rule for `vmap`. This loads the compiler, which
+    takes a second, so it is called when a model is built and not at import.
     """
-    here = _TRITON and torch.cuda.is_available()
-    if ATTENTION == "fused" or (ATTENTION == "auto" and here):
+    supported = _TRITON and torch.cuda.is_available()
+    if ATTENTION == "fused" or (ATTENTION == "auto" and supported):
         torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's own
             _in_graph
         )
@@ -72,13 +73,13 @@ def _in_graph(qkv: Tensor, keys: Tensor, heads: int, probability: float) -> Tens
 
 
 class _DropoutAttention(torch.autograd.Function):
-    """The differentiable pair of operations.
+    """Joins the forward and the backward operation.
 
-    `torch.library.register_autograd` would join them without this class, but not under
-    `torch.func.grad`, which wants a `setup_context`.
+    `torch.library.register_autograd` would do without this class, but not under
+    `torch.func.grad`, which needs a `setup_context`.
     """
 
-    generate_vmap_rule = True  # from those of the operations
+    generate_vmap_rule = True  # from the rules of both operations
 
     @staticmethod
     def forward(
@@ -103,7 +104,7 @@ class _DropoutAttention(torch.autograd.Function):
         _: Tensor,
     ) -> tuple[Tensor | None, ...]:
         qkv, keys, y, lse = (saved.detach() for saved in ctx.saved_tensors)
-        dy = dy.detach()  # an operation without a gradient takes no other inputs
+        dy = dy.detach()  # the operation has no gradient, so it takes only such inputs
         dqkv = _backward(qkv, keys, y, lse, dy, ctx.heads, ctx.probability)
         return dqkv, None, None, None
 
@@ -120,10 +121,10 @@ def _forward(
     """Return outputs, (M x B, T, C), and log-sum-exps of the scores, (M x B, H, T).
 
     Args:
-        qkv: Of all members, (M x B, T, 3C).
-        keys: int64, (M,).
+        qkv: Queries, keys and values of all members, (M x B, T, 3C).
+        keys: Keys of the members' masks, int64, (M,).
         heads: H.
-        probability: Of dropping a weight.
+        probability: Probability of dropping an attention weight.
     """
     if qkv.is_cuda:
         from lr_gym.models import fused_attention
@@ -133,8 +134,8 @@ def _forward(
     scores = _scores(q, k)
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp()
-    kept = weights * _mask(keys, weights, probability)
-    return _joined(kept @ v, qkv), lse
+    dropped = weights * _mask(keys, weights, probability)
+    return _joined(dropped @ v, qkv), lse
 
 
 @torch.library.custom_op(
@@ -206,7 +207,7 @@ def _(
 def _folded(
     members: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]
 ) -> Iterator[Any]:
-    """Make the axis of members a part of the first axis, in every tensor."""
+    """Merge the axis of members into the first axis of every tensor."""
     for arg, dim in zip(args, in_dims, strict=True):
         if isinstance(arg, Tensor):
             each = arg.expand(members, *arg.shape) if dim is None else arg
@@ -216,13 +217,14 @@ def _folded(
 
 
 def _unfolded(folded: Tensor, members: int) -> Tensor:
+    """Split the axis of members from the first axis again."""
     return folded.view(members, -1, *folded.shape[1:])
 
 
 def _heads(x: Tensor, heads: int, count: int = 3) -> tuple[Tensor, ...]:
-    """Return the `count` parts of `x`, (M x B, T, count x C), as (M x B, H, T, D).
+    """Split `x`, (M x B, T, count x C), into `count` parts of (M x B, H, T, D).
 
-    In float32 at least, whatever the format of `x`.
+    The parts are at least float32.
     """
     parts = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(count, dim=-1)
     return tuple(
@@ -231,19 +233,19 @@ def _heads(x: Tensor, heads: int, count: int = 3) -> tuple[Tensor, ...]:
 
 
 def _joined(x: Tensor, like: Tensor) -> Tensor:
-    """Return `x`, (M x B, H, T, D), as (M x B, T, C) in the format of `like`."""
+    """Return `x`, (M x B, H, T, D), as (M x B, T, C) in the dtype of `like`."""
     return x.transpose(1, 2).flatten(2).to(like.dtype).contiguous()
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
-    """Return the scores, -inf where a position would see the future."""
+    """Return the scores, -inf for future positions."""
     scores = (q / math.sqrt(q.shape[-1])) @ k.mT
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
     return scores.masked_fill(future, -math.inf)
 
 
 def _mask(keys: Tensor, weights: Tensor, probability: float) -> Tensor:
-    """Return what dropout multiplies `weights`, (M x B, H, T, T), by."""
+    """Return dropout's factors of `weights`, (M x B, H, T, T): 0 or 1 / (1 - p)."""
     shape = weights.view(len(keys), -1, *weights.shape[1:]).shape[1:]
     masks = [keep_mask(key, shape, probability) for key in keys]
     return torch.cat(masks) / (1.0 - probability)

@@ -1,4 +1,4 @@
-"""Launching the Triton kernels of attention under dropout; needs Triton.
+"""Launch the Triton kernels of attention with dropout; needs Triton.
 
 Shapes: M members, B batch of one member, T time, H heads, D head size, C = H x D.
 """
@@ -23,9 +23,9 @@ def forward(
 
     Args:
         qkv: Queries, keys and values side by side, (M x B, T, 3C).
-        keys: Of the members' masks, int64, (M,).
+        keys: Keys of the members' masks, int64, (M,).
         heads: H.
-        probability: Of dropping a weight.
+        probability: Probability of dropping an attention weight.
     """
     qkv, keys = _packed(qkv), keys.contiguous()
     constants, blocks = _constants(qkv, keys, heads, probability)
@@ -49,7 +49,7 @@ def backward(
     heads: int,
     probability: float,
 ) -> Tensor:
-    """Return the gradient of `qkv`, (M x B, T, 3C), given that of `y`."""
+    """Return the gradient of `qkv`, (M x B, T, 3C), given `dy`, that of `y`."""
     qkv, keys, lse = _packed(qkv), keys.contiguous(), lse.contiguous()
     y, dy = y.contiguous(), dy.contiguous()
     constants, blocks = _constants(qkv, keys, heads, probability)
@@ -70,19 +70,19 @@ def backward(
 
 
 def _device_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Launch where `x` lies; without CUDA, Triton's interpreter needs no device."""
+    """Select the device of `x`; Triton's interpreter, on a CPU, needs none."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def _packed(qkv: Tensor) -> Tensor:
-    """Return `qkv` with neighbours in its last dimension side by side in memory."""
+    """Return `qkv` with a contiguous last dimension."""
     return qkv if qkv.stride(2) == 1 else qkv.contiguous()
 
 
 def _constants(
     qkv: Tensor, keys: Tensor, heads: int, probability: float
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return what the kernels are compiled for, and the sizes of their blocks."""
+    """Return the kernels' compile-time constants, and their block sizes."""
     batch, time, width = qkv.shape
     size = width // (3 * heads)
     wide = max(16, triton.next_power_of_2(size))
@@ -96,9 +96,9 @@ def _constants(
         "GROWTH": 1.0 / (1.0 - probability),
         "THRESHOLD": int(probability * 2**32),
         "WIDE": wide,
-        "PRECISION": "ieee" if exact else "tf32",  # which says nothing of bfloat16
+        "PRECISION": "ieee" if exact else "tf32",  # bfloat16 ignores it
     }
     side = 32 if exact or wide > 128 else 64
-    warps = 4 if wide <= 64 else 8  # fewer would spill registers on an H100 (sm_90)
+    warps = 4 if wide <= 64 else 8  # fewer spill registers on an H100 (sm_90)
     blocks = {"BLOCK_Q": side, "BLOCK_K": side, "num_warps": warps, "num_stages": 2}
     return constants, blocks

@@ -1,7 +1,6 @@
 """The paper's model: a small pre-norm GPT over characters, as one readable file.
 
-A plain `nn.Module` that knows nothing of populations: `population.py` runs it with many
-members' weights at once. Shapes: B batch, T time, C width (`n_embd`), H heads, D head
+Shapes: B batch, T time, C width (`n_embd`), H heads, D head
 size (C / H), V vocabulary.
 
 References: Vaswani et al. 2017; Radford et al. 2019 (GPT-2: pre-norm, scaled residual
@@ -25,12 +24,12 @@ from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and the past."""
+    """Multi-head attention of each position to itself and earlier positions."""
 
     def __init__(
         self, n_embd: int, n_head: int, dropout: float, site: int, bias: bool
     ) -> None:
-        """Three projections in one matrix, and the output projection."""
+        """Build queries, keys and values as one matrix, and the output projection."""
         super().__init__()
         self.n_head = n_head
         self.qkv = nn.Linear(n_embd, 3 * n_embd, bias=bias)
@@ -46,10 +45,16 @@ class CausalSelfAttention(nn.Module):
         cache: tuple[Tensor, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Attend by plain matrix products, or without a `mask` by a fused kernel.
+        """Map (B, T, C) to (B, T, C).
 
-        That is ours in training, torch's in evaluation. With a `cache`, keys and values
-        before `start` are taken from it.
+        Args:
+            x: Normed inputs.
+            mask: Added to the scores, which are then plain matrix products; `None`
+                uses a fused kernel: `dropout_attention` in training if it is enabled,
+                else torch's.
+            keys: Dropout keys; `None` evaluates.
+            cache: Keys and values of positions before `start`; updated in place.
+            start: Position of the first token.
         """
         B, T, C = x.shape  # noqa: N806 - shape letters
         qkv = self.qkv(x)
@@ -65,7 +70,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             cache[0][:, :, start : start + T] = k
             cache[1][:, :, start : start + T] = v
-            k, v = (kept[:, :, : start + T] for kept in cache)
+            k, v = (cached[:, :, : start + T] for cached in cache)
 
         if mask is None:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -81,10 +86,10 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """The position-wise network: four times as wide inside, GELU."""
+    """The position-wise network: one hidden layer of width 4C, GELU."""
 
     def __init__(self, n_embd: int, dropout: float, site: int, bias: bool) -> None:
-        """Up, activation, down."""
+        """Build the two projections."""
         super().__init__()
         self.up = nn.Linear(n_embd, 4 * n_embd, bias=bias)
         self.proj = nn.Linear(4 * n_embd, n_embd, bias=bias)
@@ -97,12 +102,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each normalized before and added to the residual stream."""
+    """Attention and MLP; each reads a normed residual stream and adds to it."""
 
     def __init__(
         self, n_embd: int, n_head: int, dropout: float, site: int, bias: bool
     ) -> None:
-        """Build one block; its dropout layers take the sites from `site` on."""
+        """Build one block with dropout sites `site` to `site` + 2."""
         super().__init__()
         self.norm_1 = nn.LayerNorm(n_embd, bias=bias)
         self.attention = CausalSelfAttention(n_embd, n_head, dropout, site, bias)
@@ -166,9 +171,10 @@ class GPT(LanguageModel):
         positions = torch.arange(start, start + T, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
-        # Ours knows dropout and members. torch's knows neither our masks nor caches. On
-        # a CPU `vmap` does not know it, and its backward pass in bfloat16 takes as long
-        # again as the whole update by plain products (benchmarks/speed/throughput.py).
+        # `dropout_attention` supports dropout and members. torch's kernel supports
+        # neither our dropout masks nor caches. On a CPU it has no rule for `vmap`, and
+        # its backward pass in bfloat16 takes as long as a whole update with plain
+        # products (benchmarks/speed/throughput.py).
         training = dropout_keys is not None
         if training and use_fused_attention(x):
             fused = True
@@ -189,7 +195,7 @@ class GPT(LanguageModel):
         return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
 
     def empty_caches(self, batch: int) -> Caches:
-        """Return per layer room for keys and values, (B, H, context, D)."""
+        """Return empty tensors for each layer's keys and values, (B, H, context, D)."""
         weight = self.token_embedding.weight
         heads, positions = self.n_head, self.position_embedding.weight.shape[0]
         shape = (batch, heads, positions, weight.shape[1] // heads)

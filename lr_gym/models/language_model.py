@@ -1,7 +1,8 @@
-"""What the language models share: their interface, dropout, first weights, generation.
+"""Interface, dropout, initial weights and generation of all language models.
 
-A model is a plain `nn.Module` that knows nothing of populations: `loss.py` runs it
-with many members' weights. Shapes: B batch, T time, C width (`n_embd`), V vocabulary.
+A model is a plain `nn.Module` without any notion of a population; `trainers/loss.py`
+runs it with many members' weights. Shapes: B batch, T time, C width (`n_embd`), V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from torch import Tensor, nn
 from lr_gym.random_streams import keep_mask
 
 INIT_STD = 0.02  # GPT-2
-Caches = list[tuple[Tensor, ...]]  # per layer, what it keeps of earlier positions
+Caches = list[tuple[Tensor, ...]]  # each layer's tensors for earlier positions
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is a function of a key, so that every run owns its masks.
+    """Dropout with a mask that is a function of a key, so that each run has its own.
 
-    A model takes one key per layer of this kind; `site` is this layer's place there.
+    A model takes one key per dropout layer; `site` is this layer's index.
     """
 
     def __init__(self, probability: float, site: int) -> None:
-        """Drop with `probability`, by the key number `site`."""
+        """Drop with `probability`, using key number `site`."""
         super().__init__()
         self.probability = probability
         self.site = site
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Apply the mask of the key; without keys (evaluation), return `x` itself."""
+        """Apply the mask; without keys (evaluation), return `x` unchanged."""
         if keys is None or self.probability == 0.0:
             return x
         keep = keep_mask(keys[self.site], x.shape, self.probability)
@@ -40,11 +41,11 @@ class Dropout(nn.Module):
 
 
 class LanguageModel(nn.Module, ABC):
-    """Character ids in, logits of the next character out, at every position.
+    """Maps character ids to the logits of the next character, at every position.
 
     Attributes:
-        dropout_sites: Dropout layers, each of which takes a key of its own.
-        context: Most positions that can be read; `None` is any number.
+        dropout_sites: Number of dropout layers, each of which takes a key.
+        context: Most positions that the model can read; `None` is any number.
         members_share_passes: Whether `torch.func.vmap` may run many members' weights
             in one pass.
     """
@@ -67,10 +68,10 @@ class LanguageModel(nn.Module, ABC):
 
         Args:
             tokens: Token ids, int64, (B, T), start + T <= `context`.
-            dropout_keys: int64, (`dropout_sites`,), which determine every dropout
-                mask; `None` evaluates without dropout.
-            caches: Of `empty_caches`, what is kept of the positions before `start`;
-                filled in place.
+            dropout_keys: Keys of the dropout masks, int64, (`dropout_sites`,); `None`
+                evaluates without dropout.
+            caches: From `empty_caches`; holds the positions before `start`, and is
+                updated in place.
             start: Position of the first token.
             vmapped: Whether this call runs under `torch.func.vmap`.
 
@@ -80,7 +81,7 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def empty_caches(self, batch: int) -> Caches:
-        """Return the caches of `batch` texts of which nothing has been read."""
+        """Return the caches of `batch` texts before their first character."""
 
     @torch.no_grad()
     def generate(
@@ -92,16 +93,16 @@ class LanguageModel(nn.Module, ABC):
         top_k: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue `tokens` one character at a time, reading each of them once.
+        """Continue `tokens` one character at a time, reading each character once.
 
-        A full `context` cannot slide, since its positions are absolute: it is cut to
-        its last half and read again, once per `context` / 2 characters.
+        Positions are absolute, so a full `context` cannot slide. Its last half is read
+        again from position 0, once per `context` / 2 characters.
 
         Args:
             tokens: The prompt, int64, (B, T) with T >= 1.
             max_new_tokens: Characters to add, at least 0.
             temperature: Divides the logits, above 0.
-            top_k: Sample among the `top_k` likeliest characters only.
+            top_k: Sample only from the `top_k` likeliest characters; `None` from all.
             generator: The random stream; `None` is torch's global one.
 
         Returns:
@@ -129,8 +130,8 @@ class LanguageModel(nn.Module, ABC):
             logits = self(pending, None, caches, start)[:, -1].float() / temperature
             start += pending.shape[1]
             if top_k is not None and top_k < logits.shape[1]:
-                least = logits.topk(top_k).values[:, -1:]
-                logits = logits.masked_fill(logits < least, -math.inf)
+                threshold = logits.topk(top_k).values[:, -1:]
+                logits = logits.masked_fill(logits < threshold, -math.inf)
             pending = torch.multinomial(
                 F.softmax(logits, dim=-1), 1, generator=generator
             )
@@ -141,26 +142,27 @@ class LanguageModel(nn.Module, ABC):
 def initial_parameters(
     model: nn.Module, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Draw the weights a run starts from, as GPT-2 does.
+    """Draw a run's initial weights, as GPT-2 does.
 
-    Matrices are normal with standard deviation 0.02, those that write to the residual
-    stream (``*.proj.weight``) scaled by 1 / sqrt(their number); norms are 1, biases 0.
+    Matrices are normal with standard deviation 0.02. Those that write to the residual
+    stream (``*.proj.weight``) are scaled by 1 / sqrt(their number). Norms are 1, biases
+    are 0.
 
     Args:
-        model: Gives names and shapes only; may live on the meta device.
-        generator: A CPU generator; the global one is not touched.
+        model: Only names and shapes are read; may be on the meta device.
+        generator: A CPU generator; the global one is not used.
 
     Returns:
         Name to float32 CPU tensor, in the order of ``model.named_parameters()``.
     """
     shapes = {name: weight.shape for name, weight in model.named_parameters()}
-    residual = sum(name.endswith("proj.weight") for name in shapes)
-    drawn = {}
+    n_residual = sum(name.endswith("proj.weight") for name in shapes)
+    weights = {}
     for name, shape in shapes.items():
         if len(shape) >= 2:
             scaled = name.endswith("proj.weight")
-            std = INIT_STD / math.sqrt(residual) if scaled else INIT_STD
-            drawn[name] = torch.empty(shape).normal_(0.0, std, generator=generator)
+            std = INIT_STD / math.sqrt(n_residual) if scaled else INIT_STD
+            weights[name] = torch.empty(shape).normal_(0.0, std, generator=generator)
         else:
-            drawn[name] = torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
-    return drawn
+            weights[name] = torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
+    return weights

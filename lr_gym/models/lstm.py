@@ -1,8 +1,8 @@
-"""A recurrent model over characters: residual layers of LSTM, as one readable file.
+"""A recurrent model over characters: residual LSTM layers, as one readable file.
 
-Each layer is normalized before and added to the residual stream, as the blocks of
-`gpt.py` are; an LSTM stands in for attention and MLP, and for the positions: it reads
-texts of any length. Shapes: B batch, T time, C width (`n_embd`), V vocabulary.
+Pre-norm residual layers, as in `gpt.py`, with an LSTM instead of attention and MLP. The
+model needs no position embedding and reads texts of any length. Shapes: B batch, T
+time, C width (`n_embd`), V vocabulary.
 
 References: Hochreiter and Schmidhuber 1997; Jozefowicz, Zaremba, Sutskever 2015 (open
 forget gates); Wu et al. 2016 (residual connections between recurrent layers).
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from lr_gym.models.language_model import Caches, Dropout, LanguageModel
 
 FORGET_BIAS = 1.0  # Jozefowicz et al. 2015, section 5
-# cuDNN copies weights that do not lie in its own order, and says so: here they are few.
+# cuDNN warns when it copies weights into its own layout; these copies are small.
 warnings.filterwarnings("ignore", "RNN module weights are not part", UserWarning)
 
 
 class Layer(nn.Module):
-    """An LSTM as wide as the residual stream, and dropout on what it adds there."""
+    """An LSTM of the residual stream's width, with dropout on its output."""
 
     def __init__(self, n_embd: int, dropout: float, site: int, bias: bool) -> None:
-        """Each of two matrices feeds four gates: input, forget, cell, output."""
+        """Build two matrices, each for four gates: input, forget, cell, output."""
         super().__init__()
         self.norm = nn.LayerNorm(n_embd, bias=bias)
         self.input = nn.Linear(n_embd, 4 * n_embd, bias=bias)
@@ -37,7 +37,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor | None, cache: tuple[Tensor, ...] | None
     ) -> Tensor:
-        """Map (B, T, C) to (B, T, C); a `cache` says where to go on, and is updated."""
+        """Map (B, T, C) to (B, T, C); a `cache` holds the state, and is updated."""
         B, _, C = x.shape  # noqa: N806 - shape letters
         zero = x.new_zeros(1, B, C)
         hidden, cell = (zero, zero) if cache is None else cache
@@ -58,16 +58,16 @@ class Layer(nn.Module):
         if cache is not None:
             hidden.copy_(last_hidden)
             cell.copy_(last_cell)
-        added: Tensor = self.dropout(y, keys)
-        return x + added
+        output: Tensor = self.dropout(y, keys)
+        return x + output
 
 
 class LSTM(LanguageModel):
     """Residual LSTM layers over `vocab_size` characters."""
 
-    # Torch's kernel of a whole recurrence runs one member. Eight members stepped
-    # together, by `vmap` or with a backward pass of our own, took 1.2 to 2.4 times as
-    # long per member (one CPU thread, `tiny` and `mini`, float32 and bfloat16).
+    # torch's kernel runs the whole recurrence of one member. Running eight members step
+    # by step, by `vmap` or with a custom backward pass, took 1.2 to 2.4 times as long
+    # per member (one CPU thread, `tiny` and `mini`, float32 and bfloat16).
     members_share_passes = False
 
     def __init__(
@@ -105,7 +105,7 @@ class LSTM(LanguageModel):
         return F.linear(self.norm(x), self.token_embedding.weight)  # tied head
 
     def empty_caches(self, batch: int) -> Caches:
-        """Return per layer output and cell state, (1, B, C): zeros, as at the start."""
+        """Return zeros for each layer's output and cell state, (1, B, C)."""
         weight = self.token_embedding.weight
         shape = (1, batch, weight.shape[1])
         return [(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in self.layers]

@@ -1,1 +1,1 @@
-"""Populations of training runs, steered by learning rates."""
+"""Populations of training runs, controlled by learning rates."""

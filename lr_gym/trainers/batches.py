@@ -1,4 +1,4 @@
-"""Windows of a text: drawn at random for training, cut in order for evaluation.
+"""Windows of a text: random ones for training, consecutive ones for evaluation.
 
 Shapes: E members, B batch, T time (`block_size`), N windows. A window holds T + 1
 characters: all but the last are inputs, all but the first are targets.
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lr_gym.random_streams import random_integers
 
-IGNORE = -1  # target of a padded position
+IGNORE = -1  # padding: as a target it has no loss
 
 
 def sample_starts(
     tokens: Tensor, keys: Tensor, batch_size: int, block_size: int
 ) -> Tensor:
-    """Draw where a batch of windows starts, for every key.
+    """Draw the start of every window of a batch, one batch per key.
 
     Args:
         tokens: The split, (n,), n > `block_size`.
@@ -27,22 +27,27 @@ def sample_starts(
         block_size: T.
 
     Returns:
-        int64, (*keys.shape, B); each row depends on its own key alone.
+        int64, (*keys.shape, B); each batch depends on its key only.
     """
     return random_integers(keys, batch_size, len(tokens) - block_size)
 
 
 def windows_at(tokens: Tensor, starts: Tensor, block_size: int) -> Tensor:
-    """Return the windows at `starts`, int64, (*starts.shape, T + 1): one gather."""
+    """Return the windows that begin at `starts`, int64, (*starts.shape, T + 1)."""
     offsets = torch.arange(block_size + 1, device=tokens.device)
     return tokens[starts[..., None] + offsets].long()
 
 
 def cut_windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
-    """Cut `tokens` into non-overlapping windows, (N, T + 1) int64, padded with IGNORE.
+    """Cut `tokens` into consecutive windows, (N, T + 1) int64, padded with IGNORE.
 
-    Consecutive windows share one character, so every character but the first is
-    predicted exactly once. With a `limit` on predictions, evenly spread windows remain.
+    Neighbouring windows share one character, so every character but the first is
+    predicted exactly once.
+
+    Args:
+        tokens: The split, (n,), n >= 2.
+        block_size: T.
+        limit: Most predictions: evenly spread windows are kept. `None` keeps all.
     """
     predictions = len(tokens) - 1
     block_size = min(block_size, predictions)
@@ -52,17 +57,17 @@ def cut_windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
     windows = padded.unfold(0, block_size + 1, block_size)
     if limit is None or limit >= predictions:
         return windows
-    kept = max(1, limit // block_size)
+    count = max(1, limit // block_size)
     full = predictions // block_size
-    return windows[torch.arange(kept, device=tokens.device) * full // kept]
+    return windows[torch.arange(count, device=tokens.device) * full // count]
 
 
-def even_parts(windows: Tensor, most: int) -> tuple[Tensor, ...]:
-    """Cut `windows` (N, T + 1) into parts of one size, at most `most` windows each.
+def even_parts(windows: Tensor, max_size: int) -> tuple[Tensor, ...]:
+    """Split `windows` (N, T + 1) into parts of equal size, at most `max_size` each.
 
-    The last is filled up with windows of which nothing is predicted.
+    The last part is padded with windows of IGNORE, which add nothing to a loss.
     """
-    count = -(-len(windows) // most)
+    count = -(-len(windows) // max_size)
     size = -(-len(windows) // count)
-    filled = F.pad(windows, (0, 0, 0, count * size - len(windows)), value=IGNORE)
-    return torch.split(filled, size)
+    padded = F.pad(windows, (0, 0, 0, count * size - len(windows)), value=IGNORE)
+    return torch.split(padded, size)

@@ -1,4 +1,4 @@
-"""Compiling training and evaluation with torch.compile, where that pays back."""
+"""Compile training and evaluation with torch.compile, where that saves time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lr_gym.trainers.cuda_graphs import GraphedStep, Step
 from lr_gym.trainers.loss import Losses, PopulationLoss
 from lr_gym.trainers.step import TrainingStep
 
-MAX_CACHED_STEPS = 32  # compiled functions that a process keeps: the oldest goes first
+MAX_CACHED_STEPS = 32  # compiled functions per process; the oldest is dropped first
 _compiled: dict[tuple[object, ...], Callable[..., Any]] = {}  # of all trainers
 
 
@@ -28,15 +28,21 @@ def resolve_compile(
 ) -> str | None:
     """Return ``default``, ``graph``, or `None` for eager.
 
-    ``default`` is `torch.compile`; ``graph`` captures what it makes in one CUDA graph.
-    ``auto`` compiles on CUDA where a compiler (triton) is installed. On a CPU a
-    compiled step is at most about twice as fast and takes 10 to 30 seconds, or 4 from
-    the cache, which the runs of the built-in scales do not pay back one by one; ask
-    for ``default`` where one process trains many. An LSTM is never compiled: its kernel
-    is one already, and the compiler would write out every position instead.
+    ``default`` uses `torch.compile`; ``graph`` also captures the compiled step in one
+    CUDA graph. ``auto`` compiles on CUDA if a compiler (triton) is installed.
+
+    On a CPU a compiled step is at most about twice as fast, and compiling takes 10 to
+    30 seconds, or 4 from the cache. One run of a built-in scale is too short for that;
+    pass ``default`` if one process trains many runs. An LSTM is never compiled: it is
+    one kernel already, and the compiler would unroll it over all positions.
+
+    Args:
+        compile: `TrainingConfig.compile`.
+        device: The trainer's device.
+        architecture: `TrainingConfig.architecture`.
 
     Raises:
-        ValueError: ``graph`` is asked for without CUDA.
+        ValueError: `compile` is ``graph`` and the device is not CUDA.
     """
     if compile == "off" or architecture == "lstm":
         return None
@@ -52,11 +58,11 @@ def resolve_compile(
 
 
 def compiled_step(step: TrainingStep, mode: str) -> Step:
-    """Return `step`, compiled, in a CUDA graph where `mode` is ``graph``.
+    """Return `step`, compiled; as a CUDA graph if `mode` is ``graph``.
 
-    It is compiled for every number of members E at its first call, which says so on
-    stderr. Trainers of one process whose steps do the same share what is compiled; the
-    next process finds it on disk, and takes seconds.
+    The first call for each number of members E compiles, and reports it on stderr.
+    Trainers in one process share the compiled code of equal steps. A later process
+    loads it from disk, in seconds.
     """
     step_key = step.key
 
@@ -66,7 +72,7 @@ def compiled_step(step: TrainingStep, mode: str) -> Step:
         size = len(state["parameters"])
         key = ("training", step_key, size, tokens.shape, tokens.dtype, tokens.device)
         what = f"the training step for {size} member{'s' if size > 1 else ''}"
-        make = partial(_own_code, TrainingStep.__call__, step)
+        make = partial(_copy_method, TrainingStep.__call__, step)
         outputs: tuple[Tensor, Tensor]
         outputs = _compiled_call(key, what, make, state, tokens, *inputs)
         return outputs
@@ -75,13 +81,13 @@ def compiled_step(step: TrainingStep, mode: str) -> Step:
 
 
 def compiled_losses(population_loss: PopulationLoss, step: TrainingStep) -> Losses:
-    """Return `population_loss.losses`, compiled likewise, for the model of `step`."""
+    """Return `population_loss.losses`, compiled and shared as `compiled_step` is."""
     step_key = step.key
 
     def call(parameters: Tensor, windows: Tensor, reduction: str) -> Tensor:
         key = ("evaluation", step_key, windows.shape, reduction, windows.device)
         what = f"the evaluation of {len(windows)} x {windows.shape[1]} windows"
-        make = partial(_own_code, PopulationLoss.losses, population_loss)
+        make = partial(_copy_method, PopulationLoss.losses, population_loss)
         losses: Tensor
         losses = _compiled_call(key, what, make, parameters, windows, reduction)
         return losses
@@ -92,7 +98,7 @@ def compiled_losses(population_loss: PopulationLoss, step: TrainingStep) -> Loss
 def _compiled_call(
     key: tuple[object, ...], what: str, make: Callable[[], Any], *arguments: Any
 ) -> Any:  # noqa: ANN401 - whatever the function returns
-    """Call the function of `key`, which `make` returns to be compiled at first."""
+    """Call the compiled function of `key`; if absent, compile what `make` returns."""
     if key in _compiled:
         return _compiled[key](*arguments)
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
@@ -110,13 +116,16 @@ def _compiled_call(
 
 
 def forget_compiled() -> None:
-    """Drop what this process has compiled, and the memory it holds."""
+    """Drop all functions that this process has compiled, and free their memory."""
     _compiled.clear()
     torch.compiler.reset()
 
 
-def _own_code(function: Any, owner: object) -> Callable[..., Any]:  # noqa: ANN401
-    """Return a method with a copy of its code: torch compiles few variants of one."""
+def _copy_method(function: Any, owner: object) -> Callable[..., Any]:  # noqa: ANN401
+    """Return `function` as a method of `owner`, with its own code object.
+
+    torch limits how many variants of one code object it compiles.
+    """
     copy = types.FunctionType(
         function.__code__.replace(),
         function.__globals__,

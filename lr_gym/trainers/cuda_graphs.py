@@ -1,7 +1,7 @@
-"""One update as one CUDA graph: its hundreds of kernels are launched by a single call.
+"""One update as one CUDA graph: a single call launches its hundreds of kernels.
 
-A graph replays the same kernels over the same memory. So the population's state stays
-where it is, and what differs from update to update is copied into fixed inputs first.
+A graph replays the same kernels on the same memory. So the population's state keeps its
+memory, and the inputs of each update are copied into fixed tensors first.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ WARM_UPS = 3  # runs before a capture, as torch's notes on CUDA graphs ask for
 def capture_cuda_graph(
     run: Callable[[], Outputs], device: torch.device
 ) -> tuple[Callable[[], object], Outputs]:
-    """Return what repeats `run` on `device`, and the outputs that it overwrites.
+    """Capture `run` on `device`.
 
-    Graphs of one device share their memory: they run one after the other, and outputs
-    are read before the next one runs.
+    All graphs of a device share one memory pool. That is safe because they run one
+    after the other, and each one's outputs are read before the next one runs.
+
+    Returns:
+        A function that repeats `run`, and the outputs that it overwrites.
     """
     with torch.cuda.device(device):
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
@@ -50,7 +53,7 @@ def _memory_pool(device: torch.device) -> Any:  # noqa: ANN401 - torch's own han
 
 @dataclass(frozen=True)
 class _Captured:
-    state: dict[str, Tensor]  # kept, so that its memory is nobody else's
+    state: dict[str, Tensor]  # kept, so that its memory is not reused
     inputs: tuple[Tensor, ...]
     replay: Callable[[], object]
     outputs: Outputs
@@ -59,16 +62,15 @@ class _Captured:
 class GraphedStep:
     """A `TrainingStep` that is captured at its first call on a state, then replayed.
 
-    A state is known by its memory: a trainer's rows of the same members.
+    Two states are the same if they share their memory: the same members of a trainer.
     """
 
     def __init__(self, step: Step, capture: Capture = capture_cuda_graph) -> None:
         """Wrap `step`.
 
         Args:
-            step: Makes one update in place; never waits for the device.
-            capture: Runs it on a device, which may change the state, and returns how
-                to repeat it.
+            step: Makes one update in place, without waiting for the device.
+            capture: Captures a call, see `capture_cuda_graph`; may change the state.
         """
         self._step = step
         self._capture = capture
@@ -78,8 +80,8 @@ class GraphedStep:
         self, state: dict[str, Tensor], tokens: Tensor, *inputs: Tensor
     ) -> Outputs:
         """Make one update; see `TrainingStep.__call__`."""
-        first = state["parameters"]
-        key = (first.data_ptr(), len(first))
+        parameters = state["parameters"]
+        key = (parameters.data_ptr(), len(parameters))
         if key not in self._captured:
             self._captured[key] = self._record(state, tokens, inputs)
         captured = self._captured[key]
@@ -92,7 +94,7 @@ class GraphedStep:
     def _record(
         self, state: dict[str, Tensor], tokens: Tensor, inputs: tuple[Tensor, ...]
     ) -> _Captured:
-        """Capture the step on `state`, which is afterwards as it was before."""
+        """Capture the step on `state`; leave the state unchanged."""
         fixed = tuple(value.clone() for value in inputs)
         before = {name: value.clone() for name, value in state.items()}
         run = partial(self._step, state, tokens, *fixed)

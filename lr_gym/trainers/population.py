@@ -33,10 +33,10 @@ SPLITS = ("train", "val", "test")
 class PopulationTrainer:
     """E runs of one model shape on one corpus and one device.
 
-    Members share the corpus in device memory and nothing else. A member's loss curve
-    depends on its own seed and learning rates alone: the same in a population of any
-    size (to rounding), bit for bit repeatable on a CPU. A member whose loss or gradient
-    is not finite is frozen as it is; the others go on untouched.
+    Members share only the corpus in device memory. A member's loss curve depends on its
+    seed and learning rates: the same in a population of any size (to rounding), and
+    repeatable bit for bit on a CPU. A member whose loss or gradient is not finite has
+    diverged and keeps its weights; the others continue.
     """
 
     def __init__(self, config: TrainingConfig, corpus: Corpus, size: int = 1) -> None:
@@ -48,16 +48,16 @@ class PopulationTrainer:
             size: E, at least 1.
 
         Raises:
-            ValueError: `size` is below 1, a split is too short for `block_size`, or
-                the device is unknown or absent.
+            ValueError: `size` is below 1, a split is too short for `block_size`, or the
+                device is unknown or absent.
         """
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
         if len(corpus.train) <= config.block_size:
             raise ValueError(
                 f"corpus {corpus.name!r} is too short: its training split has "
-                f"{len(corpus.train)} characters, and block_size={config.block_size} "
-                "needs more than that; pass a longer text or a smaller block_size"
+                f"{len(corpus.train)} characters and needs more than block_size="
+                f"{config.block_size}; pass a longer text or a smaller block_size"
             )
         if len(corpus.val) < 2:
             raise ValueError(
@@ -74,11 +74,11 @@ class PopulationTrainer:
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
-        self._cut: dict[tuple[str, bool], tuple[Tensor, int]] = {}
+        self._evaluation_cache: dict[tuple[str, bool], tuple[Tensor, int]] = {}
         dtype = getattr(torch, self.precision)
         self.population_loss = PopulationLoss(config, corpus.vocab_size, dtype)
         self.optimizer = AdamW(
-            decayed=self.population_loss.decayed,
+            n_decayed=self.population_loss.n_decayed,
             beta1=config.beta1,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
@@ -88,7 +88,7 @@ class PopulationTrainer:
         self._compiled_step = (
             compiled_step(self._step, self.compile) if self.compile else None
         )
-        # On a CPU an evaluation takes too little time to pay for its compilation.
+        # On a CPU, compiling the evaluation takes longer than it saves.
         self._losses = (
             None
             if self.compile is None or self.device.type == "cpu"
@@ -124,24 +124,24 @@ class PopulationTrainer:
         counts, rates = check_chunk(iterations, learning_rate, self.size)
         started = time.perf_counter()
         losses = np.full((self.size, int(counts.max(initial=0))), np.nan)
-        done = 0
-        # Members may want different numbers of updates: all that still run go together,
-        # in groups that the device takes at once.
+        start = 0
+        # Members may have different numbers of updates. Those that still have some
+        # train together, in groups that the device takes at once.
         for stop in np.unique(counts[counts > 0]):
             running = np.flatnonzero(counts >= stop)
             groups = list(self._groups(len(running), self.config.batch_size))
-            for part in groups:
-                rows = running[part]
-                state = self._select(rows)
-                losses[rows, done:stop] = self._run(
+            for group in groups:
+                members = running[group]
+                state = self._select(members)
+                losses[members, start:stop] = self._run(
                     state,
-                    rates[rows, done:stop],
-                    rows,
+                    rates[members, start:stop],
+                    members,
                     whole=len(running) == self.size,
-                    on_iteration=on_iteration if part is groups[-1] else None,
+                    on_iteration=on_iteration if group is groups[-1] else None,
                 )
-                self._assign(rows, state)
-            done = int(stop)
+                self._assign(members, state)
+            start = int(stop)
         self._telemetry["seconds"][counts > 0] += time.perf_counter() - started
         finite = np.isfinite(losses)
         total = np.where(finite, losses, 0.0).sum(axis=1)
@@ -160,7 +160,10 @@ class PopulationTrainer:
         Args:
             split: ``train``, ``val`` or ``test``.
             exact: Predict every character of the split, whatever the configuration.
-            members: Whose loss, (len(members),); `None` is everybody's, (E,).
+            members: Indices of members; `None` is all.
+
+        Returns:
+            (len(members),), or (E,) for all.
 
         Raises:
             ValueError: `split` is unknown or empty.
@@ -178,12 +181,12 @@ class PopulationTrainer:
         return np.asarray(total.cpu() / predictions)
 
     def diverged(self) -> NDArray[np.bool_]:
-        """Return which members are frozen, (E,) bool."""
-        return np.asarray(~self._state["healthy"].cpu())
+        """Return which members have diverged, (E,) bool."""
+        return np.asarray(self._state["diverged"].cpu())
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Tensor]:
-        """Copy the rows of `members`: plain tensors, ready for safetensors."""
-        return {name: rows.clone() for name, rows in self._select(members).items()}
+        """Return a copy of the members' state: tensors, as safetensors saves them."""
+        return {name: value.clone() for name, value in self._select(members).items()}
 
     def restore(
         self,
@@ -197,50 +200,48 @@ class PopulationTrainer:
         Raises:
             ValueError: The state is not one of this trainer's: names or shapes differ.
         """
-        for name, own in self._state.items():
-            expected = (len(members), *own.shape[1:])
-            found = tuple(state[name].shape) if name in state else None
-            if found != expected:
+        for name, value in self._state.items():
+            expected = (len(members), *value.shape[1:])
+            shape = tuple(state[name].shape) if name in state else None
+            if shape != expected:
                 raise ValueError(
-                    f"state[{name!r}] must have shape {expected}, got {found}"
+                    f"state[{name!r}] must have shape {expected}, got {shape}"
                 )
-        kept = () if rewind else ("iteration",)
-        self._assign(members, {k: v for k, v in state.items() if k not in kept})
+        skipped = () if rewind else ("iteration",)
+        self._assign(members, {k: v for k, v in state.items() if k not in skipped})
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of all members' state, for `safetensors.torch.save_file`."""
         return self.snapshot(range(self.size))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `state_dict`; raises ValueError where it does not fit."""
+        """Continue from `state_dict`; raise ValueError if it does not fit."""
         self.restore(range(self.size), state)
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
-        """Return what a training script would log, (E,) each, whatever is asked for.
+        """Return every entry of `Trainer.telemetry`, (E,) each; `names` is ignored.
 
-        ``grad_norm``: mean before clipping over the last chunk. ``update_size``: of
-        the last update, see `lr_gym.trainers.update_size`. ``tokens``: characters
+        ``grad_norm``: mean before clipping over the last chunk. ``update_size``: size
+        of the last update, see `lr_gym.trainers.update_size`. ``tokens``: characters
         trained on. ``seconds``: wall time in `train`, shared by members that train
-        together.
+        together. ``learning_rate``: the optimizer's record of its last update.
         """
         per_iteration = self.config.batch_size * self.config.block_size
         tokens = np.asarray(self._state["iteration"].cpu()) * float(per_iteration)
-        return {**{k: v.copy() for k, v in self._telemetry.items()}, "tokens": tokens}
+        # A copy: on a CPU the array would share the optimizer's memory.
+        learning_rate = self._state["learning_rate"].cpu().numpy().copy()
+        host = {name: values.copy() for name, values in self._telemetry.items()}
+        return {**host, "tokens": tokens, "learning_rate": learning_rate}
 
     # ------------------------------------------------------------ beyond the protocol
 
     @property
     def iteration(self) -> NDArray[np.int64]:
-        """Updates spent by each member, (E,)."""
+        """Number of updates each member has spent, (E,)."""
         return np.asarray(self._state["iteration"].cpu())
 
-    @property
-    def learning_rate(self) -> FloatArray:
-        """The learning rate inside the optimizer at each member's last update, (E,)."""
-        return np.asarray(self._state["learning_rate"].cpu())
-
     def model(self, member: int = 0) -> LanguageModel:
-        """Return a copy of one member as an ordinary module, ready to generate."""
+        """Return a copy of one member's model as an ordinary module."""
         return self.population_loss.module(self._state["parameters"][member].clone())
 
     # -------------------------------------------------------------------- one chunk
@@ -249,32 +250,40 @@ class PopulationTrainer:
         self,
         state: dict[str, Tensor],
         rates: FloatArray,
-        rows: NDArray[np.int64],
+        members: NDArray[np.int64],
         *,
         whole: bool,
         on_iteration: Callable[[], object] | None,
     ) -> FloatArray:
-        """Make rates.shape[1] updates of the members in `state`; return (E, n) losses.
+        """Make n updates of `members`; return their training losses, (E, n).
 
-        Nothing in the loop waits for a GPU: losses are read once, at the end. Only
-        groups of the whole population are compiled: others come in any size.
+        Nothing in the loop waits for a GPU: losses are read once, at the end.
+
+        Args:
+            state: The members' state, changed in place.
+            rates: Learning rates, (E, n).
+            members: Indices of the members, (E,).
+            whole: Whether the group is part of the whole population. Only then is the
+                compiled step used, since other groups come in many sizes.
+            on_iteration: Called after every update.
         """
         steps = rates.shape[1]
         compiled = self._compiled_step if whole else None
         step: Step = compiled or self._step
         tokens = self._splits["train"]
-        # Updates first, in a fresh tensor: the strides of what one update takes do not
-        # depend on their number, and one compiled update serves chunks of any length.
-        schedule = torch.from_numpy(rates.T.copy()).to(self.device)  # (n, E)
-        clock = torch.arange(steps, device=self.device)[:, None] + state["iteration"]
+        # The axis of updates comes first, so that the strides of one update's inputs do
+        # not depend on n: one compiled step serves chunks of any length.
+        lrs = torch.from_numpy(rates.T.copy()).to(self.device)  # (n, E)
+        iterations = torch.arange(steps, device=self.device)[:, None]
+        iterations = iterations + state["iteration"]  # (n, E)
         starts = sample_starts(  # (n, E, B)
             tokens,
-            fold_in(state["data_key"], clock),
+            fold_in(state["data_key"], iterations),
             self.config.batch_size,
             self.config.block_size,
         )
         dropout_keys = fold_in(  # (n, E, sites)
-            fold_in(state["dropout_key"], clock)[..., None],
+            fold_in(state["dropout_key"], iterations)[..., None],
             torch.arange(self.population_loss.dropout_sites, device=self.device),
         )
         losses, norms = [], []
@@ -282,7 +291,7 @@ class PopulationTrainer:
         for i in range(steps):
             if i == steps - 1:
                 before = state["parameters"].clone()
-            loss, norm = step(state, tokens, schedule[i], starts[i], dropout_keys[i])
+            loss, norm = step(state, tokens, lrs[i], starts[i], dropout_keys[i])
             losses.append(loss)
             norms.append(norm)
             if on_iteration is not None:
@@ -290,26 +299,25 @@ class PopulationTrainer:
         state["iteration"] += steps
         size = self.population_loss.update_size(before, state["parameters"])
         grad_norm = torch.stack(norms, dim=1).nanmean(dim=1)
-        # All that the host wants to know, in one transfer.
+        # One transfer to the host for everything.
         table = torch.stack([size, grad_norm, *losses]).double().cpu().numpy()
-        self._telemetry["update_size"][rows], self._telemetry["grad_norm"][rows] = (
-            table[:2]
-        )
+        self._telemetry["update_size"][members] = table[0]
+        self._telemetry["grad_norm"][members] = table[1]
         return np.ascontiguousarray(table[2:].T)
 
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
-        """Return the windows of a fixed evaluation and their predictions; cut once."""
-        if (split, exact) not in self._cut:
+        """Return the windows of a fixed evaluation, and the number of predictions."""
+        if (split, exact) not in self._evaluation_cache:
             limit = None if exact else self.config.eval_tokens
             windows = cut_windows(self._splits[split], self.config.block_size, limit)
             predictions = int((windows[:, 1:] != IGNORE).sum())
-            self._cut[split, exact] = windows, predictions
-        return self._cut[split, exact]
+            self._evaluation_cache[split, exact] = windows, predictions
+        return self._evaluation_cache[split, exact]
 
     def _random_batch_loss(self, split: str, state: dict[str, Tensor]) -> FloatArray:
-        """Mean loss over `eval_iters` random batches: the paper's estimate, (E,).
+        """Return the paper's estimate: the mean loss over `eval_iters` random batches.
 
-        The batches come from a stream of their own, so training does not notice.
+        The batches have their own random stream, so training is not affected.
         """
         config, tokens = self.config, self._splits[split]
         if len(tokens) <= config.block_size:
@@ -324,61 +332,62 @@ class PopulationTrainer:
                 tokens, fold_in(key, batch), config.batch_size, config.block_size
             )
             windows = windows_at(tokens, starts, config.block_size)
-            for part in self._groups(len(key), config.batch_size):
+            for group in self._groups(len(key), config.batch_size):
                 losses = self.population_loss.losses(
-                    state["parameters"][part], windows[part], "mean"
+                    state["parameters"][group], windows[group], "mean"
                 )
-                total[part] += losses.double()
+                total[group] += losses.double()
         return np.asarray(total.cpu() / config.eval_iters)
 
-    # ----------------------------------------------------------- rows of the population
+    # ----------------------------------------------------------- the population's state
 
     def _fresh_state(self, seeds: Sequence[int]) -> dict[str, Tensor]:
-        drawn: dict[int, Tensor] = {}
+        """Return the state of new runs, one per seed."""
+        weights: dict[int, Tensor] = {}
         keys = []
         for seed in seeds:
             init_seed, data_seed, dropout_seed = stream_seeds(seed, 3)
             keys.append((data_seed, dropout_seed))
-            if seed not in drawn:
-                drawn[seed] = self.population_loss.initial_weights(init_seed)
-        rows = [drawn[seed] for seed in seeds]
-        state = initial_state(torch.stack(rows).to(self.device))
+            if seed not in weights:
+                weights[seed] = self.population_loss.initial_weights(init_seed)
+        parameters = torch.stack([weights[seed] for seed in seeds])  # (E, P)
+        state = initial_state(parameters.to(self.device))
         count = len(seeds)
         key_table = torch.tensor(keys, dtype=torch.int64, device=self.device)
         state["data_key"] = key_table[:, 0].clone()
         state["dropout_key"] = key_table[:, 1].clone()
         state["iteration"] = torch.zeros(count, dtype=torch.int64, device=self.device)
-        state["healthy"] = torch.ones(count, dtype=torch.bool, device=self.device)
+        state["diverged"] = torch.zeros(count, dtype=torch.bool, device=self.device)
         return state
 
     def _groups(self, members: int, windows: int) -> Iterator[slice]:
-        """Cut `members` into groups that one pass over `windows` each may hold."""
+        """Split `members` into groups that share a pass of `windows` per member."""
         tokens = windows * self.config.block_size
         return self.population_loss.groups(members, tokens, self.device)
 
     def _select(self, members: ArrayLike) -> dict[str, Tensor]:
-        """Return the rows of `members`: views of neighbours, else copies."""
-        rows = np.asarray(members, dtype=np.int64)
-        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-            chosen: slice | Tensor = slice(int(rows[0]), int(rows[0]) + len(rows))
+        """Return the state of `members`: views if they are consecutive, else copies."""
+        indices = np.asarray(members, dtype=np.int64)
+        if len(indices) and (np.diff(indices) == 1).all():
+            selection: slice | Tensor = slice(int(indices[0]), int(indices[-1]) + 1)
         else:
-            chosen = torch.from_numpy(rows).to(self.device)
-        return {name: value[chosen] for name, value in self._state.items()}
+            selection = torch.from_numpy(indices).to(self.device)
+        return {name: value[selection] for name, value in self._state.items()}
 
     def _assign(self, members: ArrayLike, state: Mapping[str, Tensor]) -> None:
-        """Write the rows of `members`; the inverse of `_select`."""
-        owned = {
+        """Write the state of `members`; the inverse of `_select`."""
+        copies = {
             name: value
             for name, value in state.items()
             if not _shares_memory(value, self._state[name])
         }
-        if owned:
-            rows = torch.from_numpy(np.asarray(members, dtype=np.int64))
-            rows = rows.to(self.device)
-        for name, value in owned.items():
-            self._state[name][rows] = value.to(self.device)
+        if copies:
+            indices = torch.from_numpy(np.asarray(members, dtype=np.int64))
+            indices = indices.to(self.device)
+        for name, value in copies.items():
+            self._state[name][indices] = value.to(self.device)
 
 
 def _shares_memory(view: Tensor, whole: Tensor) -> bool:
-    """Whether `view` is one of `_select`'s views, which need no writing back."""
+    """Return whether `view` is a view from `_select`, already written in place."""
     return view.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""Damaged and hostile policy files: refused with a reason, or sound; never run."""
+"""Damaged and hostile policy files: an error with a reason, or a valid policy."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SETTINGS: dict[str, Any] = {
 
 
 @lru_cache(maxsize=1)
-def whole_files() -> tuple[bytes, ...]:
-    """One file of each kind."""
+def valid_files() -> tuple[bytes, ...]:
+    """Return one valid file of each kind."""
     with tempfile.TemporaryDirectory() as folder:
-        return _whole_files(Path(folder))
+        return _valid_files(Path(folder))
 
 
-def _whole_files(folder: Path) -> tuple[bytes, ...]:
+def _valid_files(folder: Path) -> tuple[bytes, ...]:
     random = np.random.default_rng(0)
     env = small_env(**SETTINGS)
     model = PPO("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, seed=0)
@@ -59,7 +59,7 @@ def _whole_files(folder: Path) -> tuple[bytes, ...]:
 
 
 def reason(path: Path) -> str | None:
-    """Why the file is refused; anything but a ValueError is a failure."""
+    """Return why the file is refused; another error than ValueError fails the test."""
     try:
         lr_gym.load_controller(path)
     except ValueError as error:
@@ -67,10 +67,10 @@ def reason(path: Path) -> str | None:
     return None
 
 
-def check_refused_or_sound(path: Path) -> None:
-    why = reason(path)
-    if why is not None:
-        prefix, _, rest = why.partition(" is refused: ")
+def check_refused_or_valid(path: Path) -> None:
+    message = reason(path)
+    if message is not None:
+        prefix, _, rest = message.partition(" is refused: ")
         assert prefix == str(path)
         assert rest
         return
@@ -94,27 +94,27 @@ JSON = st.recursive(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A whole file, damaged in its bytes or in the meaning of its header."""
-    content = draw(st.sampled_from(whole_files()))
-    how = draw(st.sampled_from(["bytes", "cut", "grow", "header", "arrays"]))
-    if how == "bytes":
+    """Draw a valid file, damaged in its bytes, its header or its arrays."""
+    content = draw(st.sampled_from(valid_files()))
+    damage = draw(st.sampled_from(["bytes", "cut", "grow", "header", "arrays"]))
+    if damage == "bytes":
         changed = bytearray(content)
         for _ in range(draw(st.integers(1, 8))):
-            # Headers come first, and are where it matters.
+            # The header, at the start, matters most.
             place = draw(st.integers(0, min(len(content), 2_000) - 1))
             changed[place] = draw(st.integers(0, 255))
         return bytes(changed)
-    if how == "cut":
+    if damage == "cut":
         return content[: draw(st.integers(0, len(content) - 1))]
-    if how == "grow":
+    if damage == "grow":
         place = draw(st.integers(0, len(content)))
         return content[:place] + draw(st.binary(max_size=64)) + content[place:]
     arrays = dict(safetensors.numpy.load(content))
     size = int.from_bytes(content[:8], "little")
     header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][KEY])
-    if how == "header":
+    if damage == "header":
         target = header
-        while True:  # down to some entry, and something else in its place
+        while True:  # choose an entry at any depth, to replace or rename it
             key = draw(st.sampled_from(sorted(target)))
             if not (
                 isinstance(target[key], dict) and target[key] and draw(st.booleans())
@@ -151,9 +151,9 @@ def fuzz(examples: int) -> Callable[[Any], Any]:
 
 @fuzz(100)
 @given(content=damaged())
-def test_damaged_files_are_refused_or_sound(tmp_path: Path, content: bytes) -> None:
+def test_damaged_files_are_refused_or_valid(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "policy").write_bytes(content)
-    check_refused_or_sound(tmp_path / "policy")
+    check_refused_or_valid(tmp_path / "policy")
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_damaged_files_are_refused_or_sound(tmp_path: Path, content: bytes) -> N
 @given(content=damaged())
 def test_a_thousand_damaged_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "policy").write_bytes(content)
-    check_refused_or_sound(tmp_path / "policy")
+    check_refused_or_valid(tmp_path / "policy")
 
 
 def rewrite(path: Path, content: bytes, **changes: Any) -> None:
@@ -192,7 +192,7 @@ def test_the_reason_is_given(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "policy"
-    rewrite(path, whole_files()[0], **changes)
+    rewrite(path, valid_files()[0], **changes)
     with pytest.raises(ValueError, match=message):
         lr_gym.load_controller(path)
 
@@ -216,7 +216,7 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
         lr_gym.load_controller(path)
     with path.open("wb") as file:
         file.truncate(65 * 2**20)
-    with pytest.raises(ValueError, match="a policy has at most 67,108,864"):
+    with pytest.raises(ValueError, match="at most 67,108,864 are allowed"):
         lr_gym.load_controller(path)
 
 
@@ -226,6 +226,8 @@ def test_a_header_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> 
         save_policy(RampAndUndo(), path, {"log": "x" * 300_000})
     with pytest.raises(TypeError, match="not JSON serializable"):
         save_policy(RampAndUndo(), path, {"log": object()})
-    with pytest.raises(TypeError, match="must be a rule, an MLP or a table"):
+    with pytest.raises(
+        TypeError, match="policy must be a rule, or an ActionPolicy with"
+    ):
         save_policy("default", path)  # type: ignore[arg-type]  # the point
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""The controller in a real Trainer of transformers, on a tiny GPT-2."""
+"""The controller in the Trainer of transformers, on a tiny GPT-2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lr_gym.controllers.integrations.huggingface import STATE_FILE, LRController
 
 
 class Windows(Dataset[dict[str, Any]]):
-    """Windows of the embedded text."""
+    """Windows of the Markov corpus."""
 
     def __init__(self, tokens: Any, count: int) -> None:
         self.rows = torch.from_numpy(tokens[: count * 16].astype("int64")).view(-1, 16)
@@ -36,13 +36,13 @@ class Windows(Dataset[dict[str, Any]]):
 
 
 class Rates(TrainerCallback):
-    """Reads the learning rates that the optimizer really uses."""
+    """Records the learning rates that the optimizer uses."""
 
     def __init__(self) -> None:
         self.used: list[float] = []
 
-    def on_train_begin(self, *_: Any, **given: Any) -> None:
-        given["optimizer"].optimizer.register_step_pre_hook(self._read)
+    def on_train_begin(self, *_: Any, **objects: Any) -> None:
+        objects["optimizer"].optimizer.register_step_pre_hook(self._read)
 
     def _read(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         first, second = (group["lr"] for group in optimizer.param_groups)
@@ -102,7 +102,7 @@ def test_the_trainer_uses_the_rates_that_the_controller_decided(
     controller: ControllerLR = callback.controller
     assert rates.used == controller.used_learning_rates().tolist()
     assert len(set(rates.used)) > 5
-    assert rates.used[0] == pytest.approx(1 / 300), "a warm-up of the Trainer's is gone"
+    assert rates.used[0] == pytest.approx(1 / 300), "without the Trainer's warm-up"
     decided = [record.iteration for record in controller.history]
     assert decided == list(range(0, 40, 4))
     losses = [
@@ -114,20 +114,20 @@ def test_the_trainer_uses_the_rates_that_the_controller_decided(
         for log in trainer.state.log_history
         if "learning_rate" in log
     ]
-    assert logged == pytest.approx(rates.used), "and it logs them"
+    assert logged == pytest.approx(rates.used), "the Trainer logs them"
 
 
 def test_an_undo_puts_the_trainers_weights_back(tmp_path: Path) -> None:
     callback = LRControllerCallback(max_lr=1e4)
 
     class Watch(TrainerCallback):
-        """The weights at every decision, before it and after it."""
+        """Records the weights at every evaluation."""
 
-        weights: list[Any] = []  # noqa: RUF012 - of the one instance
+        weights: list[Any] = []  # noqa: RUF012 - each instance sets its own
 
-        def on_evaluate(self, *_: Any, **given: Any) -> None:
+        def on_evaluate(self, *_: Any, **objects: Any) -> None:
             self.weights.append(
-                [p.detach().clone() for p in given["model"].parameters()]
+                [p.detach().clone() for p in objects["model"].parameters()]
             )
 
     before, after = Watch(), Watch()
@@ -172,7 +172,9 @@ def test_a_resumed_trainer_uses_the_same_rates(tmp_path: Path) -> None:
 
     (checkpoint / STATE_FILE).rename(tmp_path / STATE_FILE)
     trainer = make_trainer(folder, LRControllerCallback(max_lr=1e4), **settings)
-    with pytest.raises(RuntimeError, match="pass resume_from= the folder"):
+    with pytest.raises(
+        RuntimeError, match="pass the folder of that checkpoint as resume_from"
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint))
     elsewhere = LRControllerCallback(max_lr=1e4, resume_from=tmp_path)
     trainer = make_trainer(folder, elsewhere, **settings)
@@ -190,30 +192,32 @@ def test_a_trainer_trains_twice(tmp_path: Path) -> None:
     assert callback.controller.iteration == first.iteration == 4
 
 
-def test_what_cannot_be_owned_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_trainer_is_refused(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, LRControllerCallback(), eval_strategy="no")
     with pytest.raises(ValueError, match="decides at evaluations: pass eval_strategy"):
         trainer.train()
     trainer = make_trainer(
         tmp_path, LRControllerCallback(), lr_scheduler_type="reduce_lr_on_plateau"
     )
-    with pytest.raises(RuntimeError, match="ReduceLROnPlateau would set the learning"):
+    with pytest.raises(
+        RuntimeError, match="ReduceLROnPlateau would also set the learn"
+    ):
         trainer.train()
     trainer = make_trainer(tmp_path, LRControllerCallback(metric="eval_bleu"))
     with pytest.raises(ValueError, match=r"metric must be one of eval_.*'eval_bleu'"):
         trainer.train()
 
 
-def test_another_hand_on_the_rate_is_noticed(tmp_path: Path) -> None:
-    class Meddler(TrainerCallback):
+def test_a_foreign_change_of_the_learning_rate_raises(tmp_path: Path) -> None:
+    class ChangeLearningRate(TrainerCallback):
         def on_step_end(
-            self, args: Any, state: Any, control: Any, **given: Any
+            self, args: Any, state: Any, control: Any, **objects: Any
         ) -> None:
             if state.global_step == 6:
-                given["optimizer"].param_groups[0]["lr"] = 1e-3
+                objects["optimizer"].param_groups[0]["lr"] = 1e-3
 
     trainer = make_trainer(tmp_path, LRControllerCallback())
-    trainer.add_callback(Meddler())
+    trainer.add_callback(ChangeLearningRate())
     with pytest.raises(RuntimeError, match="something else changed the learning rate"):
         trainer.train()
 

@@ -1,4 +1,4 @@
-"""The controller in a real Trainer of Lightning, in both of its forms."""
+"""The controller in Lightning's Trainer: as a callback and as a scheduler."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch.utils.data import DataLoader, TensorDataset
 from lr_gym.controllers import ControllerLR
 from lr_gym.controllers.integrations.lightning import LRController, scheduler_entry
 
-# Lightning's own remarks on a machine, a loader and a folder that a test does not mind.
+# Warnings of Lightning about the machine, the loader and the folder.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec"),
-    # Every batch is the same, so that nothing hangs on the loader's place.
+    # Every batch is the same, so the loader's position does not matter.
     pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable"),
 ]
 
-STEPS_BACK = "ramp_and_undo"  # the default hardly ever does
+UNDOING_POLICY = "ramp_and_undo"  # the default rarely undoes
 
 
 class Module(pl.LightningModule):
-    """A small regression; `rate` is far too high where a test wants undos."""
+    """A small regression; tests of undo use a `rate` that is far too high."""
 
     def __init__(self, form: str, rate: float = 0.1) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Module(pl.LightningModule):
                 torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
             ]
         self.controller = ControllerLR(
-            optimizer, STEPS_BACK, interval=4, max_iters=40, undo=self, max_lr=1e4
+            optimizer, UNDOING_POLICY, interval=4, max_iters=40, undo=self, max_lr=1e4
         )
         return scheduler_entry(self.controller, "val_loss", frequency=4)
 
@@ -95,7 +95,7 @@ def run(
     """Train a module in one of the two forms; return it and its controller."""
     module = Module(form, rate=30.0)
     if form == "callback":
-        callback = LRController(STEPS_BACK, max_lr=1e4)
+        callback = LRController(UNDOING_POLICY, max_lr=1e4)
         fit(module, folder, callback, *callbacks, path=path, **more)
         return module, callback.controller
     fit(module, folder, *callbacks, path=path, **more)
@@ -166,8 +166,10 @@ def test_a_resumed_run_uses_the_same_rates(
     assert rest.history == controller.history
 
 
-def test_what_cannot_be_owned_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="returns a CosineAnnealingLR, which would"):
+def test_a_wrong_module_or_trainer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        RuntimeError, match="returns a CosineAnnealingLR, which would also"
+    ):
         fit(Module("cosine"), tmp_path, LRController())
     with pytest.raises(
         ValueError, match=r"monitor must be logged .* logged are val_loss"

@@ -1,4 +1,4 @@
-"""Policies as files: the same actions as where they came from, and no file can hurt."""
+"""Policy files: the loaded policy chooses the same actions as the saved one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ALGORITHMS: dict[str, Callable[[Any], Any]] = {
 
 
 def observations(env: Any, count: int) -> NDArray[np.float32]:
-    """From all over the space, most of them where runs really are."""
+    """Return observations: a quarter anywhere in the space, the rest near real runs."""
     space = env.observation_space
     low, high = space.low.astype(float), space.high.astype(float)
     random = np.random.default_rng(0)
@@ -61,8 +61,8 @@ def assert_same_actions(
     seen: NDArray[np.float32],
     model_sees: NDArray[np.float32] | None = None,
 ) -> None:
-    given = seen if model_sees is None else model_sees
-    expected, _ = model.predict(given, deterministic=True)
+    model_input = seen if model_sees is None else model_sees
+    expected, _ = model.predict(model_input, deterministic=True)
     if policy.config.action_type == "continuous":
         actions = np.array([policy.action(row) for row in seen])
         np.testing.assert_allclose(actions, expected, atol=1e-6)
@@ -73,7 +73,7 @@ def assert_same_actions(
         undos = actions[:, 1] > 0 if policy.config.allow_undo else [False] * len(seen)
         assert [decision.undo for decision in decisions] == list(undos)
         return
-    assert len(set(expected.tolist())) > 1, "else it shows nothing"
+    assert len(set(expected.tolist())) > 1, "one action alone would show nothing"
     assert [policy.action(row) for row in seen] == expected.tolist()
     for row, action in zip(seen[:100], expected, strict=False):
         decision = policy.act(row)
@@ -136,7 +136,7 @@ def test_a_population_of_stable_baselines_is_an_environment_too(tmp_path: Path) 
 def test_the_same_run_gives_the_same_rates_in_the_environment_and_outside(
     kind: str, tmp_path: Path
 ) -> None:
-    """The controller is told the losses of an episode, and must decide as it went."""
+    """Given the losses of an episode, the controller must repeat its decisions."""
     if kind == "ppo":
         env = small_env(**SETTINGS)
         model = ALGORITHMS["ppo"](env).learn(16)
@@ -187,7 +187,7 @@ def test_a_table_acts_the_same_on_random_observations(
         ],
         axis=1,
     ).astype(np.float32)
-    for row in seen[: count // 2]:  # half of the states are known, with ties
+    for row in seen[: count // 2]:  # half of the states are in the table, with ties
         values = random.integers(0, 3, 3).astype(float).tolist()
         agent.table[agent.state(row)] = values
     expected = [agent.act(row) for row in seen]
@@ -260,7 +260,7 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="it has a ELU; allowed are Linear, Tanh, ReLU"):
         lr_gym.export_policy(elu, path)
     other = PPO("MlpPolicy", gym.make("CartPole-v1"))
-    with pytest.raises(TypeError, match="env must be a learning-rate environment"):
+    with pytest.raises(TypeError, match="env must be the learning-rate environment"):
         lr_gym.export_policy(other, path)
     with pytest.raises(ValueError, match="the model observes Box"):
         lr_gym.export_policy(other, path, env=env)

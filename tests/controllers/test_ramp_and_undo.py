@@ -1,6 +1,6 @@
-"""The ramp-and-undo agent: it owns the start, and comes through wrong rates.
+"""The ramp-and-undo agent: a low start, and training from wrong learning rates.
 
-The rule itself: tests/controllers/test_rule.py.
+tests/controllers/test_rule.py tests the rule itself.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def test_agents_run_side_by_side_as_they_do_alone() -> None:
     for member, trajectory in enumerate(together):
         options = {"seed": member + 1, "learning_rate": rates[member]}
         alone = run_episode(env, agents[member], options=options)
-        for mine, theirs in zip(trajectory, alone, strict=True):
-            assert mine["learning_rate"] == pytest.approx(theirs["learning_rate"])
-            assert mine["val_loss"] == pytest.approx(theirs["val_loss"], abs=1e-4)
+        for row, row_alone in zip(trajectory, alone, strict=True):
+            assert row["learning_rate"] == pytest.approx(row_alone["learning_rate"])
+            assert row["val_loss"] == pytest.approx(row_alone["val_loss"], abs=1e-4)
         undone += sum(row["action"][1] > 0 for row in trajectory[1:])
     assert undone
 
@@ -50,14 +50,14 @@ def test_agents_run_side_by_side_as_they_do_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "bound"),
-    # At 30 the rule misses 2.3: it ended at 2.54 here, WSD from there at 3.35.
+    # At 30 the rule does not reach 2.3: it ended at 2.54 here, WSD at 3.35.
     [(1 / 10, 2.294), (1.0, 2.3), (30.0, 3.298)],
 )
-def test_it_comes_through_wrong_rates(factor: float, bound: float) -> None:
+def test_it_trains_from_wrong_learning_rates(factor: float, bound: float) -> None:
     """600 iterations on Shakespeare at `tiny`: tuned WSD ends at about 2.13."""
     agent = BASELINES["ramp_and_undo"](0)
     env = make_env("shakespeare", **{**agent.settings, "scale": "tiny"})
-    given = {"seed": 5_000, "learning_rate": 8e-3 * factor}
-    final = run_episode(env, agent, options=given)[-1]
+    options = {"seed": 5_000, "learning_rate": 8e-3 * factor}
+    final = run_episode(env, agent, options=options)[-1]
     assert not final["diverged"]
     assert final["val_loss"] < bound

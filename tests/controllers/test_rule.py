@@ -1,4 +1,4 @@
-"""The ramp-and-undo rule: a state machine, told losses and asked what it does."""
+"""The ramp-and-undo rule as a state machine: losses in, decisions out."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def test_it_ramps_until_the_loss_rises_then_steps_back_and_holds() -> None:
     rule = RampAndUndo(start_factor=0.1, growth=2.0, undo_factor=4.0, tolerance=0.03)
     assert rule.decide(4.0, 0.0) == Decision(0.1)
     assert rule.decide(3.0, 0.1) == Decision(2.0)
-    assert rule.decide(3.02, 0.2) == Decision(2.0), "a rise within the tolerance"
+    assert rule.decide(3.02, 0.2) == Decision(2.0), "an increase within the tolerance"
     assert rule.decide(3.06, 0.3) == Decision(0.25, undo=True)
-    # The weights are those of the loss 3.02 again: that is what rises are measured by.
+    # The undo restored the weights with loss 3.02: the new reference.
     assert rule.decide(3.04, 0.4) == Decision(1.0)
-    assert rule.decide(2.0, 0.5) == Decision(1.0), "it ramps no more"
+    assert rule.decide(2.0, 0.5) == Decision(1.0), "it has stopped ramping"
     assert rule.decide(2.1, 0.6) == Decision(0.25, undo=True)
 
 
-def test_what_is_compared_with_is_the_loss_that_an_undo_restores() -> None:
+def test_the_reference_is_the_loss_that_an_undo_restores() -> None:
     rule = RampAndUndo()
     losses = [4.0, 3.0, 3.5, 3.2, 3.02]
     undos = [rule.decide(loss, 0.01 * i).undo for i, loss in enumerate(losses)]
-    # 3.5 is taken back, and so is 3.2: the weights are those of 3.0 again.
+    # 3.5 and 3.2 are undone: each undo restores the weights with loss 3.0.
     assert undos == [False, False, True, True, False]
 
 
-def test_it_anneals_to_almost_nothing_as_one_minus_the_root() -> None:
+def test_the_cooldown_is_one_minus_the_square_root() -> None:
     rule = RampAndUndo(start_factor=1.0, growth=1.0, cooldown=0.3)
     rate, rates = 1.0, []
     for progress in np.linspace(0.0, 1.0, 101):
@@ -57,11 +57,11 @@ def test_without_undo_it_goes_on_from_the_damaged_weights() -> None:
     rule.decide(4.0, 0.0)
     rule.decide(3.0, 0.1)
     assert rule.decide(5.0, 0.2) == Decision(1 / 3)
-    assert rule.decide(5.01, 0.3) == Decision(1.0), "no rise from 5.0"
+    assert rule.decide(5.01, 0.3) == Decision(1.0), "no increase over 5.0"
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_what_is_not_a_number_is_a_rise(loss: float) -> None:
+def test_a_loss_that_is_not_finite_is_an_increase(loss: float) -> None:
     rule = RampAndUndo()
     rule.decide(4.0, 0.0)
     assert rule.decide(loss, 0.1).undo
@@ -71,7 +71,7 @@ def test_what_is_not_a_number_is_a_rise(loss: float) -> None:
 def test_it_can_start_without_a_loss() -> None:
     rule = RampAndUndo()
     assert rule.start() == Decision(1 / 300)
-    assert rule.decide(9.0, 0.1) == Decision(2.0), "the first loss is no rise"
+    assert rule.decide(9.0, 0.1) == Decision(2.0), "the first loss is no increase"
     assert rule.decide(9.1, 0.2).undo
 
 

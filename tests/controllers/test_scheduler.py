@@ -1,4 +1,4 @@
-"""`ControllerLR` in plain PyTorch loops: its interface, and that it alone steers."""
+"""`ControllerLR` in a plain PyTorch loop: interface, learning rates, errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_rate_used_is_the_rate_decided_in_every_group() -> None:
 
 
 def test_the_weights_move_by_that_rate() -> None:
-    """Read off plain SGD: a step is -rate * gradient."""
+    """With plain SGD, an update is -learning rate * gradient."""
     model = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     controller = ControllerLR(
@@ -63,7 +63,7 @@ def test_warm_up_and_base_schedule_act_on_top_per_update() -> None:
     assert [rates[0] for rates in loop.used] == pytest.approx(expected)
 
 
-def test_bounds_hold_and_are_of_the_first_group() -> None:
+def test_the_bounds_apply_to_the_first_group() -> None:
     for action, bound in ((0, 0.004), (2, 0.05)):
         loop = Loop()
         controller = ControllerLR(
@@ -117,22 +117,22 @@ def test_after_the_last_update_nothing_is_decided() -> None:
     assert controller.get_last_lr() == before
 
 
-# ------------------------------------------------------------------------- other hands
+# -------------------------------------------------- something else sets the learning ra
 
 
 def interfere_by_scheduler(loop: Loop) -> Callable[[], object]:
     return torch.optim.lr_scheduler.CosineAnnealingLR(loop.optimizer, 60).step
 
 
-def interfere_by_hand(loop: Loop) -> Callable[[], object]:
+def interfere_directly(loop: Loop) -> Callable[[], object]:
     def write() -> None:
         loop.optimizer.param_groups[1]["lr"] = 1e-3
 
     return write
 
 
-@pytest.mark.parametrize("make", [interfere_by_scheduler, interfere_by_hand])
-def test_another_hand_on_the_rate_is_noticed_at_the_next_update(
+@pytest.mark.parametrize("make", [interfere_by_scheduler, interfere_directly])
+def test_a_foreign_change_of_the_learning_rate_raises_at_the_next_update(
     make: Callable[[Loop], Callable[[], object]],
 ) -> None:
     loop = Loop()
@@ -147,20 +147,20 @@ def test_another_hand_on_the_rate_is_noticed_at_the_next_update(
         controller.step(1.0)
 
 
-def test_a_rate_changed_just_before_the_update_is_noticed_after_it() -> None:
+def test_a_change_just_before_the_update_raises_after_it() -> None:
     loop = Loop()
     controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
     controller.step(loop.evaluate())
 
-    def sneak(*_: object) -> None:
+    def change(*_: object) -> None:
         loop.optimizer.param_groups[0]["lr"] = 1.0
 
-    loop.optimizer.register_step_pre_hook(sneak)
+    loop.optimizer.register_step_pre_hook(change)
     with pytest.raises(RuntimeError, match=r"of parameter group 0 from .* to 1 at"):
         loop.update()
 
 
-def test_a_second_controller_and_a_new_group_are_noticed() -> None:
+def test_a_second_controller_and_a_new_group_raise() -> None:
     loop = Loop()
     first = ControllerLR(loop.optimizer, undo=loop.model, **settings())
     second = ControllerLR(loop.optimizer, undo=loop.model, **settings())
@@ -196,8 +196,8 @@ def test_the_policy_sees_what_it_would_see_in_the_environment() -> None:
     for _ in range(5):
         loop.update()
     controller.step(2.0, grad_norm=torch.tensor(10.0))
-    head: Any = controller.policy
-    first, second = head.head.seen
+    policy_copy: Any = controller.policy
+    first, second = policy_copy.head.seen
     assert first == pytest.approx([4.0, -2.0, 0.0, 0.0, -8.0])
     assert second == pytest.approx(
         [2.0, math.log10(5e-3), 0.25, math.log(2.0), 1.0], rel=1e-6
@@ -208,9 +208,22 @@ def test_the_policy_sees_what_it_would_see_in_the_environment() -> None:
         controller.step(2.0)
 
 
+def test_a_loss_that_requires_grad_gives_no_warning() -> None:
+    loop = Loop()
+    policy = always(0, features=("val_loss", "train_loss"))
+    controller = ControllerLR(loop.optimizer, policy, **settings())
+    loss = loop.loss(loop.generator, 32)
+    assert loss.requires_grad
+    record = controller.step(loss, train_loss=2 * loss)  # pytest fails on a warning
+    assert record.val_loss == loss.item()
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
-    [(-1.0, "val_loss must not be negative"), (1e6, "val_loss must be at most 1000")],
+    [
+        (-1.0, "val_loss must not be negative"),
+        (1e6, "first val_loss must be at most 1000"),
+    ],
 )
 def test_a_loss_that_no_policy_can_see_is_refused(loss: float, message: str) -> None:
     loop = Loop()
@@ -245,7 +258,7 @@ def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) ->
         controller = ControllerLR(
             watched.optimizer, "ramp_and_undo", dry_run=True, **settings()
         )
-        for loop in (plain, watched):  # with a scheduler of their own
+        for loop in (plain, watched):  # each with its own scheduler
             scheduler = torch.optim.lr_scheduler.StepLR(loop.optimizer, 7)
             for _ in range(20):
                 if loop is watched and controller.needs_evaluation:
@@ -256,7 +269,7 @@ def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) ->
     assert same(plain.weights(), watched.weights())
     assert len(controller.history) == 4
     assert caplog.text.count("dry run: Record(") == 4
-    # What it would set is relative to what the loop's own scheduler has set.
+    # Its decisions are relative to the learning rate that the loop's scheduler set.
     assert controller.history[2].learning_rate == pytest.approx(1e-3 * 2.0)
 
 
@@ -307,7 +320,7 @@ def test_the_schedule_as_csv_and_as_a_replay(tmp_path: Path) -> None:
         ({"dry_run": 1}, TypeError, "dry_run must be True or False"),
         ({"snapshot_device": "disk"}, ValueError, "snapshot_device must be one of"),
         ({"policy": "no_such_policy"}, ValueError, "policy must be one of default"),
-        ({"policy": 3}, TypeError, "policy must be a policy"),
+        ({"policy": 3}, TypeError, "policy must be a name, a path or a policy"),
     ],
 )
 def test_a_wrong_argument_is_named(
@@ -316,5 +329,7 @@ def test_a_wrong_argument_is_named(
     loop = Loop()
     with pytest.raises(error, match=message):
         ControllerLR(loop.optimizer, **({"undo": loop.model} | settings(**wrong)))
-    with pytest.raises(TypeError, match="Linear is not an Optimizer"):
+    with pytest.raises(
+        TypeError, match=r"must be a torch\.optim\.Optimizer, got Linear"
+    ):
         ControllerLR(nn.Linear(1, 1), **settings())  # type: ignore[arg-type]  # the point

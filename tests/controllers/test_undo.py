@@ -1,4 +1,4 @@
-"""`ControllerLR` takes chunks back, answers divergence, and is saved and resumed."""
+"""`ControllerLR` undoes chunks, reacts to divergence, and is saved and resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.loop import Loop, always, same, settings
 
 
 class Scripted:
-    """A policy that does as told, one decision after the other."""
+    """A policy that returns the given decisions in order."""
 
     def __init__(self, *decisions: Decision) -> None:
         self.config = MDPConfig(allow_undo=True)
@@ -55,17 +55,17 @@ def test_an_undo_restores_everything_bit_for_bit(device: str) -> None:
     loop.run(controller, 5)
     record = controller.step(1.0)
     assert not record.undone
-    held = [save_load(thing.state_dict()) for thing in objects]
+    saved = [deep_copy(stateful.state_dict()) for stateful in objects]
     for factor in (0.5, 0.25):  # undoing twice gives the same weights again
         for _ in range(5):
             loop.update()
             average.update_parameters(loop.model)
-        moved = [thing.state_dict() for thing in objects]
-        assert not any(map(same, held, moved))
+        moved = [stateful.state_dict() for stateful in objects]
+        assert not any(map(same, saved, moved))
         record = controller.step(1.0)
         assert record.undone
         assert record.undo
-        assert all(map(same, held, [thing.state_dict() for thing in objects]))
+        assert all(map(same, saved, [stateful.state_dict() for stateful in objects]))
         rates = [group["lr"] for group in loop.optimizer.param_groups]
         assert rates == pytest.approx([1e-2 * factor, 3e-2 * factor])
     loop.run(controller, 16)  # training goes on
@@ -75,14 +75,14 @@ def test_an_undo_restores_everything_bit_for_bit(device: str) -> None:
     assert snapshot.seconds > 0.0
 
 
-def save_load(state: Any) -> Any:
-    """A copy that shares nothing with what it was made of."""
+def deep_copy(state: Any) -> Any:
+    """Return a deep copy."""
     if isinstance(state, Tensor):
         return state.clone()
     if isinstance(state, dict):
-        return {key: save_load(value) for key, value in state.items()}
+        return {key: deep_copy(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(save_load(value) for value in state)
+        return type(state)(deep_copy(value) for value in state)
     return state
 
 
@@ -94,7 +94,7 @@ def test_an_undo_at_the_first_decision_gives_back_the_untrained_model() -> None:
     loop.run(controller, 5)
     assert controller.step(1.0).undone
     assert same(loop.weights(), untrained)
-    assert not loop.optimizer.state, "nor has the optimizer any memory"
+    assert not loop.optimizer.state, "the optimizer's state is empty too"
 
 
 def test_a_policy_that_undoes_needs_something_to_undo() -> None:
@@ -113,14 +113,16 @@ def test_a_policy_that_undoes_needs_something_to_undo() -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e9])
 @pytest.mark.parametrize("undo", [True, False])
-def test_divergence_is_answered_and_no_crash(loss: float, undo: bool) -> None:
+def test_divergence_lowers_the_learning_rate_without_an_error(
+    loss: float, undo: bool
+) -> None:
     loop = Loop()
     controller = ControllerLR(
         loop.optimizer, always(1), undo=loop.model if undo else (), **settings()
     )
     loop.run(controller, 5)
     controller.step(1.0)
-    held = loop.weights()
+    saved = loop.weights()
     loop.update()
     with torch.no_grad():
         next(loop.model.parameters()).fill_(math.nan)
@@ -128,7 +130,7 @@ def test_divergence_is_answered_and_no_crash(loss: float, undo: bool) -> None:
     assert record.diverged
     assert record.undone is undo
     assert record.learning_rate == pytest.approx(1e-2 / 3)
-    assert same(loop.weights(), held) is undo
+    assert same(loop.weights(), saved) is undo
     if undo:
         loop.run(controller, 12)
         assert math.isfinite(loop.evaluate())
@@ -142,7 +144,7 @@ def test_a_run_whose_first_loss_is_no_number_goes_on() -> None:
     assert not controller.history[-1].diverged
 
 
-def test_a_bad_last_chunk_is_taken_back_at_the_end() -> None:
+def test_a_diverged_last_chunk_is_undone_at_the_end() -> None:
     loop = Loop()
     controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
     loop.run(controller, 60)
@@ -156,14 +158,14 @@ def test_a_bad_last_chunk_is_taken_back_at_the_end() -> None:
 def test_a_resumed_run_uses_the_same_rates_bit_for_bit(
     tmp_path: Path, cut: int
 ) -> None:
-    """With a rate so high that chunks are taken back before and after the cut."""
+    """The learning rate is so high that there are undos before and after the cut."""
     whole = Loop(rate=30.0)
     controller = ControllerLR(
         whole.optimizer, undo=whole.model, max_lr=1e3, **settings()
     )
     whole.run(controller, 60)
     undone = [record.iteration for record in controller.history if record.undone]
-    assert undone, "the test is of undo as well"
+    assert undone, "the test covers undo as well"
 
     first = Loop(rate=30.0)
     half = ControllerLR(first.optimizer, undo=first.model, max_lr=1e3, **settings())

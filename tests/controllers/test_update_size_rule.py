@@ -1,4 +1,4 @@
-"""The update-size rule: told sizes and asked what it does, and in real training."""
+"""The update-size rule as a state machine, and in real training."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from tests.helpers.small import SMALL
 
 
 @pytest.mark.parametrize(
-    ("gain", "expected"),  # what a rate of 1 does to the weights; sizes from then on
+    ("gain", "expected"),  # update size at a learning rate of 1; the sizes that follow
     [
-        (1e-3, [1e-3 / 300, 0.01, 0.02, 0.04, 0.04]),  # to a fourth, then by doubling
+        # To a quarter of the target, then by doubling.
+        (1e-3, [1e-3 / 300, 0.01, 0.02, 0.04, 0.04]),
         (1.0, [1 / 300, 0.01, 0.02, 0.04, 0.04]),
         (1e3, [1e3 / 300, 0.04, 0.04, 0.04, 0.04]),  # still too high: down at once
     ],
 )
-def test_it_steers_to_the_target_whatever_rate_it_was_given(
+def test_it_steers_to_the_target_from_any_learning_rate(
     gain: float, expected: list[float]
 ) -> None:
     rule = UpdateSizeRule(target=0.04, growth=2.0)
@@ -48,41 +49,41 @@ def test_it_steers_to_the_target_whatever_rate_it_was_given(
 
 def test_it_follows_the_target_for_its_share_of_the_run() -> None:
     rule = UpdateSizeRule(target=0.04, growth=2.0, steering=0.25)
-    seen = [(0.0, 0.0), (0.02, 0.05), (0.038, 0.1), (0.03, 0.2), (0.06, 0.25)]
-    factors = [rule.decide(3.0, size, progress).factor for size, progress in seen]
+    inputs = [(0.0, 0.0), (0.02, 0.05), (0.038, 0.1), (0.03, 0.2), (0.06, 0.25)]
+    factors = [rule.decide(3.0, size, progress).factor for size, progress in inputs]
     assert factors[1:] == pytest.approx([2.0, 1.0, 4 / 3, 2 / 3])
-    assert rule.decide(3.0, 0.001, 0.26) == Decision(1.0), "held from there on"
+    assert rule.decide(3.0, 0.001, 0.26) == Decision(1.0), "held from here on"
 
 
-def test_a_rate_that_has_come_there_rises_by_so_much_in_all() -> None:
+def test_after_the_target_the_total_growth_is_limited() -> None:
     rule = UpdateSizeRule(target=0.04, growth=1.4, most_rise=1.5, undo_factor=4.0)
-    seen = [0.0, 0.004, 0.02, 0.04, 0.02, 0.02, 0.01, 0.08, 0.01]
-    factors = [rule.decide(3.0, size).factor for size in seen]
-    before = [1 / 300, 2.5, 1.4]  # on its way
-    assert factors == pytest.approx([*before, 1.0, 1.4, 1.5 / 1.4, 1.0, 0.5, 1.4])
+    inputs = [0.0, 0.004, 0.02, 0.04, 0.02, 0.02, 0.01, 0.08, 0.01]
+    factors = [rule.decide(3.0, size).factor for size in inputs]
+    approach = [1 / 300, 2.5, 1.4]
+    assert factors == pytest.approx([*approach, 1.0, 1.4, 1.5 / 1.4, 1.0, 0.5, 1.4])
     assert rule.decide(9.0, 0.04) == Decision(0.25, undo=True)
     factors = [rule.decide(3.0, 0.01).factor for _ in range(6)]
-    assert np.prod(factors) == pytest.approx(1.5 / (1.05 / 4.0)), "no further again"
+    assert np.prod(factors) == pytest.approx(1.5 / (1.05 / 4.0)), "the same limit"
 
 
-def test_a_size_too_small_to_tell_doubles_the_rate() -> None:
+def test_a_size_too_small_to_measure_doubles_the_learning_rate() -> None:
     rule = UpdateSizeRule(growth=2.0)
     rule.start()
-    nothing = np.array([3.0, -8.0, 0.0], dtype=np.float32)  # the feature's lowest value
-    assert rule.act(nothing) == Decision(2.0)
+    smallest = np.array([3.0, -8.0, 0.0], dtype=np.float32)  # of the feature
+    assert rule.act(smallest) == Decision(2.0)
 
 
-def test_a_rise_is_taken_back_and_the_second_ends_the_steering() -> None:
+def test_a_loss_increase_is_undone_and_the_second_ends_the_steering() -> None:
     rule = UpdateSizeRule(target=0.04, tolerance=0.1, undo_factor=4.0)
     rule.decide(4.0, 0.0)
-    assert rule.decide(4.05, 1e-3).factor > 1.0, "a rise within the tolerance"
+    assert rule.decide(4.05, 1e-3).factor > 1.0, "an increase within the tolerance"
     assert rule.decide(4.2, 0.01) == Decision(0.25, undo=True)
     assert rule.decide(4.14, 0.005) == Decision(2.0), "compared with 4.05; steers on"
     assert rule.decide(math.nan, 0.01) == Decision(0.25, undo=True)
     assert rule.decide(4.2, 0.005) == Decision(1.0), "compared with 4.14; holds"
 
 
-def test_a_rise_while_the_rate_is_held_is_answered_too() -> None:
+def test_an_increase_while_the_rate_is_held_is_undone_too() -> None:
     rule = UpdateSizeRule(target=0.04, tolerance=0.1, undo_factor=4.0)
     rule.decide(4.0, 0.0)
     rule.decide(3.0, 0.04, 0.1)
@@ -123,12 +124,12 @@ def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
         UpdateSizeRule(**wrong)
 
 
-def test_without_undo_it_compares_with_where_it_is() -> None:
+def test_without_undo_the_reference_is_the_current_loss() -> None:
     rule = UpdateSizeRule(target=0.04, growth=2.0, undo=False, undo_factor=4.0)
     assert not rule.config.allow_undo
     rule.decide(4.0, 0.0)
-    assert rule.decide(4.5, 0.01) == Decision(0.25), "lowered, with nothing put back"
-    assert rule.decide(4.5, 0.01) == Decision(2.0), "no rise over 4.5; steers on"
+    assert rule.decide(4.5, 0.01) == Decision(0.25), "lowered without undo"
+    assert rule.decide(4.5, 0.01) == Decision(2.0), "no increase over 4.5; steers on"
     assert rule.decide(math.nan, 0.01) == Decision(0.25)
     assert rule.decide(4.55, 0.01) == Decision(1.0), "still compared with 4.5"
 
@@ -145,7 +146,7 @@ def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
     assert loaded.config == rule.config
 
 
-# --------------------------------------------------------------------- somebody's loop
+# ------------------------------------------------------------- a plain training loop
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1e-2, 3.0])
@@ -173,7 +174,7 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
         if controller.iteration % 2 == 0:
             measured = controller.state_dict()["update_size"]
             assert measured == pytest.approx(sizes[-1], rel=1e-4)
-    # The rule held once it was there; by the last update of each chunk it is judged.
+    # At the target the rule holds the learning rate.
     assert sizes[19] == pytest.approx(0.02, rel=0.7)
     held = {record.learning_rate for record in controller.history[9:]}
     assert len(held) == 1
@@ -186,7 +187,7 @@ def test_without_a_measurement_the_policy_cannot_decide() -> None:
         loop.optimizer, rule, interval=5, max_iters=60, undo=loop.model
     )
     controller.step(1.0)
-    loop.update()  # not the one before a decision
+    loop.update()  # not the last update before a decision, so not measured
     with pytest.raises(ValueError, match="pass update_size= to step"):
         controller.step(1.0)
     assert controller.step(1.0, update_size=0.04).factor == 1.4
@@ -201,8 +202,8 @@ def test_in_the_environment_it_sees_the_trainers_measurement() -> None:
     for rate in (1e-5, 1e-1):
         agent = UpdateSizeAgent(target=0.03, steering=1.0)
         env = make_env("markov", **{**agent.settings, **settings})
-        given = {"seed": 1, "learning_rate": rate}
-        rows = run_episode(env, agent, options=given)
+        options = {"seed": 1, "learning_rate": rate}
+        rows = run_episode(env, agent, options=options)
         assert rows[1]["learning_rate"] == pytest.approx(rate / 300, rel=1e-5)
         finals.append(rows[5]["learning_rate"])
     assert 0.2 < finals[0] / finals[1] < 5.0, "from 10,000 times apart"
@@ -218,11 +219,11 @@ def test_the_agent_and_the_shipped_policy_act_the_same_on_random_observations() 
         agent.begin(episodes)
         policy.reset(20)
         for progress in np.arange(20) / 40:
-            # An action reaches a factor of 2**10; smaller sizes ask for more.
-            given = random.uniform(2.0, 2.2), random.uniform(-4, 1), progress
-            seen = np.array(given, dtype=np.float32)
-            decision = policy.act(seen)
-            exponent, undo = np.asarray(agent.act(seen))
+            # The sizes are large enough for a factor within an action's 2**10.
+            values = random.uniform(2.0, 2.2), random.uniform(-4, 1), progress
+            observation = np.array(values, dtype=np.float32)
+            decision = policy.act(observation)
+            exponent, undo = np.asarray(agent.act(observation))
             factor = 2.0 ** (float(exponent) * episodes.config.max_log2_factor)
             assert factor == pytest.approx(decision.factor, rel=1e-5)
             assert (undo > 0) == decision.undo
@@ -233,12 +234,12 @@ def test_the_agent_and_the_shipped_policy_act_the_same_on_random_observations() 
 @pytest.mark.real_text
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [1 / 30, 1.0, 30.0])
-def test_it_comes_through_wrong_rates(factor: float) -> None:
+def test_it_trains_from_wrong_learning_rates(factor: float) -> None:
     """600 iterations on Shakespeare at `tiny`: tuned WSD ends at about 2.13."""
     agent = UpdateSizeAgent()
     env = make_env("shakespeare", **{**agent.settings, "scale": "tiny"})
-    given = {"seed": 5_000, "learning_rate": 8e-3 * factor}
-    final = run_episode(env, agent, options=given)[-1]
+    options = {"seed": 5_000, "learning_rate": 8e-3 * factor}
+    final = run_episode(env, agent, options=options)[-1]
     assert not final["diverged"]
     assert final["val_loss"] < 2.2
 
@@ -249,9 +250,9 @@ def test_it_comes_through_wrong_rates(factor: float) -> None:
 def test_a_narrow_deep_model_does_not_stall(seed: int) -> None:
     """240 iterations on Shakespeare: tuned WSD ends at about 2.5, a stalled run at 3.
 
-    It stalls where its first updates are large beside its weights, and stays there
-    where the rate follows what they shrink to. In float32: in bfloat16 the first of
-    these seeds does stall.
+    A run stalls if its first updates are large relative to its weights, and stays
+    stalled if the learning rate follows the shrinking updates. The test uses float32:
+    in bfloat16 the first of these seeds does stall.
     """
     agent = UpdateSizeAgent()
     narrow = {"n_layer": 4, "n_head": 1, "n_embd": 32, "max_iters": 240}

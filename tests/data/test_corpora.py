@@ -1,4 +1,4 @@
-"""Corpora: exact splits, checked hashes, downloads that leave nothing half done."""
+"""Corpora: exact splits, checked hashes, and downloads that are complete or absent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXT_8 = b"anarchism originated as a term of abuse " * 500
 
 @pytest.fixture(name="no_data", autouse=True)
 def fixture_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No local texts and an empty cache, unless a test says otherwise."""
+    """Provide an empty cache and no local texts."""
     monkeypatch.delenv("LR_GYM_DATA", raising=False)
     monkeypatch.delenv("LR_GYM_ALLOW_PARTIAL", raising=False)
     monkeypatch.setenv("LR_GYM_CACHE", str(tmp_path / "cache"))
@@ -106,7 +106,7 @@ def publish(
     monkeypatch.setitem(downloads.PUBLISHED, "enwik8", stand_in)
 
 
-def left_behind(folder: Path) -> list[str]:
+def temporary_files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".lock"))
 
 
@@ -192,7 +192,7 @@ def test_the_true_download_path(server: Server, no_data: Path) -> None:
     whole = np.concatenate([corpus.train, corpus.val, corpus.test])
     assert corpus.decode(whole).encode("latin-1") == TEXT
     assert [len(s) / len(TEXT) for s in (corpus.train, corpus.val)] == [0.9, 0.05]
-    assert left_behind(no_data / "cache") == ["enwik8"]
+    assert temporary_files(no_data / "cache") == ["enwik8"]
     server.stop()
     corpora._load_file.cache_clear()
     assert load_corpus("enwik8").sha256 == corpus.sha256
@@ -209,7 +209,7 @@ def test_the_q_agent_runs_on_a_fresh_download(no_data: Path) -> None:
         patch.setattr(
             tabular_q,
             "script_env",
-            lambda env, **given: make_env(env, **(given | settings)),
+            lambda env, **options: make_env(env, **(options | settings)),
         )
         tabular_q.main(stand_in)
     assert (no_data / "q.json").is_file()
@@ -234,7 +234,7 @@ def test_two_processes_download_once(server: Server, no_data: Path) -> None:
     answers = {process.communicate(timeout=120)[0] for process in processes}
     assert answers == {hashlib.sha256(TEXT).hexdigest() + "\n"}
     assert server.requests == 1
-    assert left_behind(no_data / "cache") == ["enwik8"]
+    assert temporary_files(no_data / "cache") == ["enwik8"]
 
 
 def test_a_download_with_another_hash_is_refused(
@@ -244,36 +244,36 @@ def test_a_download_with_another_hash_is_refused(
     monkeypatch.setenv("LR_GYM_ALLOW_PARTIAL", "1")  # for local files only
     with pytest.raises(ValueError, match="hash"):
         load_corpus("enwik8")
-    assert left_behind(no_data / "cache") == []
+    assert temporary_files(no_data / "cache") == []
 
 
 @pytest.mark.parametrize(
     ("download", "message"),
     [
-        (b"no archive at all", "not the published text|not a whole zip"),
-        (archive({"other": TEXT}), "holds no member 'enwik8'"),
-        (archive({"../enwik8": TEXT, "/tmp/enwik8": TEXT}), "holds no member 'enwik8'"),
+        (b"no archive at all", "not the published text|not a complete zip"),
+        (archive({"other": TEXT}), "has no member 'enwik8'"),
+        (archive({"../enwik8": TEXT, "/tmp/enwik8": TEXT}), "has no member 'enwik8'"),
         (archive({"enwik8": TEXT + b"!"}), "is larger than the published"),
-        (archive({"enwik8": TEXT})[:-200], "not the published text|not a whole zip"),
+        (archive({"enwik8": TEXT})[:-200], "not the published text|not a complete zip"),
         (damaged(archive({"enwik8": TEXT})), "is damaged"),
     ],
     ids=["text", "member", "slip", "bomb", "truncated", "corrupted"],
 )
-def test_a_bad_archive_is_refused_and_nothing_stays(
+def test_a_bad_archive_is_refused_and_leaves_no_files(
     server: Server,
     no_data: Path,
     monkeypatch: pytest.MonkeyPatch,
     download: bytes,
     message: str,
 ) -> None:
-    # Served with a matching hash, so that the archive itself has to be looked at ...
+    # Served with a matching hash, so that only the archive is wrong ...
     server.content = download
     publish(monkeypatch, server.url, download)
     with pytest.raises(ValueError, match=message):
         load_corpus("enwik8")
-    assert left_behind(no_data / "cache") in ([], ["enwik8"])
+    assert temporary_files(no_data / "cache") in ([], ["enwik8"])
     assert not (no_data / "enwik8").exists()
-    # ... and given locally.
+    # ... and as a local file.
     data = no_data / "data"
     data.mkdir()
     (data / "enwik8.zip").write_bytes(download)
@@ -298,7 +298,7 @@ def test_offline_and_absent_says_what_to_do(server: Server, no_data: Path) -> No
         load_corpus("enwik8")
     for part in ("enwik8", server.url, "LR_GYM_DATA", "corpus='markov'"):
         assert part in str(caught.value)
-    assert left_behind(no_data / "cache") == []
+    assert temporary_files(no_data / "cache") == []
 
 
 def test_the_q_agents_error_without_the_data(no_data: Path) -> None:
@@ -366,14 +366,14 @@ def test_bad_arguments_are_refused(
         load_corpus(**({"corpus": "markov"} | arguments))
 
 
-def test_a_text_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+def test_a_text_too_short_to_split_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("ab")
-    with pytest.raises(ValueError, match="2 characters leave an empty train split"):
+    with pytest.raises(ValueError, match="with 2 characters its train split is empty"):
         load_corpus(path, test_fraction=0.5)
 
 
-def test_a_data_folder_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LR_GYM_DATA", "/nowhere")
     with pytest.raises(ValueError, match="LR_GYM_DATA must name a folder"):
         load_corpus("text8")

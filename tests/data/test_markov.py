@@ -1,4 +1,4 @@
-"""The embedded source: the same everywhere, with the entropy it claims."""
+"""The markov corpus: the same on every machine, with the stated entropy rate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def conditional_entropy(tokens: NDArray[np.int64], k: int) -> float:
     return entropy(context * 32 + tokens[k:]) - entropy(context)
 
 
-def test_the_tokens_are_those_of_every_machine() -> None:
+def test_the_tokens_have_the_published_hash() -> None:
     state = str(np.random.get_state())  # noqa: NPY002 - the global one
     tokens = generate_markov()
     assert state == str(np.random.get_state())  # noqa: NPY002
@@ -44,9 +44,9 @@ def test_the_tokens_are_those_of_every_machine() -> None:
     assert list(MARKOV_VOCABULARY) == sorted(set(MARKOV_VOCABULARY))
 
 
-def test_a_different_outcome_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tokens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lr_gym.data.markov, "MARKOV_SHA256", "0" * 64)
-    with pytest.raises(RuntimeError, match="came out differently here"):
+    with pytest.raises(RuntimeError, match="the markov corpus differs"):
         generate_markov()
 
 
@@ -73,7 +73,7 @@ def test_longer_contexts_help_in_clear_steps() -> None:
     assert steps[-1] > MARKOV_ENTROPY_RATE + 0.1
 
 
-def test_it_reads_as_text_and_knows_its_floor() -> None:
+def test_the_corpus_has_readable_text_and_its_entropy_rate() -> None:
     corpus = load_corpus("markov")
     assert corpus.entropy_rate == MARKOV_ENTROPY_RATE
     assert set(corpus.decode(corpus.val[:1000])) <= set(MARKOV_VOCABULARY)

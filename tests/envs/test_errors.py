@@ -24,7 +24,7 @@ BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"render_mode": "rgb"}, ValueError, "render_mode must be None or one of"),
     ({"progress_bar": "yes"}, TypeError, "progress_bar must be True or False"),
     ({"device": "cuda:99"}, ValueError, "device must be 'auto' or a torch device"),
-    ({"block_size": 10**7}, ValueError, "needs more than that; pass a longer text"),
+    ({"block_size": 10**7}, ValueError, "pass a longer text or a smaller block_size"),
     ({"max_iters": 1}, ValueError, "eval_interval must not exceed max_iters"),
 ]
 

@@ -1,4 +1,4 @@
-"""Somebody's training loop, for tests of the controller: a small regression."""
+"""A plain PyTorch training loop for tests of the controller: a small regression."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lr_gym.controllers import ActionPolicy, ControllerLR
 
 
 class Always:
-    """An action at every decision; remembers what it saw."""
+    """Chooses the same action at every decision and records the observations."""
 
     def __init__(self, action: int) -> None:
-        self.choice = action
+        self.chosen_action = action
         self.seen: list[list[float]] = []
 
-    def action(self, observation: Any, decisions: int) -> int:
+    def __call__(self, observation: Any, decisions: int) -> int:
         self.seen.append(observation.tolist())
-        return self.choice
+        return self.chosen_action
 
 
 def always(action: int, **settings: Any) -> ActionPolicy:
@@ -42,13 +42,13 @@ def two_groups(model: nn.Module, rate: float = 1e-2) -> torch.optim.Optimizer:
 
 
 class Loop:
-    """Somebody's training loop on a small regression, with its own data stream."""
+    """A training loop on a small regression, with its own data stream."""
 
     def __init__(self, seed: int = 0, rate: float = 1e-2) -> None:
         self.model = small_model(seed)
         self.optimizer = two_groups(self.model, rate)
         self.generator = torch.Generator().manual_seed(seed)
-        self.used: list[list[float]] = []  # as the optimizer saw them
+        self.used: list[list[float]] = []  # by the optimizer
 
     def loss(self, generator: torch.Generator, size: int) -> Tensor:
         x = torch.randn(size, 4, generator=generator)
@@ -83,7 +83,7 @@ def settings(**overrides: Any) -> dict[str, Any]:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether nested states are equal, bit for bit, but for learning rates."""
+    """Return whether nested states are equal to the last bit, except learning rates."""
     if isinstance(one, Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""Dilated convolutions see exactly as far as they say."""
+"""The receptive field of the convolutions is the stated one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_the_presets_see_a_whole_window(scale: str) -> None:
     ("n_layer", "block_size", "field"),
     [(2, 9, 9), (2, 10, 16), (3, 8, 8), (1, 6, 6), (1, 64, 8)],
 )
-def test_a_position_sees_its_receptive_field_and_nothing_before(
+def test_a_position_sees_only_its_receptive_field(
     n_layer: int, block_size: int, field: int
 ) -> None:
     model = Conv(vocab_size=11, block_size=block_size, n_layer=n_layer, n_embd=16)
-    drawn = initial_parameters(model, torch.Generator().manual_seed(0))
-    model.load_state_dict(drawn)
+    weights = initial_parameters(model, torch.Generator().manual_seed(0))
+    model.load_state_dict(weights)
     assert model.receptive_field == field
     last = 20
     text = torch.zeros(last + 1, last + 1, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Attention under dropout as one operation: that of plain products, to rounding."""
+"""Attention with dropout as one operation equals plain products, to rounding."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def one_by_one(gradients: Gradients, inputs: tuple[Tensor, ...]) -> list[Tensor]
 
 
 def assert_equal_to_rounding(
-    given: tuple[Tensor, ...], expected: list[Tensor], bound: float = 3e-6
+    actual: tuple[Tensor, ...], expected: list[Tensor], bound: float = 3e-6
 ) -> None:
-    for x, y in zip(given, expected, strict=True):
+    for x, y in zip(actual, expected, strict=True):
         assert (x - y).norm() <= bound * y.norm()
 
 
@@ -79,7 +79,7 @@ def test_a_member_trains_as_by_plain_products(
 
 
 @pytest.mark.parametrize("shape", CASES)
-def test_members_in_one_pass_have_the_masks_they_have_alone(
+def test_members_in_one_pass_have_the_same_masks_as_alone(
     attend: Callable[[str], None], shape: tuple[int, int, int]
 ) -> None:
     population_loss, inputs = case(*shape)
@@ -99,7 +99,7 @@ def test_bfloat16_differs_by_its_rounding(attend: Callable[[str], None]) -> None
     )
 
 
-def test_another_axis_than_the_first_may_be_that_of_members() -> None:
+def test_the_axis_of_members_may_be_any_axis() -> None:
     qkv = torch.randn(5, 2, MEMBERS, 24, generator=torch.Generator().manual_seed(0))
     keys = torch.arange(MEMBERS)
     attention = dropout_attention.dropout_attention

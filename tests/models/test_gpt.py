@@ -24,8 +24,8 @@ def test_initialization_follows_gpt2() -> None:
         model = GPT(
             vocab_size=64, block_size=16, n_layer=2, n_head=4, n_embd=128, bias=True
         )
-    drawn = initial_parameters(model, torch.Generator().manual_seed(0))
-    for name, weight in drawn.items():
+    weights = initial_parameters(model, torch.Generator().manual_seed(0))
+    for name, weight in weights.items():
         if name.endswith("bias"):
             assert torch.all(weight == 0)
         elif weight.ndim == 1:
@@ -37,8 +37,8 @@ def test_initialization_follows_gpt2() -> None:
 
 def test_a_full_context_is_cut_to_its_half_and_read_again() -> None:
     model = GPT(vocab_size=11, block_size=8, n_layer=1, n_head=2, n_embd=16)
-    drawn = initial_parameters(model, torch.Generator().manual_seed(0))
-    model.load_state_dict(drawn)
+    weights = initial_parameters(model, torch.Generator().manual_seed(0))
+    model.load_state_dict(weights)
     expected = torch.randint(11, (1, 8), generator=torch.Generator().manual_seed(0))
     for added in range(10):
         seen = expected[:, -(8 if added == 0 else 4 + (added - 1) % 5) :]

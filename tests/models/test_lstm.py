@@ -1,4 +1,4 @@
-"""The recurrence is the textbook's, and it remembers beyond a training window."""
+"""The recurrence is the textbook's, and its state outlasts a training window."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_a_layer_is_the_textbooks_lstm_written_out() -> None:
 
 def test_the_state_carries_what_was_read_long_ago() -> None:
     model = LSTM(vocab_size=11, n_layer=1, n_embd=16)
-    drawn = initial_parameters(model, torch.Generator().manual_seed(0))
-    model.load_state_dict(drawn)
+    weights = initial_parameters(model, torch.Generator().manual_seed(0))
+    model.load_state_dict(weights)
     tokens = torch.zeros(2, 40, dtype=torch.int64)
     tokens[1, 0] = 1
     logits = model.double()(tokens)[:, -1]

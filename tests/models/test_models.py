@@ -1,4 +1,4 @@
-"""Every architecture: causality, first weights, dropout, cached generation."""
+"""Every architecture: causality, initial weights, dropout, cached generation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_untrained_model_guesses_evenly(architecture: str) -> None:
     assert loss.item() == pytest.approx(math.log(11), abs=0.1)
 
 
-def test_the_first_weights_depend_on_their_generator_alone(architecture: str) -> None:
+def test_the_initial_weights_depend_only_on_the_generator(architecture: str) -> None:
     before = torch.random.get_rng_state()
     with torch.device("meta"):
         model = build_model(small_config(architecture=architecture), vocab_size=11)
@@ -83,7 +83,7 @@ def test_dropout_follows_its_key(architecture: str) -> None:
     assert torch.equal(model(tokens), model(tokens))
 
 
-def test_every_dropout_layer_has_a_key_of_its_own(architecture: str) -> None:
+def test_every_dropout_layer_has_its_own_key(architecture: str) -> None:
     model = make_model(architecture, dropout=0.3)
     layers = [module for module in model.modules() if isinstance(module, Dropout)]
     assert [layer.probability for layer in layers] == [0.3] * len(layers)

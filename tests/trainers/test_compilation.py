@@ -1,4 +1,4 @@
-"""The compiled update is the eager one, to rounding, and says when it compiles."""
+"""The compiled update equals the eager one, to rounding, and reports compilations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_auto_does_not_compile_on_a_cpu() -> None:
 def capture_by_hand(
     run: Callable[[], Outputs], device: torch.device
 ) -> tuple[Callable[[], object], Outputs]:
-    """As a CUDA graph: warms up, then repeats the same calls over the same memory."""
+    """Like a CUDA graph: warm up, then repeat the same calls on the same memory."""
     for _ in range(3):
         outputs = run()
 
@@ -118,7 +118,7 @@ def test_a_compiled_population_trains_as_an_eager_one(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two members, dropout, one that diverges, and a chunk that leaves one behind."""
+    """Two members, dropout, one that diverges, and a chunk for one member only."""
     monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)  # both in one pass
     results = []
     for compile_mode in ("default", "off"):
@@ -153,7 +153,7 @@ def test_a_compiled_run_repeats_bit_for_bit() -> None:
 def test_trainers_with_the_same_step_compile_it_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever their rate and length; other models and optimizers are told apart."""
+    """For any rate and length; another model or optimizer is compiled separately."""
     _trace_only(monkeypatch)
     options: list[dict[str, Any]] = [
         {},
@@ -176,7 +176,7 @@ def test_trainers_with_the_same_step_compile_it_once(
 
 
 @pytest.mark.slow
-def test_the_oldest_of_too_many_is_compiled_again(
+def test_the_oldest_compiled_step_is_dropped(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trace_only(monkeypatch)
@@ -192,7 +192,7 @@ def test_the_oldest_of_too_many_is_compiled_again(
 def test_populations_of_many_sizes_compile_in_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """More than torch's limit of variants of one function; traced only, for time."""
+    """More than torch's limit of variants of one function; only traced."""
     _trace_only(monkeypatch)
     monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)
     for size in range(1, 11):
@@ -215,10 +215,10 @@ def test_one_compilation_serves_chunks_of_any_length(
 
 
 def _trace_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch.compile trace and guard as ever, but generate no code, for time."""
+    """Let torch.compile trace and guard, but generate no code, to save time."""
     compile_for_real = torch.compile
 
-    def trace(function: Any, **given: Any) -> Any:
-        return compile_for_real(function, backend="eager", **(given | {"mode": None}))
+    def trace(function: Any, **options: Any) -> Any:
+        return compile_for_real(function, backend="eager", **(options | {"mode": None}))
 
     monkeypatch.setattr(torch, "compile", trace)

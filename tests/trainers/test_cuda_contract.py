@@ -1,4 +1,4 @@
-"""The path of a GPU, walked without one: every kernel gets what CUDA's takes."""
+"""The code path of a GPU on any machine: kernels get arguments that CUDA accepts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def gpu() -> Iterator[Accelerator]:
         yield mode
 
 
-def trainer_there(size: int, **overrides: Any) -> PopulationTrainer:
+def trainer_on_gpu(size: int, **overrides: Any) -> PopulationTrainer:
     config = small_config(device=DEVICE, **overrides)
     return PopulationTrainer(config, load_corpus("markov"), size)
 
@@ -33,10 +33,10 @@ def trainer_there(size: int, **overrides: Any) -> PopulationTrainer:
     ("precision", "dropout"), [("float32", 0.0), ("bfloat16", 0.2)]
 )
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_chunk_gives_kernels_what_they_take_and_never_waits(
+def test_a_chunk_passes_valid_arguments_and_never_waits(
     size: int, dropout: float, precision: str, architecture: str, gpu: Accelerator
 ) -> None:
-    trainer = trainer_there(
+    trainer = trainer_on_gpu(
         size, precision=precision, dropout=dropout, architecture=architecture
     )
     trainer.reset(range(size), range(size))
@@ -54,7 +54,7 @@ def test_the_step_as_it_is_compiled_takes_the_same_path(
 ) -> None:
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     for size in (1, 3):
-        trainer = trainer_there(size, dropout=0.2, precision="bfloat16")
+        trainer = trainer_on_gpu(size, dropout=0.2, precision="bfloat16")
         waits: list[int] = []
 
         def note(seen: list[int] = waits) -> None:
@@ -65,10 +65,10 @@ def test_the_step_as_it_is_compiled_takes_the_same_path(
     assert gpu.fused == 0
 
 
-def test_what_surrounds_chunks_stays_on_the_device(gpu: Accelerator) -> None:
-    """Partial groups, undo, evaluation of both kinds, a copy that generates."""
+def test_undo_evaluation_and_generation_stay_on_the_device(gpu: Accelerator) -> None:
+    """Also partial groups and both kinds of evaluation."""
     for evaluation in ("fixed", "paper"):
-        trainer = trainer_there(3, dropout=0.2, evaluation=evaluation, eval_iters=2)
+        trainer = trainer_on_gpu(3, dropout=0.2, evaluation=evaluation, eval_iters=2)
         trainer.reset([0, 2], [1, 2])
         before = trainer.snapshot([0, 2])
         trainer.train([3, 0, 1], np.full(3, 1e-3))
@@ -89,7 +89,7 @@ def test_what_surrounds_chunks_stays_on_the_device(gpu: Accelerator) -> None:
 def test_a_controller_in_a_loop_with_autocast_and_a_scaler(
     scale: float, as_tensor: bool
 ) -> None:
-    """On the CPU, whose fused kernel takes the same; updates that overflow skip."""
+    """On the CPU, whose fused kernel has the same arguments; overflow skips updates."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     rate = torch.tensor(1e-2) if as_tensor else 1e-2

@@ -1,4 +1,4 @@
-"""Training that is somebody's own: four functions become an environment."""
+"""`wrap_training`: an environment from the functions of a user's own training."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import lr_gym
 from examples import own_training
 from lr_gym.envs.lr_tuning import LRTuningEnv
+from lr_gym.trainers.base import FloatArray
 from lr_gym.trainers.custom import WrappedTrainer
 
 SETTINGS: dict[str, Any] = {
@@ -28,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Descent:
-    """Gradient descent on w^2 / 2 from w = 1 + seed / 10: loss and rates are known."""
+    """Gradient descent on w^2 / 2 from w = 1 + seed / 10; records the rates used."""
 
     def __init__(self) -> None:
         self.weight = 1.0
@@ -64,7 +65,7 @@ class Descent:
         functions = {name: getattr(self, name) for name in names}
         return lr_gym.wrap_training(**(functions | changed))
 
-    def going_back(self) -> dict[str, Any]:
+    def state_functions(self) -> dict[str, Any]:
         return {"get_state": self.get_state, "set_state": self.set_state}
 
 
@@ -108,7 +109,7 @@ def test_the_mean_training_loss_is_over_all_updates_of_a_chunk() -> None:
 
 def test_undo_puts_the_weights_back_and_the_iterations_stay_spent() -> None:
     descent = Descent()
-    env = make(descent, {"allow_undo": True}, **descent.going_back())
+    env = make(descent, {"allow_undo": True}, **descent.state_functions())
     env.reset(seed=0, options={"seed": 0})
     env.step(1)
     before = descent.weight
@@ -120,7 +121,7 @@ def test_undo_puts_the_weights_back_and_the_iterations_stay_spent() -> None:
 
 def test_a_rewound_run_repeats() -> None:
     descent = Descent()
-    trainer = descent.wrapped(**descent.going_back())
+    trainer = descent.wrapped(**descent.state_functions())
     trainer.reset([0], [1])
     trainer.train(3, [0.1])
     saved = trainer.snapshot([0])
@@ -163,16 +164,18 @@ def test_a_run_that_diverges_ends_its_episode_and_is_trained_no_further() -> Non
         ({"get_state": list}, ValueError, "get_state and set_state go together"),
     ],
 )
-def test_wrong_functions_are_refused(
+def test_invalid_functions_are_refused(
     changed: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         Descent().wrapped(**changed)
 
 
-def test_what_is_missing_is_named_where_it_is_needed() -> None:
+def test_an_error_names_the_missing_function() -> None:
     descent = Descent()
-    with pytest.raises(NotImplementedError, match="going back needs get_state"):
+    with pytest.raises(
+        NotImplementedError, match="restoring a snapshot needs get_state"
+    ):
         make(descent, {"allow_undo": True}).reset(seed=0)
     negative: Callable[[], float] = lambda: -1.0  # noqa: E731 - the mistake under test
     with pytest.raises(ValueError, match=r"evaluate must return .* got -1\.0"):
@@ -182,8 +185,8 @@ def test_what_is_missing_is_named_where_it_is_needed() -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match="feature 'grad_norm' needs telemetry"):
         env.step(1)
-    given = {"telemetry": lambda: {"grad_norm": 10.0, "update_size": 0.1}}
-    env = make(descent, watching, **given)
+    functions = {"telemetry": lambda: {"grad_norm": 10.0, "update_size": 0.1}}
+    env = make(descent, watching, **functions)
     env.reset(seed=0)
     assert env.step(1)[0][1] == pytest.approx(1.0)  # log10
 
@@ -201,6 +204,29 @@ def test_telemetry_is_measured_only_where_a_feature_needs_it() -> None:
         assert env.step(1)[4]["tokens"] == 4
         env.step(1)
         assert len(measured) == calls
+
+
+def test_the_trainer_reports_the_rate_of_its_last_update() -> None:
+    descent = Descent()
+    trainer = descent.wrapped(**descent.state_functions())
+    trainer.reset([0], [0])
+    assert trainer.telemetry()["learning_rate"] == [0.0]
+    trainer.train(3, [[0.1, 0.2, 0.3]])
+    saved = trainer.snapshot([0])
+    trainer.train(1, [0.5])
+    assert trainer.telemetry(["learning_rate"])["learning_rate"] == [0.5]
+    trainer.restore([0], saved)
+    assert trainer.telemetry()["learning_rate"] == [0.3]
+
+
+def test_a_trainer_that_does_not_report_its_rate_is_refused() -> None:
+    trainer = Descent().wrapped()
+    tokens: dict[str, FloatArray] = {"tokens": np.zeros(1)}
+    trainer.telemetry = lambda names=None: tokens  # type: ignore[method-assign]
+    env = lr_gym.LRTuningEnv(trainer=trainer, **SETTINGS)
+    message = r"WrappedTrainer\.telemetry must return 'learning_rate'"
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=0)
 
 
 def test_a_trainer_whose_telemetry_takes_no_names_is_refused_at_once() -> None:
@@ -237,8 +263,8 @@ def test_the_example_takes_a_step_back_exactly() -> None:
 def test_ppo_learns_on_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     learned = own_training.main(["--episodes", "60"])
-    kept = float(capsys.readouterr().out.split()[1])
-    assert learned < kept - 0.1
+    baseline = float(capsys.readouterr().out.split()[1])
+    assert learned < baseline - 0.1
 
 
 def test_it_is_an_ordinary_environment_of_gym_make() -> None:

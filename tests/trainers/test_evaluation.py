@@ -1,4 +1,4 @@
-"""Evaluation: every character once, a spread part of them, or the paper's estimate."""
+"""Evaluation: the whole split, evenly spread windows, or the paper's estimate."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_a_limited_evaluation_is_spread_over_the_split() -> None:
     tokens = lr_gym.load_corpus("markov").val[: 16 * 100 + 1].copy()
     trainer = trainer_on(tokens, eval_tokens=160)  # 10 of 100 windows
     trainer.reset([0], [0])
-    kept = [tokens[16 * w : 16 * w + 17] for w in range(0, 100, 10)]
-    expected = np.mean([brute_force(trainer, window) for window in kept])
+    windows = [tokens[16 * w : 16 * w + 17] for w in range(0, 100, 10)]
+    expected = np.mean([brute_force(trainer, window) for window in windows])
     assert trainer.evaluate()[0] == pytest.approx(expected, rel=1e-5)
     exact = trainer.evaluate(exact=True)[0]
     assert exact == pytest.approx(brute_force(trainer, tokens), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The trainer: repeatable, exact, and each member on its own."""
+"""`PopulationTrainer`: repeatable runs, independent members, exact snapshots."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def weights(trainer: PopulationTrainer) -> torch.Tensor:
 
 
 @every_architecture
-def test_a_model_knows_nothing_and_then_learns(architecture: str) -> None:
+def test_a_model_starts_at_the_uniform_loss_and_learns(architecture: str) -> None:
     trainer = small_trainer(architecture=architecture)
     trainer.reset([0], [0])
     assert trainer.evaluate()[0] == pytest.approx(math.log(32), abs=0.05)
@@ -74,10 +74,10 @@ def test_a_reset_forgets_everything() -> None:
     ],
 )
 @pytest.mark.parametrize(("size", "tolerance"), [(4, 0.0), (9, 1e-4)])
-def test_a_member_trains_the_same_alone_and_in_company(
+def test_a_member_trains_the_same_alone_and_in_a_population(
     size: int, tolerance: float, architecture: str, dropout: float, evaluation: str
 ) -> None:
-    """Bit for bit in a small population; to rounding in one that shares its passes."""
+    """Bit for bit in a small population; to rounding where members share passes."""
     options: dict[str, Any] = {"dropout": dropout, "evaluation": evaluation}
     options["architecture"] = architecture
     population = small_trainer(size, max_iters=50, eval_iters=5, **options)
@@ -118,7 +118,7 @@ def test_the_global_generators_are_left_alone() -> None:
 
 
 @every_architecture
-def test_snapshot_restore_and_the_same_three_chunks_again(architecture: str) -> None:
+def test_a_restored_run_repeats_its_chunks(architecture: str) -> None:
     trainer = small_trainer(3, dropout=0.1, architecture=architecture)
     trainer.reset(range(3), [1, 2, 3])
     trainer.train(5, [1e-3] * 3)
@@ -196,25 +196,27 @@ def test_members_may_train_for_different_numbers_of_updates() -> None:
 
 
 class RateRecorder:
-    """Reads the rate off every update from outside: before, after, and moments."""
+    """Records each update's rate: the optimizer's record, and from the weights."""
 
     def __init__(self, trainer: PopulationTrainer) -> None:
-        self.inside: list[list[float]] = []
+        self.recorded: list[list[float]] = []
         self.implied: list[list[float]] = []
         self._step = trainer.optimizer.step
         object.__setattr__(trainer.optimizer, "step", self)
         self._hyper = trainer.optimizer
 
-    def __call__(self, state: dict[str, torch.Tensor], *rest: Any) -> Any:
+    def __call__(self, state: dict[str, torch.Tensor], *arguments: Any) -> Any:
         before = state["parameters"].double()
-        result = self._step(state, *rest)
-        self.inside.append(state["learning_rate"].tolist())
+        result = self._step(state, *arguments)
+        self.recorded.append(state["learning_rate"].tolist())
         # AdamW: w' = w - rate * (decay * w + m_hat / (sqrt(v_hat) + eps)); solve it.
         hyper, count = self._hyper, state["updates"][:, None].double()
         mean = state["exp_avg"].double() / (1 - hyper.beta1**count)
         square = state["exp_avg_sq"].double() / (1 - hyper.beta2**count)
         direction = mean / (square.sqrt() + 1e-8)
-        direction[:, : hyper.decayed] += hyper.weight_decay * before[:, : hyper.decayed]
+        direction[:, : hyper.n_decayed] += (
+            hyper.weight_decay * before[:, : hyper.n_decayed]
+        )
         change = before - state["parameters"].double()
         ratio = (change * direction).sum(1) / (direction * direction).sum(1)
         self.implied.append(ratio.tolist())
@@ -222,20 +224,20 @@ class RateRecorder:
 
 
 def check_rates(trainer: PopulationTrainer, rates: FloatArray) -> None:
-    """The optimizer held, and the weights moved by, `rates` at every update."""
+    """The optimizer recorded `rates`, and every update moved the weights by them."""
     recorder = RateRecorder(trainer)
     trainer.reset(range(trainer.size), range(trainer.size))
     half = rates.shape[1] // 2
     for chunk in (rates[:, :half], rates[:, half:]):
-        recorder.inside.clear()
+        recorder.recorded.clear()
         recorder.implied.clear()
         trainer.train(chunk.shape[1], chunk)
-        inside, implied = (
+        recorded, implied = (
             # Members train together, or one after the other.
             np.array(seen).T if len(seen[0]) > 1 else np.reshape(seen, chunk.shape)
-            for seen in (recorder.inside, recorder.implied)
+            for seen in (recorder.recorded, recorder.implied)
         )
-        np.testing.assert_array_equal(inside, chunk)
+        np.testing.assert_array_equal(recorded, chunk)
         np.testing.assert_allclose(implied, chunk, rtol=2e-2)
 
 
@@ -286,7 +288,7 @@ def test_a_rate_of_zero_moves_nothing() -> None:
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)]
 )
-def test_a_diverging_member_is_frozen_and_its_neighbours_do_not_notice(
+def test_a_diverging_member_stops_and_does_not_affect_the_others(
     size: int, precision: str, tolerance: float, architecture: str
 ) -> None:
     options = {"precision": precision, "architecture": architecture}
@@ -324,7 +326,7 @@ def test_the_trained_model_can_be_taken_out(architecture: str) -> None:
     )
     assert sample.shape == (1, 9)
     with torch.no_grad():
-        next(model.parameters()).zero_()  # a copy: the run does not notice
+        next(model.parameters()).zero_()  # a copy: the run is not affected
     assert np.isfinite(trainer.train(1, [1e-3, 1e-3])).all()
 
 

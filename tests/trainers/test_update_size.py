@@ -1,4 +1,4 @@
-"""How far an update may move a model: measured by trainer and controller."""
+"""The size of an update, as the trainer and the controller measure it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.small import small_trainer
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("width", [16, 192])
-def test_an_update_is_as_large_as_outputs_or_weights_see_it(
+def test_the_size_is_the_larger_of_output_and_weight_change(
     architecture: str, width: int
 ) -> None:
     trainer = small_trainer(2, architecture=architecture, n_embd=width)
@@ -27,32 +27,33 @@ def test_an_update_is_as_large_as_outputs_or_weights_see_it(
     trainer.train(1, [1e-2, 1e-3])
     for member, old in enumerate(before):
         new = [w for w in trainer.model(member).parameters() if w.dim() > 1]
-        was = [w for w in old.parameters() if w.dim() > 1]
-        moved = [float((a - b).detach().norm()) for a, b in zip(new, was, strict=True)]
+        previous = [w for w in old.parameters() if w.dim() > 1]
+        pairs = zip(new, previous, strict=True)
+        moved = [float((a - b).detach().norm()) for a, b in pairs]
         rows = np.array([len(weight) for weight in new])
         columns = np.median([weight[0].numel() for weight in new])
-        own = np.array([float(weight.detach().norm()) for weight in was])
+        norms = np.array([float(weight.detach().norm()) for weight in previous])
         outputs = np.median(moved / np.sqrt(rows)) * np.sqrt(columns)
-        weights = 1.2 * np.median(moved / own)
+        weights = 1.2 * np.median(moved / norms)
         measured = trainer.telemetry()["update_size"][member]
         assert measured == pytest.approx(max(outputs, weights), rel=1e-4)
 
 
 def test_the_size_of_adams_first_update() -> None:
     """Every weight moves by the rate, 1e-3; their deviation is 0.02 at any width."""
-    found = {}
+    sizes = {}
     for width in (16, 32, 96, 128):
         trainer = small_trainer(n_embd=width, weight_decay=0.0)
         trainer.reset([0], [0])
         trainer.train(1, [1e-3])
-        found[width] = float(trainer.telemetry()["update_size"][0])
-    assert found[96] == pytest.approx(1e-3 * 96, rel=1e-2), "outputs, by the width"
-    assert found[128] == pytest.approx(1e-3 * 128, rel=1e-2)
-    assert found[16] == pytest.approx(found[32], rel=0.1), "weights, at any width"
-    assert found[16] > 1e-3 * 32
+        sizes[width] = float(trainer.telemetry()["update_size"][0])
+    assert sizes[96] == pytest.approx(1e-3 * 96, rel=1e-2), "outputs, by the width"
+    assert sizes[128] == pytest.approx(1e-3 * 128, rel=1e-2)
+    assert sizes[16] == pytest.approx(sizes[32], rel=0.1), "weights, at any width"
+    assert sizes[16] > 1e-3 * 32
 
 
-def test_members_have_sizes_of_their_own_and_still_weights_count_for_nothing() -> None:
+def test_each_member_has_a_size_and_zero_weights_add_no_weight_change() -> None:
     weights = torch.ones(3, 4, 1)  # of three members
     zero = torch.zeros_like(weights)
     change = torch.tensor([0.0, 0.1, 0.2])[:, None, None]
@@ -61,7 +62,7 @@ def test_members_have_sizes_of_their_own_and_still_weights_count_for_nothing() -
     assert update_size([zero], [zero + change]).tolist() == pytest.approx([0, 0.1, 0.2])
 
 
-def test_half_precision_counts_and_frozen_weights_and_vectors_do_not() -> None:
+def test_half_precision_counts_but_frozen_weights_and_vectors_do_not() -> None:
     half = nn.Parameter(torch.zeros(300, 300, dtype=torch.float16))
     one, two, frozen = (nn.Parameter(torch.zeros(2, 2)) for _ in range(3))
     vector = nn.Parameter(torch.zeros(2))

@@ -1,1 +1,1 @@
-"""The controller in other frameworks' loops."""
+"""The controller as a callback of other training frameworks."""

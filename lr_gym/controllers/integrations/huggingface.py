@@ -6,9 +6,9 @@
 
 Needs transformers: ``pip install 'lr-gym[transformers]'``.
 
-The Trainer's scheduler writes the learning rate after every update. Here it writes what
-the controller decided: its factors are replaced by the controller's. A scheduler whose
-factors cannot be replaced is refused, and whatever else writes is noticed.
+The Trainer's scheduler sets the learning rate after every update. The callback replaces
+the scheduler's factors, so that it sets the controller's learning rate. Any other
+scheduler or callback that sets the learning rate causes an error.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ except ImportError as error:
         "pip install 'lr-gym[transformers]'"
     ) from error
 
-STATE_FILE = "lr_controller.safetensors"  # in each of the Trainer's checkpoints
+STATE_FILE = "lr_controller.safetensors"  # in each checkpoint of the Trainer
 
 
 class LRControllerCallback(TrainerCallback):
-    """Decides at the Trainer's evaluations, and owns its learning rate.
+    """Decides at the Trainer's evaluations and sets its learning rate.
 
-    Evaluations come every `eval_steps`; `eval_on_start=True` gives the policy a loss
-    before training. The controller's state, snapshot included, goes into every
-    checkpoint; resuming reads it from there.
+    Set `eval_steps`, and `eval_on_start=True` to give the policy a loss before
+    training. Every checkpoint holds the controller's state, including the snapshot; a
+    resumed training loads it.
 
     Attributes:
-        controller: The `ControllerLR`, from the start of training on.
+        controller: The `ControllerLR`; exists once training has started.
     """
 
     controller: ControllerLR
@@ -63,14 +63,14 @@ class LRControllerCallback(TrainerCallback):
         resume_from: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
-        """Choose the policy; the run's length and interval are the Trainer's.
+        """Choose the policy; the Trainer sets the run's length and the interval.
 
         Args:
-            policy: As of `ControllerLR`.
-            metric: Of the evaluation, what the policy sees as validation loss.
-            undo: Whether chunks of training can be taken back, which takes the memory
-                of a copy of model and optimizer.
-            resume_from: The checkpoint's folder, where it is not in `output_dir`.
+            policy: See `ControllerLR`.
+            metric: The evaluation metric that the policy sees as validation loss.
+            undo: Whether the policy can undo, which needs the memory of a copy of model
+                and optimizer.
+            resume_from: The checkpoint's folder, if it is not in `output_dir`.
             **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
                 `warmup_iters`, `snapshot_device`, `dry_run`, ...
         """
@@ -85,34 +85,34 @@ class LRControllerCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        **given: Any,
+        **objects: Any,
     ) -> None:
-        """Take the optimizer over.
+        """Take over the optimizer's learning rate.
 
         Raises:
-            ValueError: The Trainer does not evaluate while it trains.
-            RuntimeError: Its scheduler cannot be owned, or the checkpoint it resumes
-                from holds no controller's state.
+            ValueError: The Trainer does not evaluate during training.
+            RuntimeError: The Trainer's scheduler cannot be replaced, or the checkpoint
+                to resume from has no controller state.
         """
-        optimizer = _plain_optimizer(given["optimizer"])
+        optimizer = _plain_optimizer(objects["optimizer"])
         interval = _interval(args, state)
         if not self.settings.get("dry_run", False):
-            # A warm-up may have begun: start from the rates the scheduler was given.
-            rates = _plain_scheduler(given["lr_scheduler"]).base_lrs
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
+            # The scheduler's warm-up has already changed the learning rates.
+            base_lrs = _plain_scheduler(objects["lr_scheduler"]).base_lrs
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = base_lr
         self.controller = ControllerLR(
             optimizer,
             self.policy,
             interval=interval,
             max_iters=state.max_steps,
-            undo=given["model"] if self.undo else (),
+            undo=objects["model"] if self.undo else (),
             **self.settings,
         )
         if state.global_step > 0:
             self.controller.load_state_dict(load_state(self._state_file(args, state)))
         if not self.controller.dry_run:
-            _own(_plain_scheduler(given["lr_scheduler"]), self.controller)
+            _replace_factors(_plain_scheduler(objects["lr_scheduler"]), self.controller)
 
     def on_evaluate(
         self,
@@ -120,22 +120,22 @@ class LRControllerCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **given: Any,
+        **objects: Any,
     ) -> None:
-        """Decide, where a decision is due.
+        """Let the controller decide, if it needs an evaluation now.
 
         Raises:
-            ValueError: The evaluation has no such metric.
+            ValueError: The evaluation does not report `metric`.
         """
         if not hasattr(self, "controller") or not self.controller.needs_evaluation:
-            return  # before training, or an evaluation of the user's own
+            return  # an evaluation before training, or between decisions
         if metrics is None or self.metric not in metrics:
             raise ValueError(
                 f"metric must be one of {', '.join(metrics or {})}; got {self.metric!r}"
             )
         self.controller.step(metrics[self.metric])
-        if not self.controller.dry_run:  # what the Trainer logs as its learning rate
-            scheduler = _plain_scheduler(given["lr_scheduler"])
+        if not self.controller.dry_run:  # the Trainer logs the scheduler's last value
+            scheduler = _plain_scheduler(objects["lr_scheduler"])
             scheduler._last_lr = self.controller.get_last_lr()
 
     def on_save(
@@ -143,7 +143,7 @@ class LRControllerCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        **given: Any,
+        **objects: Any,
     ) -> None:
         """Write the controller's state into the checkpoint."""
         if state.is_world_process_zero:
@@ -155,24 +155,25 @@ class LRControllerCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        **given: Any,
+        **objects: Any,
     ) -> None:
-        """Let the optimizer go."""
+        """Stop controlling the optimizer."""
         self.controller.detach()
 
     def _state_file(self, args: TrainingArguments, state: TrainerState) -> Path:
+        """Return the path of the controller's state in the checkpoint to resume."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         path = Path(self.resume_from or folder) / STATE_FILE
         if not path.is_file():
             raise RuntimeError(
-                f"training resumes at step {state.global_step}, but there is no "
-                f"{path}: pass resume_from= the folder of that checkpoint"
+                f"training resumes at step {state.global_step}, but {path} does not "
+                "exist: pass the folder of that checkpoint as resume_from"
             )
         return path
 
 
 def _plain_optimizer(optimizer: Any) -> Optimizer:  # noqa: ANN401 - may be wrapped
-    """Return torch's optimizer under accelerate's wrapper."""
+    """Return the torch optimizer inside accelerate's wrapper."""
     inner = getattr(optimizer, "optimizer", optimizer)
     if not isinstance(inner, Optimizer):
         raise RuntimeError(
@@ -195,22 +196,22 @@ def _interval(args: TrainingArguments, state: TrainerState) -> int:
 
 
 def _plain_scheduler(scheduler: Any) -> LambdaLR:  # noqa: ANN401 - may be wrapped
-    """Return torch's scheduler under accelerate's wrapper.
+    """Return the torch scheduler inside accelerate's wrapper.
 
     Raises:
-        RuntimeError: It is not made of factors that can be replaced.
+        RuntimeError: It is not a `LambdaLR`, so its factors cannot be replaced.
     """
     inner = getattr(scheduler, "scheduler", scheduler)
     if not isinstance(inner, LambdaLR):
         raise RuntimeError(
-            f"the Trainer's {type(inner).__name__} would set the learning rate as "
-            "well: use an lr_scheduler_type that is made of factors, such as 'constant'"
+            f"the Trainer's {type(inner).__name__} would also set the learning rate: "
+            "use an lr_scheduler_type that is a LambdaLR, such as 'constant'"
         )
     return inner
 
 
-def _own(scheduler: LambdaLR, controller: ControllerLR) -> None:
-    """Make the Trainer's scheduler repeat what the controller has written."""
+def _replace_factors(scheduler: LambdaLR, controller: ControllerLR) -> None:
+    """Make the Trainer's scheduler set the controller's learning rates."""
 
     def factor(group: int) -> Callable[[int], float]:
         base = float(scheduler.base_lrs[group])

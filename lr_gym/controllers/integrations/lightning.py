@@ -1,9 +1,9 @@
-"""The controller in Lightning: as an entry of `configure_optimizers`, or as a callback.
+"""The controller in Lightning: as a callback, or in `configure_optimizers`.
 
     from lr_gym.controllers.integrations.lightning import LRController
     trainer = Trainer(max_steps=600, val_check_interval=10, callbacks=[LRController()])
 
-or, since `ControllerLR` is a scheduler of torch's,
+or, because `ControllerLR` is a torch scheduler,
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3)
@@ -33,19 +33,19 @@ except ImportError as error:
 def scheduler_entry(
     controller: ControllerLR, monitor: str, interval: str = "step", frequency: int = 1
 ) -> dict[str, Any]:
-    """Return what `configure_optimizers` has to return.
+    """Return the dict that `configure_optimizers` must return.
 
-    Lightning then calls `controller.step(monitor)` after validation, as it does with
-    ReduceLROnPlateau; its checkpoints hold the controller's state. Write them between
-    validations: Lightning calls schedulers after a checkpoint that is written at one,
-    and does not make up for that when it resumes.
+    Lightning then passes the loss to `controller.step` after validation, as for
+    ReduceLROnPlateau. Its checkpoints hold the controller's state. Write them between
+    validations: at a validation, Lightning writes the checkpoint before it calls the
+    scheduler, and a resumed run misses that decision.
 
     Args:
-        controller: Made with ``undo=self`` where the policy undoes.
-        monitor: The validation loss, as it is logged.
-        interval: ``step`` or ``epoch``: after which Lightning looks at `monitor`.
-        frequency: After how many of them; Lightning's `val_check_interval` or a
-            multiple of it, counted in batches.
+        controller: Create it with ``undo=self`` if the policy undoes.
+        monitor: The name under which the validation loss is logged.
+        interval: The unit of `frequency`, ``step`` or ``epoch``.
+        frequency: How often Lightning calls the controller: `val_check_interval` or a
+            multiple of it, in batches.
     """
     return {
         "optimizer": controller.optimizer,
@@ -60,18 +60,18 @@ def scheduler_entry(
 
 
 class LRController(Callback):
-    """Decides at Lightning's validations, and owns the learning rate.
+    """Decides at Lightning's validations and sets the learning rate.
 
-    Where the Trainer checks the whole validation set before it trains
-    (``num_sanity_val_steps=-1``), the policy sees that loss first.
+    With ``num_sanity_val_steps=-1`` the Trainer evaluates the whole validation set
+    before training, and the policy uses that loss first.
 
-    Its state is in Lightning's checkpoints. Write them when a validation ends (a
-    `ModelCheckpoint` with ``save_on_train_epoch_end=False``) or between validations:
-    one of ``every_n_train_steps`` that falls on a validation is written before it, and
-    Lightning does not make up for the validation when it resumes.
+    Lightning's checkpoints hold the controller's state. Write them at the end of a
+    validation (a `ModelCheckpoint` with ``save_on_train_epoch_end=False``) or between
+    validations. A checkpoint of ``every_n_train_steps`` at a validation is written
+    before it, and a resumed run misses that decision.
 
     Attributes:
-        controller: The `ControllerLR`, from the start of training on.
+        controller: The `ControllerLR`; exists once training has started.
     """
 
     controller: ControllerLR
@@ -85,14 +85,14 @@ class LRController(Callback):
         undo: bool = True,
         **settings: Any,
     ) -> None:
-        """Choose the policy; the run's length is the Trainer's.
+        """Choose the policy; the Trainer sets the run's length.
 
         Args:
-            policy: As of `ControllerLR`.
-            monitor: The validation loss, as it is logged.
+            policy: See `ControllerLR`.
+            monitor: The name under which the validation loss is logged.
             interval: Updates between decisions; `None` decides at every validation.
-            undo: Whether chunks of training can be taken back, which takes the memory
-                of a copy of model and optimizer.
+            undo: Whether the policy can undo, which needs the memory of a copy of model
+                and optimizer.
             **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
                 `warmup_iters`, `snapshot_device`, `dry_run`, ...
         """
@@ -101,22 +101,22 @@ class LRController(Callback):
         self.interval = interval
         self.undo = undo
         self.settings = settings
-        self._saved: dict[str, Any] | None = None
-        self._initial: float | None = None
+        self._saved_state: dict[str, Any] | None = None
+        self._initial_loss: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the optimizer over.
+        """Take over the optimizer's learning rate.
 
         Raises:
             RuntimeError: The module has a scheduler, or several optimizers.
-            ValueError: The length of the run or of the interval is not known.
+            ValueError: The length of the run or the interval is unknown.
         """
         dry_run = self.settings.get("dry_run", False)
         if trainer.lr_scheduler_configs and not dry_run:
             name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
             raise RuntimeError(
-                f"configure_optimizers returns a {name}, which would set the learning "
-                "rate as well: return the optimizer alone"
+                f"configure_optimizers returns a {name}, which would also set the "
+                "learning rate: return the optimizer alone"
             )
         if len(trainer.optimizers) != 1:
             raise RuntimeError(
@@ -130,26 +130,26 @@ class LRController(Callback):
             undo=pl_module if self.undo else (),
             **self.settings,
         )
-        if self._saved is not None:
-            self.controller.load_state_dict(self._saved)
-            self._saved = None
-        elif self._initial is not None:
-            self.controller.step(self._initial)
+        if self._saved_state is not None:
+            self.controller.load_state_dict(self._saved_state)
+            self._saved_state = None
+        elif self._initial_loss is not None:
+            self.controller.step(self._initial_loss)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decide, where a decision is due.
+        """Let the controller decide, if it needs an evaluation now.
 
         Raises:
-            ValueError: Nothing is logged under `monitor`.
+            ValueError: No loss is logged under `monitor`.
         """
         if trainer.sanity_checking:
             if trainer.num_sanity_val_steps == float("inf"):
-                self._initial = self._loss(trainer)
+                self._initial_loss = self._loss(trainer)
         elif hasattr(self, "controller") and self.controller.needs_evaluation:
             self.controller.step(self._loss(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the optimizer go."""
+        """Stop controlling the optimizer."""
         self.controller.detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,10 +157,11 @@ class LRController(Callback):
         return self.controller.state_dict() if hasattr(self, "controller") else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a checkpoint's state until the optimizer is there."""
-        self._saved = state_dict or None
+        """Keep a checkpoint's state until training starts."""
+        self._saved_state = state_dict or None
 
     def _loss(self, trainer: Trainer) -> float:
+        """Return the logged validation loss."""
         if self.monitor not in trainer.callback_metrics:
             raise ValueError(
                 f"monitor must be logged in validation_step, got {self.monitor!r}; "

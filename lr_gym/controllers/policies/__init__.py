@@ -1,1 +1,1 @@
-"""What decides on a learning rate."""
+"""Policies: each decides on a learning rate from observations."""

@@ -1,6 +1,7 @@
-"""From a stable-baselines3 model to a policy file that needs NumPy alone.
+"""Export a stable-baselines3 model to a policy file that needs only NumPy.
 
-Reads the model's attributes and imports neither stable-baselines3 nor torch.
+This module reads the model's attributes; it imports neither stable-baselines3 nor
+torch.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ def export_policy(
 ) -> ActionPolicy:
     """Write the greedy policy of a stable-baselines3 model to one file.
 
-    PPO, A2C and TRPO give their actor, DQN and QR-DQN their action values. Observations
-    standardized by `VecNormalize` stay so.
+    The file holds the actor of PPO, A2C and TRPO, or the action values of DQN and
+    QR-DQN, and the standardization of `VecNormalize`.
 
     Args:
-        model: With an MlpPolicy of linear layers and tanh or ReLU.
+        model: A model with an MlpPolicy of linear layers and tanh or ReLU.
         path: The file; `lr_gym.load_controller` reads it.
-        env: What the model was trained on, a learning-rate environment of either face;
-            `None` is `model.get_env()`.
-        provenance: Added to what is known of the model and its training.
+        env: The learning-rate environment that the model was trained on, or a VecEnv of
+            it; `None` takes `model.get_env()`.
+        provenance: Added to the facts about the model and its training.
 
     Returns:
-        What `load_controller` returns for the file.
+        The policy that `load_controller` returns for the file.
 
     Raises:
-        TypeError: `model` or `env` is of another kind; the message names it.
-        ValueError: Observations are changed on the way to the model.
+        TypeError: `model` or `env` cannot be exported; the message says why.
+        ValueError: A wrapper other than `VecNormalize` changes the observations.
     """
     episodes = _find_episodes(model.get_env() if env is None else env)
     config: MDPConfig = episodes.config
@@ -73,7 +74,7 @@ def export_policy(
         "warmup_iters": training.warmup_iters,
         "learning_rate": training.learning_rate,
     }
-    if config.loss_floor is None:  # what the observations were made with, by the corpus
+    if config.loss_floor is None:  # training used the corpus's floor
         config = dataclasses.replace(config, loss_floor=_corpus_floor(episodes))
     policy = ActionPolicy(config, mlp)
     save_policy(policy, path, facts | dict(provenance or {}))
@@ -81,17 +82,17 @@ def export_policy(
 
 
 def _corpus_floor(episodes: Any) -> float:  # noqa: ANN401 - `EpisodeBatch`
-    """Return the known floor of the one corpus; ValueError where it matters which."""
+    """Return the corpus's loss floor; ValueError if the policy saw several."""
     if episodes.family is not None and "log_excess_loss" in episodes.config.features:
         raise ValueError(
-            "log_excess_loss was made with each corpus' own floor: train with one "
-            "loss_floor=... for all to export what was learned"
+            "the feature log_excess_loss used a different loss floor for each corpus: "
+            "train with one loss_floor=... to export the model"
         )
     return float(episodes.loss_floor[0])
 
 
-def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - any of three libraries' faces
-    """Return the `EpisodeBatch` under Gymnasium's or stable-baselines3's wrappers."""
+def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - of any of three APIs
+    """Return the `EpisodeBatch` below wrappers of Gymnasium or stable-baselines3."""
     if hasattr(env, "get_attr") and not hasattr(env, "single_action_space"):
         try:
             return env.get_attr("episodes")[0]  # a VecEnv
@@ -100,14 +101,14 @@ def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - any of three libraries' f
     episodes = getattr(getattr(env, "unwrapped", env), "episodes", None)
     if episodes is None:
         raise TypeError(
-            "env must be a learning-rate environment, or a VecEnv of one, got "
-            f"{env!r}; pass the one that the model was trained on"
+            "env must be the learning-rate environment that the model was trained on, "
+            f"or a VecEnv of it, got {env!r}"
         )
     return episodes
 
 
 def _check_spaces(model: Any, config: MDPConfig) -> None:  # noqa: ANN401
-    """Raise ValueError where a wrapper changed what the model sees or does."""
+    """Raise ValueError if a wrapper changed the observations of the model."""
     low, high = mdp.observation_bounds(config)
     space = model.observation_space
     same = getattr(space, "shape", None) == low.shape
@@ -115,12 +116,13 @@ def _check_spaces(model: Any, config: MDPConfig) -> None:  # noqa: ANN401
         same and np.array_equal(space.low, low) and np.array_equal(space.high, high)
     ):
         raise ValueError(
-            f"the model observes {space}, the environment gives Box({low}, {high}): "
-            "of the wrappers that change observations only VecNormalize can be exported"
+            f"the model observes {space}, the environment returns Box({low}, {high}): "
+            "of all observation wrappers, only VecNormalize can be exported"
         )
 
 
 def _read_normaliser(model: Any) -> Normaliser | None:  # noqa: ANN401
+    """Return the standardization of `VecNormalize`, or `None` without it."""
     wrapper = model.get_vec_normalize_env()
     if wrapper is None or not wrapper.norm_obs:
         return None
@@ -134,7 +136,7 @@ def _read_normaliser(model: Any) -> Normaliser | None:  # noqa: ANN401
 
 
 def _read_network(policy: Any) -> tuple[Layers, str]:  # noqa: ANN401
-    """Return the layers from the observation to the actions' scores."""
+    """Return the layers from observation to action scores, and the activation."""
     kind = type(policy).__name__
     if hasattr(policy, "lstm_actor") or getattr(policy, "use_sde", False):
         raise TypeError(f"{kind} cannot be exported: it is recurrent, or uses gSDE")
@@ -143,7 +145,7 @@ def _read_network(policy: Any) -> tuple[Layers, str]:  # noqa: ANN401
     if q_net is not None:
         extractor = type(q_net.features_extractor).__name__
     if extractor not in ("FlattenExtractor", "NoneType"):
-        raise TypeError(f"{kind} cannot be exported: it has its own {extractor}")
+        raise TypeError(f"{kind} cannot be exported: it has a {extractor}")
     if hasattr(policy, "action_net"):
         modules = [*policy.mlp_extractor.policy_net, policy.action_net]
     elif hasattr(policy, "quantile_net"):
@@ -159,7 +161,7 @@ def _read_network(policy: Any) -> tuple[Layers, str]:  # noqa: ANN401
 
 
 def _read_modules(kind: str, modules: Iterable[Any]) -> tuple[Layers, str]:
-    """Return the linear layers and the one activation between them."""
+    """Return the linear layers and the activation between them."""
     layers: Layers = []
     activations = set()
     for module in modules:
@@ -185,7 +187,7 @@ def _read_modules(kind: str, modules: Iterable[Any]) -> tuple[Layers, str]:
 def _mean_quantile(
     weight: NDArray[np.float32], bias: NDArray[np.float32], quantiles: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the last layer of QR-DQN with its quantiles averaged, which is linear."""
+    """Return the last layer of QR-DQN, averaged over quantiles: still linear."""
     actions = len(bias) // quantiles
     return (
         weight.reshape(quantiles, actions, -1).mean(axis=0),

@@ -1,4 +1,4 @@
-"""A small multi-layer perceptron as a policy, evaluated with NumPy alone."""
+"""A small multi-layer perceptron that chooses actions; needs NumPy only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Standardizes observations as stable-baselines3's VecNormalize does.
+    """Standardizes observations like `VecNormalize` of stable-baselines3.
 
     Attributes:
         mean: (F,) float64.
-        variance: (F,) float64, not negative.
+        variance: (F,) float64, at least 0.
         epsilon: Added to the variance, above 0.
-        clip: Results lie in [-clip, clip], above 0.
+        clip: Bound of the results, which lie in [-clip, clip]; above 0.
     """
 
     mean: NDArray[np.float64]
@@ -35,28 +35,29 @@ class Normaliser:
     clip: float
 
     def __post_init__(self) -> None:
-        """Check the numbers; shapes are checked against the network's."""
+        """Check the numbers; `MLP.check` checks the shapes."""
         check_real("epsilon", self.epsilon, 0.0, low_open=True)
         check_real("clip", self.clip, 0.0, low_open=True)
         if (self.variance < 0).any():
             raise ValueError("variance must not be negative")
 
     def __call__(self, observation: Array) -> Array:
-        """Return the standardized observation, float32."""
+        """Return the standardized observation, (F,) float32."""
         scaled = (observation - self.mean) / np.sqrt(self.variance + self.epsilon)
         return np.asarray(np.clip(scaled, -self.clip, self.clip), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class MLP:
-    """Layers with one activation between them; the last one scores the actions.
+    """Linear layers with one activation function between them.
 
     Attributes:
-        weights: Per layer, (out, in) float32.
-        biases: Per layer, (out,) float32.
-        activation: Between layers; one of `ACTIVATIONS`.
-        continuous: Whether the outputs are the action itself, and not scores.
-        normaliser: Applied to the observation first.
+        weights: One array per layer, (out, in) float32.
+        biases: One array per layer, (out,) float32.
+        activation: One of `ACTIVATIONS`.
+        continuous: Whether the outputs are a continuous action; else they score the
+            discrete actions.
+        normaliser: Standardizes the observation first; `None` does not.
     """
 
     weights: tuple[Array, ...]
@@ -66,12 +67,15 @@ class MLP:
     normaliser: Normaliser | None = None
 
     def check(self, config: MDPConfig) -> None:
-        """Raise ValueError unless it maps `config`'s observations to its actions."""
+        """Raise ValueError unless inputs and outputs fit the features and actions."""
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
         if not self.weights or len(self.weights) != len(self.biases):
-            raise ValueError("an MLP needs layers, with a weight and a bias each")
+            raise ValueError("an MLP needs layers, each with weights and biases")
         if self.continuous != (config.action_type == "continuous"):
-            raise ValueError("the output does not fit the action type")
+            raise ValueError(
+                f"continuous={self.continuous} does not fit action_type="
+                f"{config.action_type!r}"
+            )
         discrete = len(config.lr_factors) + config.allow_undo
         actions = config.action_size if self.continuous else discrete
         width = len(config.features)
@@ -82,30 +86,32 @@ class MLP:
                 )
             if weight.shape[1] != width:
                 raise ValueError(
-                    f"layer {i} takes {weight.shape[1]} numbers, but gets {width}"
+                    f"layer {i} has {weight.shape[1]} inputs, must have {width}"
                 )
             width = weight.shape[0]
         if width != actions:
-            raise ValueError(
-                f"the last layer has {width} outputs for {actions} actions"
-            )
+            raise ValueError(f"the last layer has {width} outputs, must have {actions}")
         if self.normaliser is not None:
             shape = (len(config.features),)
-            if (
-                not self.normaliser.mean.shape
-                == self.normaliser.variance.shape
-                == shape
-            ):
-                raise ValueError(f"the normaliser's mean and variance must be {shape}")
+            mean, variance = self.normaliser.mean, self.normaliser.variance
+            if not mean.shape == variance.shape == shape:
+                raise ValueError(
+                    f"the normaliser's mean and variance must have shape {shape}"
+                )
 
-    def action(self, observation: Array, decisions: int) -> int | Array:
-        """Return the best-scored action, or the continuous one; see `Head.action`."""
+    def __call__(self, observation: Array, decisions: int) -> int | Array:
+        """Return the action with the highest score, or the continuous action.
+
+        Args:
+            observation: (F,) float32.
+            decisions: Ignored.
+        """
         hidden = (
             observation if self.normaliser is None else self.normaliser(observation)
         )
         activate = ACTIVATIONS[self.activation]
         last = len(self.weights) - 1
-        # Finite weights can still overflow; the outcome is some action, never an error.
+        # Finite weights can overflow; the result is then an arbitrary action, no error.
         with np.errstate(over="ignore", invalid="ignore"):
             for i, (weight, bias) in enumerate(
                 zip(self.weights, self.biases, strict=True)

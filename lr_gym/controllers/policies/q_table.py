@@ -1,7 +1,4 @@
-"""A table of action values as a policy: how states are rounded, and who wins a tie.
-
-`agents/tabular_q.py` learns such tables and shares these functions.
-"""
+"""A table of action values that chooses actions; `agents/tabular_q.py` learns it."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ from lr_gym.validation import check_choice
 State = tuple[float, ...]
 Table = dict[State, list[float]]
 
-FORMAT = "lr-gym tabular Q 1"  # of the JSON files of agents/tabular_q.py
-FEATURES = ("val_loss", "learning_rate", "progress")  # what a state can be made of
+FORMAT = "lr-gym tabular Q 1"  # of the JSON files that agents/tabular_q.py saves
+FEATURES = ("val_loss", "learning_rate", "progress")  # that a state may contain
 PROTOCOLS = ("paper", "improved")
 TIES = ("keep", "first")
 DEFAULT_FEATURES = {  # by protocol
@@ -29,10 +26,15 @@ DEFAULT_FEATURES = {  # by protocol
 
 
 def rounded(protocol: str, feature: str, value: float, decisions: int) -> float:
-    """Return `value` of `feature` as it stands in a state.
+    """Return a feature's value as a state contains it.
 
-    ``paper``: the loss to 2 decimals, the learning rate to 5. ``improved``: the loss to
-    1 decimal, the learning rate in half octaves. Progress counts decisions.
+    Args:
+        protocol: ``paper`` rounds the loss to 2 decimals and the learning rate to 5.
+            ``improved`` rounds the loss to 1 decimal and the learning rate to half
+            octaves. Both count decisions as progress.
+        feature: One of `FEATURES`.
+        value: The feature's value.
+        decisions: Decisions in the whole run.
     """
     if feature == "val_loss":
         return round(value, 2 if protocol == "paper" else 1)
@@ -42,9 +44,12 @@ def rounded(protocol: str, feature: str, value: float, decisions: int) -> float:
 
 
 def best_action(values: Sequence[float], keep_action: int, ties: str) -> int:
-    """Return the action of the highest value.
+    """Return the action with the highest value.
 
-    Among equals ``keep`` prefers the action that keeps the rate, ``first`` the first.
+    Args:
+        values: The action values, one per action.
+        keep_action: The action that keeps the learning rate.
+        ties: Among equal values, ``keep`` prefers `keep_action`, ``first`` the first.
     """
     best = max(values)
     if ties == "keep" and values[keep_action] == best:
@@ -52,38 +57,45 @@ def best_action(values: Sequence[float], keep_action: int, ties: str) -> int:
     return values.index(best)
 
 
-def read_table(rows: Iterable[Any], features: int, actions: int) -> Table:
-    """Return the table of ``[*state, values]`` rows, as JSON holds them.
+def read_table(entries: Iterable[Any], features: int, actions: int) -> Table:
+    """Return the table of the JSON entries ``[*state, values]``.
+
+    Args:
+        entries: One per state.
+        features: Numbers in a state.
+        actions: Numbers in its values.
 
     Raises:
-        ValueError: A number is not finite, or a row has another length.
-        TypeError: A row is not made of numbers.
+        ValueError: A number is not finite, or an entry has another length.
+        TypeError: An entry holds something else than numbers.
     """
     table: Table = {}
-    for *state, values in rows:
-        row = [float(value) for value in values]
-        if not all(map(math.isfinite, (*state, *row))):
-            raise ValueError("a number is not finite")
-        if len(row) != actions:
-            raise ValueError(f"a row has {len(row)} actions")
+    for *state, values in entries:
+        action_values = [float(value) for value in values]
+        if not all(map(math.isfinite, (*state, *action_values))):
+            raise ValueError("the table holds a number that is not finite")
+        if len(action_values) != actions:
+            raise ValueError(
+                f"a state must have {actions} action values, got {len(action_values)}"
+            )
         if len(state) != features:
-            raise ValueError(f"a state has {len(state)} entries")
-        table[tuple(state)] = row
+            raise ValueError(f"a state must have {features} features, got {len(state)}")
+        table[tuple(state)] = action_values
     return table
 
 
 @dataclass(frozen=True)
 class QTable:
-    """Acts by the table alone: no exploring, no learning.
+    """Chooses the best action of a table, without exploring or learning.
 
     Attributes:
-        table: Action values by state; states not in it are worth 0.
-        features: What a state is made of, some of `FEATURES`; the observation is all of
-            `FEATURES`, in this order.
-        protocol: How states are rounded; one of `PROTOCOLS`.
-        ties: One of `TIES`.
+        table: Action values by state; the values of a missing state are 0.
+        features: The features in a state, some of `FEATURES`. The observation holds all
+            of `FEATURES`, in this order.
+        protocol: One of `PROTOCOLS`; see `rounded`.
+        ties: One of `TIES`; see `best_action`.
         actions: Number of actions.
-        keep_action: The action that keeps the rate.
+        keep_action: The action that keeps the learning rate.
     """
 
     table: Table
@@ -100,13 +112,20 @@ class QTable:
         for feature in self.features:
             check_choice("features", feature, FEATURES)
         if not self.features or len(set(self.features)) < len(self.features):
-            raise ValueError(f"features must be one or more, once: {self.features!r}")
+            raise ValueError(
+                f"features must be one or more, without repeats, got {self.features!r}"
+            )
 
-    def action(self, observation: NDArray[np.float32], decisions: int) -> int:
-        """Return the best action of the observation's state; see `Head.action`."""
-        seen = dict(zip(FEATURES, map(float, observation), strict=True))
+    def __call__(self, observation: NDArray[np.float32], decisions: int) -> int:
+        """Return the best action in the observation's state.
+
+        Args:
+            observation: (F,) float32, the values of `FEATURES`.
+            decisions: Decisions in the whole run.
+        """
+        values_by_feature = dict(zip(FEATURES, map(float, observation), strict=True))
         state = tuple(
-            rounded(self.protocol, name, seen[name], decisions)
+            rounded(self.protocol, name, values_by_feature[name], decisions)
             for name in self.features
         )
         values = self.table.get(state, [0.0] * self.actions)

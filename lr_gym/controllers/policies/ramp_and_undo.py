@@ -1,7 +1,7 @@
-"""The ramp-and-undo rule: raise the rate until the loss rises, step back, hold, anneal.
+"""The ramp-and-undo rule: raise the learning rate until the loss rises; undo; hold.
 
-Needs no learning and no tuning: it starts far below the given learning rate, so that
-one that is too high by a factor of tens does no lasting damage in the first iterations.
+The rule starts far below the initial learning rate. So an initial value that is tens of
+times too high does no lasting damage in the first iterations.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from lr_gym.controllers.policies.rule import Rule
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.validation import check_real
 
-ANNEALED = 1e-3  # the cooldown ends here and not at 0, from where no factor leads back
+MIN_COOLDOWN_FACTOR = 1e-3  # not 0: no factor could raise a learning rate of 0
 
 
 class RampAndUndo(Rule):
     """A state machine over (validation loss, progress); one run at a time.
 
-    The first decision multiplies the learning rate by `start_factor`. Each later one
-    multiplies it by `growth` for as long as the loss does not rise by more than
-    `tolerance`. At the first rise the last chunk is taken back, the rate divided by
-    `undo_factor` and held from then on; any later rise is answered in the same way.
-    Over the last part of the run the rate falls as 1 - sqrt(x) (Haegele et al. 2024,
-    arXiv 2405.18392), x being how far into the `cooldown` the run is.
+    - The first decision multiplies the learning rate by `start_factor`.
+    - Each later one multiplies it by `growth`, until the loss rises by more than
+      `tolerance`.
+    - At a loss increase, the rule undoes the last chunk and divides the learning rate
+      by `undo_factor`. After the first one it holds the learning rate.
+    - Over the last part of the run, `cooldown`, the learning rate falls as 1 - sqrt(x),
+      where x is the completed share of the cooldown (Haegele et al. 2024, arXiv
+      2405.18392).
 
-    It wants to decide often: about 60 times in a run, each time after some 10
-    iterations, is what its defaults were chosen on.
+    The defaults were chosen for about 60 decisions per run, one every 10 iterations or
+    so.
 
     >>> rule = RampAndUndo(start_factor=0.01, growth=2.0)
     >>> rule.decide(4.0, 0.0)
@@ -54,20 +56,20 @@ class RampAndUndo(Rule):
         min_lr: float = 1e-9,
         max_lr: float = 10.0,
     ) -> None:
-        """Set the rule.
+        """Set the parameters.
 
         Args:
-            start_factor: Of the given learning rate, what to start from, in (0, 1].
-                With a `growth` of 2, 1/300 stands given rates up to 30 times too high;
-                1/30 with 1.6 wastes less of a run whose given rate is about right.
+            start_factor: First factor on the initial learning rate, in (0, 1]. With a
+                `growth` of 2, 1/300 tolerates an initial value up to 30 times too high;
+                1/30 with 1.6 wastes less of a run whose initial value is about right.
             growth: Factor per decision while ramping, at least 1.
-            tolerance: The largest rise of the loss that is not answered, nats.
-            undo_factor: What a rise divides the rate by, above 1.
-            cooldown: Share of the run over which the rate falls, in [0, 1).
-            undo: Whether a rise takes the last chunk back. Without, the rate is lowered
-                and held all the same, but the damage stays.
-            min_lr: The rate never falls below this.
-            max_lr: The rate never rises above this.
+            tolerance: Largest loss increase without a reaction, at least 0, nats.
+            undo_factor: Divides the learning rate at a loss increase, above 1.
+            cooldown: Share of the run over which the learning rate falls, in [0, 1).
+            undo: Whether to undo the last chunk at a loss increase. Without undo, the
+                learning rate is only lowered and held.
+            min_lr: Lower bound of the learning rate.
+            max_lr: Upper bound of the learning rate.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -97,22 +99,24 @@ class RampAndUndo(Rule):
         self.reset()
 
     def initial_memory(self) -> dict[str, Any]:
-        """Return that it ramps, and that nothing has cooled down."""
-        return {"ramping": True, "annealed": 1.0}
+        """Return the initial memory: ramping, not cooled down."""
+        return {"ramping": True, "cooldown_factor": 1.0}
 
     def decide(self, val_loss: float, progress: float) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.
 
         Args:
-            val_loss: Of the weights as they are now; anything but a number is a rise.
-            progress: Share of the run's iterations spent, in [0, 1].
+            val_loss: Validation loss of the current weights, nats; NaN counts as an
+                increase.
+            progress: Share of the run's iterations completed, in [0, 1].
         """
         memory = self._memory
         if not memory["started"]:
             self.set_reference_loss(val_loss)
             return self.start()
-        before, memory["annealed"] = memory["annealed"], self._cooled(progress)
-        factor = memory["annealed"] / before
+        previous = memory["cooldown_factor"]
+        memory["cooldown_factor"] = self._cooldown_factor(progress)
+        factor = memory["cooldown_factor"] / previous
         if self.loss_rose(val_loss):
             return self.on_loss_increase(val_loss, factor)
         self.set_reference_loss(val_loss)
@@ -121,17 +125,17 @@ class RampAndUndo(Rule):
         return Decision(factor)
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
-        """Decide on (val_loss, progress)."""
+        """Decide on (val_loss, progress), (2,) float32."""
         return self.decide(float(observation[0]), float(observation[1]))
 
     def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
-        """Step back, and ramp no more."""
+        """Step back as `Rule.on_loss_increase`, and stop ramping."""
         self._memory["ramping"] = False
         return super().on_loss_increase(val_loss, factor)
 
-    def _cooled(self, progress: float) -> float:
+    def _cooldown_factor(self, progress: float) -> float:
         """Return the factor of the cooldown at a share of the run, in (0, 1]."""
         if self.cooldown == 0.0:
             return 1.0
         elapsed = (progress - (1.0 - self.cooldown)) / self.cooldown
-        return max(ANNEALED, 1.0 - math.sqrt(min(1.0, max(0.0, elapsed))))
+        return max(MIN_COOLDOWN_FACTOR, 1.0 - math.sqrt(min(1.0, max(0.0, elapsed))))

@@ -1,4 +1,4 @@
-"""What rules that step back share: a start far below, and the answer to a rise."""
+"""The base of the hand-written rules: a low start, and what follows a loss increase."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from lr_gym.validation import check_boolean, check_real
 
 
 class Rule(ABC):
-    """A state machine over one run at a time, whose memory is plain values.
+    """A state machine over one run at a time; its memory holds plain values.
 
     Attributes:
-        config: What it observes and how it acts.
-        parameters: The arguments that make an equal rule.
+        config: What the rule observes and how it acts.
+        parameters: The constructor's arguments; they make an equal rule.
     """
 
     config: MDPConfig
 
     def __init__(self, **parameters: float | bool) -> None:
-        """Keep the parameters; `start_factor`, `tolerance` and `undo` among them.
+        """Keep the parameters; check those that all rules have.
+
+        Args:
+            **parameters: All arguments of the rule, including `start_factor`,
+                `tolerance` and `undo`.
 
         Raises:
             TypeError: One of these three has the wrong type.
-            ValueError: One of them is out of range.
+            ValueError: One of these three is out of range.
         """
         start_factor, tolerance = parameters["start_factor"], parameters["tolerance"]
         check_real("start_factor", start_factor, 0.0, 1.0, low_open=True)
@@ -41,43 +45,46 @@ class Rule(ABC):
         self.tolerance = float(tolerance)
 
     def reset(self, decisions: int = 0) -> None:
-        """Begin a run; the number of `decisions` plays no part."""
+        """Start a run; rules ignore the number of `decisions`."""
         self._memory: dict[str, Any] = {
             "started": False,
-            "loss": None,
+            "reference_loss": None,  # of the weights that training goes on from, nats
         } | self.initial_memory()
 
     @abstractmethod
     def initial_memory(self) -> dict[str, Any]:
-        """Return what else it remembers, as it is before a run."""
+        """Return the rule's own entries of the memory, as they are before a run."""
 
     def start(self) -> Decision:
-        """Start far below the given rate, whatever the loss."""
+        """Return the first decision: go far below the initial learning rate."""
         self._memory["started"] = True
         return Decision(self.start_factor)
 
     @abstractmethod
     def act(self, observation: NDArray[np.float32]) -> Decision:
-        """Decide on `config.features`, (F,) float32; see `Policy.act`."""
+        """Decide on an observation of `config.features`, (F,) float32."""
 
     def diverged(self) -> Decision:
-        """Answer a loss that is not finite, or far above the initial one, as a rise."""
+        """Decide after a divergence, as after a loss increase."""
         self._memory["started"] = True
         return self.on_loss_increase(math.inf)
 
     def loss_rose(self, val_loss: float) -> bool:
-        """Return whether a loss, nats, is above that of the weights before the chunk.
+        """Return whether a loss exceeds the reference loss by more than `tolerance`.
 
-        Anything but a number is a rise; where there is nothing to compare with, none.
+        NaN counts as an increase. Without a reference loss there is no increase.
         """
-        known = self._memory["loss"]
-        return known is not None and not val_loss <= known + self.tolerance
+        reference = self._memory["reference_loss"]
+        return reference is not None and not val_loss <= reference + self.tolerance
 
     def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
-        """Answer a rise to a loss, nats: lower the rate, undo where that is allowed.
+        """Lower the learning rate, and undo the last chunk if the rule may undo.
 
-        Where nothing is put back, training goes on from here, and so does comparing.
-        `factor` is what the rate would be multiplied by without the rise.
+        Args:
+            val_loss: The increased loss, nats. Without undo it becomes the reference
+                loss, because training goes on from these weights.
+            factor: The factor on the learning rate that the rule would have chosen
+                without the increase.
         """
         undo = self.config.allow_undo
         if not undo and math.isfinite(val_loss):
@@ -85,13 +92,14 @@ class Rule(ABC):
         return Decision(factor / self.config.undo_factor, undo=undo)
 
     def set_reference_loss(self, val_loss: float) -> None:
-        """Take a loss as that of the weights that training goes on from."""
-        self._memory["loss"] = val_loss if math.isfinite(val_loss) else None
+        """Compare later losses with `val_loss`, nats; with none if it is not finite."""
+        finite = math.isfinite(val_loss)
+        self._memory["reference_loss"] = val_loss if finite else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the rule stands."""
+        """Return the memory, ready for JSON."""
         return dict(self._memory)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`; KeyError if an entry is missing."""
         self._memory = {name: state[name] for name in self._memory}

@@ -1,8 +1,7 @@
-"""The update-size rule: steer how far an update may move a layer.
+"""The update-size rule: steer how far an update moves a layer's outputs.
 
-That says whether a learning rate is far off before the loss can: within a few
-iterations, at a rate so low that nothing is damaged, and of whatever rate the run was
-given.
+The update size shows earlier than the loss whether a learning rate is far off: within a
+few iterations, and at a learning rate too low to damage the weights.
 """
 
 from __future__ import annotations
@@ -17,42 +16,44 @@ from lr_gym.controllers.policies.rule import Rule
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.validation import check_real
 
-DEADBAND = 1.1  # within this factor of the target the rate is left alone
-MAX_UNDERSHOOT = 4.0  # how far below the target one decision may go from anywhere
-MAX_LOSS_RISES = 2  # rises, after which nothing is steered
-MOST_GROWTH = 1e3  # per decision
-MIN_FACTOR = 1e-12  # of a single factor: a rate never becomes 0
-MIN_UPDATE_SIZE = 1.001e-8  # the feature knows no smaller size, 0 included
+DEADBAND = 1.1  # within this factor of the target the learning rate is kept
+MAX_UNDERSHOOT = 4.0  # one decision may go to target / MAX_UNDERSHOOT from anywhere
+MAX_LOSS_RISES = 2  # after this many loss increases the rule stops steering
+MAX_GROWTH = 1e3  # upper bound of `growth` and `most_rise`
+MIN_FACTOR = 1e-12  # per decision, so that the learning rate never becomes 0
+MIN_UPDATE_SIZE = 1.001e-8  # the feature is clipped just below this size
 
 
 class UpdateSizeRule(Rule):
     """A state machine over (val_loss, update size, progress); one run at a time.
 
-    The first decision multiplies the learning rate by `start_factor`. Those over the
-    first `steering` of the run bring the update size (see
-    `lr_gym.trainers.update_size`) to `target`: at once to a fourth of it, then by
-    `growth` at most, since fresh weights are easily damaged. Gradients agree less and
-    less, and Adam's updates shrink by it: to keep their size the rate goes on rising a
-    little. By `most_rise` at most, since in a run that stalls they no longer agree at
-    all, and a rate that followed would prolong it. Then the rate is held, and the
-    ``wsd`` schedule under it cools the run down. A loss that rises by more than
-    `tolerance` is answered at any time: the last chunk is taken back and the rate
-    divided by `undo_factor`. The first such rise is taken for chance, and the steering
-    goes on; a second one ends it.
+    - The first decision multiplies the learning rate by `start_factor`.
+    - Over the first `steering` of the run, the decisions bring the update size (see
+      `lr_gym.trainers.update_size`) to `target`. One decision may go to a quarter of
+      the target. From there, `growth` limits each decision, because fresh weights are
+      easily damaged.
+    - Gradients align less and less during training, which shrinks Adam's updates. To
+      keep their size, the learning rate goes on rising after the target is reached, by
+      `most_rise` in all. The limit matters for a run that stalls: its gradients no
+      longer align, and a learning rate that followed would prolong the stall.
+    - Then the learning rate is held, and the base schedule ``wsd`` cools the run down.
+    - If the loss rises by more than `tolerance`, the rule undoes the last chunk and
+      divides the learning rate by `undo_factor`. It goes on steering after the first
+      such increase, which may be chance, and stops at the second.
 
-    That the change of a layer's outputs is what should not depend on its width, with
-    updates that line up with its inputs, is from Yang and Hu 2021 (arXiv 2011.14522)
-    and Yang et al. 2023 (arXiv 2310.17813); here the median layer sets one rate for all
-    weights.
+    Yang and Hu 2021 (arXiv 2011.14522) and Yang et al. 2023 (arXiv 2310.17813) show
+    that the change of a layer's outputs should not depend on its width, for updates
+    that align with the layer's inputs. Here the median layer sets one learning rate for
+    all weights.
 
     >>> rule = UpdateSizeRule(target=0.08, growth=2.0)
     >>> rule.decide(4.0, 0.0)
     Decision(factor=0.0033333333333333335, undo=False)
-    >>> rule.decide(4.0, 0.0002).factor  # 400 times too low: up to a fourth of it
+    >>> rule.decide(4.0, 0.0002).factor  # 400 times too small: to a quarter
     100.0
     >>> rule.decide(3.5, 0.02)
     Decision(factor=2.0, undo=False)
-    >>> rule.decide(3.4, 0.16, progress=0.3)  # no longer steered, but held
+    >>> rule.decide(3.4, 0.16, progress=0.3)  # past `steering`: held
     Decision(factor=1.0, undo=False)
     """
 
@@ -70,20 +71,20 @@ class UpdateSizeRule(Rule):
         min_lr: float = 1e-9,
         max_lr: float = 10.0,
     ) -> None:
-        """Set the rule.
+        """Set the parameters.
 
         Args:
-            start_factor: Of the given learning rate, what to start from, in (0, 1].
+            start_factor: First factor on the initial learning rate, in (0, 1].
             target: The update size to steer to, in (0, 1].
-            growth: Largest factor per decision close to the target, in (1, 1000].
-            most_rise: Largest factor in all once the target was reached, in [1, 1000].
-            steering: Share of the run over which the rate is steered, in (0, 1].
-            tolerance: The largest rise of the loss that is not answered, nats.
-            undo_factor: What a rise divides the rate by, above 1.
-            undo: Whether a rise takes the last chunk back. Without, the rate is lowered
-                all the same, but the damage stays.
-            min_lr: The rate never falls below this.
-            max_lr: The rate never rises above this.
+            growth: Largest factor per decision near the target, in (1, 1000].
+            most_rise: Largest total factor after the target is reached, in [1, 1000].
+            steering: Share of the run that is steered, in (0, 1].
+            tolerance: Largest loss increase without a reaction, at least 0, nats.
+            undo_factor: Divides the learning rate at a loss increase, above 1.
+            undo: Whether to undo the last chunk at a loss increase. Without undo, only
+                the learning rate is lowered.
+            min_lr: Lower bound of the learning rate.
+            max_lr: Upper bound of the learning rate.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -102,8 +103,8 @@ class UpdateSizeRule(Rule):
             max_lr=max_lr,
         )
         check_real("target", target, 0.0, 1.0, low_open=True)
-        check_real("growth", growth, 1.0, MOST_GROWTH, low_open=True)
-        check_real("most_rise", most_rise, 1.0, MOST_GROWTH)
+        check_real("growth", growth, 1.0, MAX_GROWTH, low_open=True)
+        check_real("most_rise", most_rise, 1.0, MAX_GROWTH)
         check_real("steering", steering, 0.0, 1.0, low_open=True)
         self.target = float(target)
         self.growth = float(growth)
@@ -120,8 +121,8 @@ class UpdateSizeRule(Rule):
         self.reset()
 
     def initial_memory(self) -> dict[str, Any]:
-        """Return that the loss has not risen, and the target not been reached."""
-        return {"rises": 0, "risen": None}  # since the target was reached: a factor
+        """Return the initial memory: no increase yet, target not reached."""
+        return {"n_loss_rises": 0, "lr_growth_since_target": None}
 
     def decide(
         self, val_loss: float, update_size: float, progress: float = 0.0
@@ -129,9 +130,10 @@ class UpdateSizeRule(Rule):
         """Return the next factor on the learning rate, and whether to undo.
 
         Args:
-            val_loss: Of the weights as they are now; anything but a number is a rise.
-            update_size: Of the last update; 0 before any.
-            progress: Share of the run's iterations spent, in [0, 1].
+            val_loss: Validation loss of the current weights, nats; NaN counts as an
+                increase.
+            update_size: Size of the last update; 0 before any.
+            progress: Share of the run's iterations completed, in [0, 1].
         """
         memory = self._memory
         if not memory["started"]:
@@ -140,37 +142,38 @@ class UpdateSizeRule(Rule):
         if self.loss_rose(val_loss):
             return self.on_loss_increase(val_loss)
         self.set_reference_loss(val_loss)
-        if progress > self.steering or memory["rises"] >= MAX_LOSS_RISES:
+        if progress > self.steering or memory["n_loss_rises"] >= MAX_LOSS_RISES:
             return Decision(1.0)
         return Decision(self.steer(update_size))
 
     def steer(self, update_size: float) -> float:
-        """Return the next factor towards the target, and note what it adds up to."""
+        """Return the next factor towards the target, and track its growth limit."""
         memory = self._memory
-        missing = max(MIN_FACTOR, self.target / max(update_size, MIN_UPDATE_SIZE))
-        if memory["risen"] is None and 1.0 / MAX_UNDERSHOOT <= missing <= DEADBAND:
-            memory["risen"] = 1.0
+        needed = max(MIN_FACTOR, self.target / max(update_size, MIN_UPDATE_SIZE))
+        growth = memory["lr_growth_since_target"]
+        if growth is None and 1.0 / MAX_UNDERSHOOT <= needed <= DEADBAND:
+            growth = 1.0  # the target is reached
         if not update_size > MIN_UPDATE_SIZE:
             factor = self.growth
-        elif 1.0 / DEADBAND <= missing <= DEADBAND:
+        elif 1.0 / DEADBAND <= needed <= DEADBAND:
             factor = 1.0
         else:
-            factor = max(missing / MAX_UNDERSHOOT, min(missing, self.growth))
-        if memory["risen"] is not None:
-            factor = min(factor, self.most_rise / memory["risen"])
-            memory["risen"] *= factor
+            factor = max(needed / MAX_UNDERSHOOT, min(needed, self.growth))
+        if growth is not None:
+            factor = min(factor, self.most_rise / growth)
+            memory["lr_growth_since_target"] = growth * factor
         return factor
 
     def act(self, observation: NDArray[np.float32]) -> Decision:
-        """Decide on (val_loss, log10 of the update size, progress)."""
+        """Decide on (val_loss, log10 of the update size, progress), (3,) float32."""
         val_loss, log_size, progress = map(float, observation)
         return self.decide(val_loss, 10.0**log_size, progress)
 
     def on_loss_increase(self, val_loss: float, factor: float = 1.0) -> Decision:
-        """Step back, and count the rise."""
+        """Step back as `Rule.on_loss_increase`, and count the increase."""
         memory = self._memory
-        memory["rises"] += 1
+        memory["n_loss_rises"] += 1
         decision = super().on_loss_increase(val_loss, factor)
-        if memory["risen"] is not None:
-            memory["risen"] *= decision.factor
+        if memory["lr_growth_since_target"] is not None:
+            memory["lr_growth_since_target"] *= decision.factor
         return decision

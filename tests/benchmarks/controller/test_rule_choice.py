@@ -36,9 +36,9 @@ def test_variants_differ_in_the_measure_and_the_bound_alone(
     small = replace(TASKS[0], corpus="markov", n_layer=1, max_iters=60)
     tasks = (TASKS[0], replace(small, batch_size=8))
     variants = (Variant(0.0, UNBOUNDED), Variant(1.2, UNBOUNDED), Variant(1.2, 1.5))
-    default = update_size.WEIGHTS
+    default = update_size.RELATIVE_CHANGE_FACTOR
     result = main(args, tasks, variants)
-    assert default == update_size.WEIGHTS  # restored
+    assert default == update_size.RELATIVE_CHANGE_FACTOR  # restored
     printed = capsys.readouterr().out
 
     assert result == json.loads(args.out.read_text())
