@@ -1,8 +1,9 @@
 """What the documentation site adds to mkdocs.
 
-`on_files` puts pictures of benchmarks/results under ``assets/``, without a copy in the
-repository. `on_page_content` marks table cells for ``style.css``. `DoctestBlocks`
-fences the doctests of docstrings, which Markdown would read as nested quotes.
+`on_files` and `on_page_markdown` put pictures of benchmarks/results under ``assets/``,
+without a copy in the repository. `on_page_content` marks table cells for ``style.css``.
+`DoctestBlocks` fences the doctests of docstrings, which Markdown would read as nested
+quotes.
 """
 
 from __future__ import annotations
@@ -15,14 +16,9 @@ import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
-PICTURES = {
-    "curves.svg": "comparison/tiny/curves.svg",
-    "controller_list_1.svg": "controller/tuning_free/tuning_free.svg",
-    "controller_list_2.svg": "controller/tuning_free_v2/tuning_free.svg",
-    "controller_list_3.svg": "controller/tuning_free_v3/tuning_free.svg",
-    "law_shakespeare_tiny.svg": "surrogate/shakespeare-tiny.svg",
-}
+ROOT = Path(__file__).parents[1]
+# As a page names a picture, so that it shows in the repository too.
+PICTURE = re.compile(r"\.\./(?P<path>benchmarks/results/[\w/.-]+\.svg)")
 CELL = re.compile(r"<td>(?P<content>.*?)</td>", flags=re.DOTALL)
 NUMBERS = re.compile(r"[-+±]?\d[\d.,%]*(?:(?: to | ± | )?[-+(]*[\d.,%]+\)?)*")
 LONG = 32  # characters of a cell of prose
@@ -31,11 +27,18 @@ PROMPT = re.compile(r"\s*>>> ")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pictures to the site's files."""
-    for name, path in PICTURES.items():
-        picture = str(RESULTS / path)
-        files.append(File.generated(config, f"assets/{name}", abs_src_path=picture))
+    """Add the pictures that pages show to the site's files."""
+    pages = (page.content_string for page in files.documentation_pages())
+    paths = {match["path"] for page in pages for match in PICTURE.finditer(page)}
+    for path in sorted(paths):
+        picture = str(ROOT / path)
+        files.append(File.generated(config, f"assets/{path}", abs_src_path=picture))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Point at the pictures where the site has them."""
+    return PICTURE.sub(r"assets/\g<path>", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:
