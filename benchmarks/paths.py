@@ -1,4 +1,4 @@
-"""Where the checkout and its committed results are, from whatever depth."""
+"""Paths of the checkout and of its committed results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, code, versions, hardware. Kept in every file."""
+"""The provenance of a result: command, commit, versions and hardware."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "triton", "numpy", "gymnasium", "stable-baselines3")
 def provenance() -> dict[str, Any]:
     """Return command, git commit, versions and hardware of this process."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(_command()),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {
@@ -39,8 +39,19 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def _command() -> list[str]:
+    """Return the words that start this process again, from the root of a checkout."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:  # started with -m
+        return ["python", "-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]
+    script = Path(sys.argv[0]).resolve()
+    inside = script.is_relative_to(ROOT)
+    name = script.relative_to(ROOT).as_posix() if inside else script.name
+    return ["python", name, *sys.argv[1:]]
+
+
 def _gpu() -> dict[str, str | None]:
-    """Return the card, its driver, and the CUDA that torch was built with."""
+    """Return the name of the GPU, its driver, and the CUDA version of torch."""
     if not torch.cuda.is_available():
         return {"gpu": None}
     return {
@@ -51,7 +62,7 @@ def _gpu() -> dict[str, str | None]:
 
 
 def _driver() -> str | None:
-    """Return the driver's version, where its tool says so."""
+    """Return the version of the GPU's driver, or None where its tool fails."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -61,12 +72,12 @@ def _driver() -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the checkout's commit, with ``+`` where files differ from it."""
+    """Return the commit of the checkout, with ``+`` if files have changed since."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
-        return None  # not a checkout: an unpacked archive, say
+        return None  # an unpacked archive, for example
 
 
 def _git(*arguments: str) -> str:

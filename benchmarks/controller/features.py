@@ -1,13 +1,13 @@
-"""What a learned controller has to see: the same learner, other observations.
+"""Ablation of the observations of a learned controller.
 
     python -m benchmarks.controller.features
 
-Every variant learns on the simulated family of `agents/train_controller.py`, from
-several seeds, and is judged on the same fresh simulated runs, by how far it ends above
-the `update_size` rule. One feature is left out at a time, or added; one learner has a
-memory, and one is a table, which sees the absolute rate and cannot step back. Finished
-learners are kept in `--jobs`. Simulated throughout: what a law does not know, such as
-another width, plays no part.
+Every variant learns on the simulated family of `agents/train_controller.py`, with
+several seeds. The result is its final loss minus that of the `update_size` rule, on the
+same fresh simulated runs. Variants leave out or add one feature. One learner is
+recurrent, and one is a table, which sees the absolute learning rate and has no undo.
+Finished learners stay in `--jobs`. All runs are simulated, so effects that the laws do
+not model, such as another width, do not count.
 """
 
 from __future__ import annotations
@@ -32,25 +32,24 @@ from agents.train_controller import (
     simulated,
 )
 from agents.train_controller import (
-    Args as Learning,
+    Args as TrainingArgs,
 )
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers.policies.q_table import FEATURES
-from lr_gym.files import write_text
 
-SEEN = DECISIONS["features"]
+DEFAULT_FEATURES = DECISIONS["features"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A learner and what it sees.
+    """A learner and its settings.
 
     Attributes:
-        name: Its row.
-        algo: One of stable-baselines3's, or ``q_improved``.
-        changes: What differs from the decisions of `agents/train_controller.py`.
-        slow: Whether it takes so long that one learner has to do.
+        name: The name on the command line.
+        algo: An algorithm of stable-baselines3, or ``q_improved``.
+        changes: Settings other than `DECISIONS` of `agents/train_controller.py`.
+        slow: Whether it runs with one seed only, because it takes long.
     """
 
     name: str
@@ -59,15 +58,25 @@ class Variant:
     slow: bool = False
 
 
-def _sees(name: str, *features: str) -> Variant:
+def _with_features(name: str, *features: str) -> Variant:
     return Variant(name, changes={"features": features})
 
 
+LABELS = {  # in the table, where the name of a variant says too little
+    "the four": "all four features",
+    "with the absolute rate": "with the absolute LR",
+    "no way back": "without undo",
+    "with a memory": "recurrent PPO",
+    "a table": "tabular Q-learning on (LR, decision), without undo",
+}
 VARIANTS = (
-    _sees("the four", *SEEN),
-    *(_sees(f"without {name}", *(f for f in SEEN if f != name)) for name in SEEN),
-    _sees("with grad_norm", *SEEN, "grad_norm"),
-    _sees("with the absolute rate", *SEEN, "log_learning_rate"),
+    _with_features("the four", *DEFAULT_FEATURES),
+    *(
+        _with_features(f"without {name}", *(f for f in DEFAULT_FEATURES if f != name))
+        for name in DEFAULT_FEATURES
+    ),
+    _with_features("with grad_norm", *DEFAULT_FEATURES, "grad_norm"),
+    _with_features("with the absolute rate", *DEFAULT_FEATURES, "log_learning_rate"),
     Variant("no way back", changes={"allow_undo": False}),
     Variant("with a memory", "recurrent_ppo", slow=True),
     Variant("a table", "q_improved", {"features": FEATURES, "allow_undo": False}, True),
@@ -76,26 +85,26 @@ VARIANTS = (
 
 @dataclass
 class Args:
-    """Let every variant learn, judge it, and write the table."""
+    """Train every variant, evaluate it, and write the table."""
 
     variants: tuple[str, ...] = tuple(variant.name for variant in VARIANTS)
-    """Rows to run."""
+    """Variants to run."""
     episodes: int = 20_000
-    """Simulated runs to learn from."""
+    """Simulated runs per learner."""
     seeds: int = 2
-    """Learners of each variant, and one of the slow ones."""
+    """Learners per variant; slow variants have one."""
     checks: int = 500
-    """Fresh simulated runs that each is judged on."""
+    """Fresh simulated runs of the evaluation."""
     scale: str = "tiny"
-    """A scale with laws."""
+    """A scale that has fitted laws."""
     jobs: Path = Path("results/controller_features")
-    """Folder of finished learners, which do not learn again."""
+    """Folder of finished learners, which are not trained again."""
     out: Path = Path("benchmarks/results/controller/controller_features.json")
-    """Where the result goes."""
+    """The result file."""
 
 
-def learned(variant: Variant, args: Learning) -> Callable[[int], Agent]:
-    """Let a variant learn; return what makes copies of it, one per run."""
+def train(variant: Variant, args: TrainingArgs) -> Callable[[int], Agent]:
+    """Train a variant; return a function that makes a copy of it for a run."""
     env = simulated(args, **variant.changes)
     agent: Any
     if variant.algo == "q_improved":
@@ -105,44 +114,46 @@ def learned(variant: Variant, args: Learning) -> Callable[[int], Agent]:
         agent = learner(args, env, variant.algo)
     agent.settings = {**DECISIONS, **variant.changes}
     agent.train(env, args.episodes)
-    return lambda seed: copy.copy(agent)  # a model is shared, a memory is not
+    return lambda seed: copy.copy(agent)  # copies share the model, not the memory
 
 
 def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
-    """Return what one learner ended with, from its file where there is one."""
+    """Return the result of one learner, from its file if it has finished."""
     parts = (variant.name, args.scale, args.episodes, args.checks, seed)
     name = "-".join(map(str, parts)).replace(" ", "_")
     path = args.jobs / f"{name}.json"
     if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return finished
     started = time.process_time()
-    how = Learning(scale=args.scale, episodes=args.episodes, seed=seed)
-    make = learned(variant, how)
+    options = TrainingArgs(scale=args.scale, episodes=args.episodes, seed=seed)
+    make = train(variant, options)
     seconds = time.process_time() - started
-    losses = final_losses(make, "surrogate", args.checks, how)
-    found = {"seconds": seconds, "final_val_loss": losses.tolist()}
+    losses = final_losses(make, "surrogate", args.checks, options)
+    result = {"seconds": seconds, "final_val_loss": losses.tolist()}
     args.jobs.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found) + "\n")
+    write_json(path, result)
     print(f"{path.stem}: {np.mean(losses):.4f} ({seconds:.0f} s)", flush=True)
-    return found
+    return result
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Learn, judge, print the table, write the result."""
-    known = {variant.name: variant for variant in VARIANTS}
-    unknown = [name for name in args.variants if name not in known]
+    """Train, evaluate, print the table, write the result."""
+    variants = {variant.name: variant for variant in VARIANTS}
+    unknown = [name for name in args.variants if name not in variants]
     if unknown:
-        raise SystemExit(f"error: --variants must be of {list(known)}, got {unknown}")
+        raise SystemExit(
+            f"error: --variants must be of {list(variants)}, got {unknown}"
+        )
     runs = {
         name: [
-            run(known[name], seed, args)
-            for seed in range(1 if known[name].slow else args.seeds)
+            run(variants[name], seed, args)
+            for seed in range(1 if variants[name].slow else args.seeds)
         ]
         for name in args.variants
     }
-    how = Learning(scale=args.scale)
-    rule = final_losses(UpdateSizeAgent, "surrogate", args.checks, how)
+    options = TrainingArgs(scale=args.scale)
+    rule = final_losses(UpdateSizeAgent, "surrogate", args.checks, options)
     result: dict[str, Any] = {
         "scale": args.scale,
         "episodes": args.episodes,
@@ -150,43 +161,43 @@ def main(args: Args) -> dict[str, Any]:
         "rule_mean_final_val_loss": float(rule.mean()),
         "variants": {
             name: {
-                "algo": known[name].algo,
-                "features": list(known[name].changes.get("features", SEEN)),
+                "algo": variants[name].algo,
+                "features": list(
+                    variants[name].changes.get("features", DEFAULT_FEATURES)
+                ),
                 "above_rule": [
                     float(np.mean(learner["final_val_loss"]) - rule.mean())
-                    for learner in own
+                    for learner in learners
                 ],
                 "median_above_rule": [
                     float(np.median(np.array(learner["final_val_loss"]) - rule))
-                    for learner in own
+                    for learner in learners
                 ],
-                "seconds": [learner["seconds"] for learner in own],
+                "seconds": [learner["seconds"] for learner in learners],
             }
-            for name, own in runs.items()
+            for name, learners in runs.items()
         },
-        "provenance": provenance(),
     }
     print(markdown(rows(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def rows(result: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the table: mean over runs, by learner; and the median run's."""
+    """Return the table: per variant the median and the range over its learners."""
     return [
         {
-            "learner": name,
-            "above the rule, nats, mean of runs": _spread(found["above_rule"]),
-            "median run": _spread(found["median_above_rule"]),
-            "learners": str(len(found["seconds"])),
-            "seconds to learn": f"{np.median(found['seconds']):.0f}",
+            "learner": LABELS.get(name, name),
+            "minus the rule, nats, mean of runs": _spread(variant["above_rule"]),
+            "minus the rule, nats, median run": _spread(variant["median_above_rule"]),
+            "seeds": str(len(variant["seconds"])),
+            "seconds to learn": f"{np.median(variant['seconds']):.0f}",
         }
-        for name, found in result["variants"].items()
+        for name, variant in result["variants"].items()
     ]
 
 
 def _spread(values: list[float]) -> str:
-    """Return the median and the range of several learners."""
+    """Return the median and the range of a value over learners."""
     low, high = min(values), max(values)
     return f"{np.median(values):+.3f} ({low:+.3f} to {high:+.3f})"
 

@@ -1,8 +1,8 @@
-"""Which runs a tuning-free controller is judged by, and what it is compared with.
+"""The runs that compare a controller with tuned schedules on lists of instances.
 
-Instances of one corpus, size and horizon form a cell: they differ in their wrong
-initial rate alone, so that their runs share a population, and what does not start from
-that rate is run once for all of them. All runs test on the same seeds.
+Instances of one corpus, size and horizon form a cell. They differ only in their wrong
+initial learning rate, so their runs share a population. A method that ignores this
+learning rate runs once per cell. All methods have the same test seeds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.comparison.protocol import (
     tuning_losses,
 )
 from benchmarks.comparison.protocol import plan as tuning_plan
+from benchmarks.controller.rate_jobs import rate_job
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.instances import Instance
@@ -30,17 +31,17 @@ from lr_gym.validation import check_keywords, field_names
 
 SCHEDULES = ("cosine", "linear", "wsd")
 OWN_START = (*SCHEDULES, "plateau", "greedy_lr", "ramp_and_undo", "constant", "random")
-# Learning rates that their authors' code has as default or asks for.
+# Learning rates that are default or recommended in the authors' code.
 RECOMMENDED = {"schedule_free": 2.5e-3, "prodigy": 1.0}
 RIVALS = (*OWN_START, *RECOMMENDED)
 TUNED = "tuned per instance"
 ONE_SETTING = "one setting for all"
-GRID = 8e-3  # the middle of the peaks tried, the same for all, whatever their good rate
+GRID_CENTER = 8e-3  # of the peaks that are tuned; the same on all instances
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Instances that differ in their initial rate alone.
+    """Instances that differ only in their initial learning rate.
 
     Attributes:
         task: Corpus, model, batch, horizon and decisions.
@@ -53,13 +54,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """One job of a label on a cell.
+    """One job of a method on a cell.
 
     Attributes:
         label: The row of the table.
-        cell: Where.
-        job: Its runs are instances x seeds in this order, or seeds alone.
-        by_instance: Whether it starts from the instances' own rates.
+        cell: The cell.
+        job: Its runs: instances x seeds, in this order, or only seeds.
+        by_instance: Whether the runs start from the instances' learning rates.
     """
 
     label: str
@@ -70,10 +71,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """Everything that is run: cells, controllers under test, seeds and peaks.
+    """All runs of a benchmark.
 
-    Tuned schedules, one setting for all and the controllers' replays are always run;
-    `rivals`, of `RIVALS`, beside them.
+    Tuned schedules, one setting for all and the controllers' replays always run.
+
+    Attributes:
+        cells: The instances.
+        controllers: Controllers under test.
+        protocol: Seeds and peaks.
+        rivals: Further methods, of `RIVALS`.
     """
 
     cells: tuple[Cell, ...]
@@ -82,7 +88,7 @@ class Suite:
     rivals: tuple[str, ...] = RIVALS
 
     def plan(self, done: Records) -> list[Job]:
-        """Return all jobs known so far, finished ones among them, each once."""
+        """Return the jobs that are known so far, finished jobs included."""
         jobs = [
             job
             for cell in self.cells
@@ -93,30 +99,30 @@ class Suite:
         return list({job.file_name: job for job in jobs}.values())
 
     def entries(self, done: Records) -> list[Entry]:
-        """Return every label's job on every cell, as far as they are known."""
-        found = []
+        """Return the jobs of every method on every cell that are known so far."""
+        entries = []
         for cell in self.cells:
             own_start = [name for name in OWN_START if name in self.rivals]
             for name in dict.fromkeys((*self.controllers, *own_start)):
                 entry = self._own_start(name, cell)
-                found.append(entry)
+                entries.append(entry)
                 if name in self.controllers:
-                    found += self._replay(entry, done)
+                    entries += self._replay(entry, done)
             for name, rate in RECOMMENDED.items():
                 if name not in self.rivals:
                     continue
-                job = self._from_rate(name, cell, rate)
-                found.append(Entry(name, cell, job, by_instance=False))
+                job = self._rate_job(name, cell, rate)
+                entries.append(Entry(name, cell, job, by_instance=False))
             best = self.tuned(cell, done)
             if best is not None:
-                job = self._from_rate(best[0], cell, best[1])
-                found.append(Entry(TUNED, cell, job, by_instance=False))
+                job = self._rate_job(best[0], cell, best[1])
+                entries.append(Entry(TUNED, cell, job, by_instance=False))
         common = self.one_setting(done)
         if common is not None:
             for cell in self.cells:
-                job = self._from_rate(common[0], cell, common[1])
-                found.append(Entry(ONE_SETTING, cell, job, by_instance=False))
-        return found
+                job = self._rate_job(common[0], cell, common[1])
+                entries.append(Entry(ONE_SETTING, cell, job, by_instance=False))
+        return entries
 
     def tuned(self, cell: Cell, done: Records) -> tuple[str, float] | None:
         """Return the schedule and peak with the lowest tuning loss on `cell`."""
@@ -124,7 +130,7 @@ class Suite:
         return None if table is None else min(table, key=table.__getitem__)
 
     def one_setting(self, done: Records) -> tuple[str, float] | None:
-        """Return the schedule and peak that lose least to each cell's own, on mean."""
+        """Return the schedule and peak with the lowest mean regret over the cells."""
         total: dict[tuple[str, float], float] = {}
         for cell in self.cells:
             table = self._tuning_table(cell, done)
@@ -138,7 +144,7 @@ class Suite:
     def _tuning_table(
         self, cell: Cell, done: Records
     ) -> dict[tuple[str, float], float] | None:
-        """Return the mean tuning loss of every schedule and peak, once all are run."""
+        """Return the tuning loss of every schedule and peak; None before all ran."""
         table: dict[tuple[str, float], float] = {}
         for name in SCHEDULES:
             _, rates = chosen_peak(cell.task, name, self.protocol, done)
@@ -149,21 +155,17 @@ class Suite:
         return table
 
     def _own_start(self, name: str, cell: Cell) -> Entry:
-        seeds = self.protocol.test_seeds
-        rates = tuple(i.learning_rate for i in cell.instances for _ in seeds)
-        runs = seeds * len(cell.instances)
-        job = cell.task.job(name, "test", runs, learning_rates=rates)
-        return Entry(name, cell, job, by_instance=True)
+        rates = [instance.learning_rate for instance in cell.instances]
+        return Entry(name, cell, self._rate_job(name, cell, *rates), by_instance=True)
 
-    def _from_rate(self, name: str, cell: Cell, rate: float) -> Job:
-        seeds = self.protocol.test_seeds
-        return cell.task.job(name, "test", seeds, learning_rates=(rate,) * len(seeds))
+    def _rate_job(self, name: str, cell: Cell, *learning_rates: float) -> Job:
+        return rate_job(cell.task, name, learning_rates, self.protocol.test_seeds)
 
     def _replay(self, entry: Entry, done: Records) -> list[Entry]:
-        """Return the replay of `entry`'s mean curves, one per instance, once it is run.
+        """Return the replay of an entry's mean curves, one per instance.
 
-        A run's rate follows the geometric mean over those runs of its instance that
-        lasted longest: all of them, unless some diverged.
+        The curve is the geometric mean over the longest runs of an instance: all runs,
+        unless some diverged. The replay is unknown until the entry has run.
         """
         record = done.get(entry.job.file_name)
         if record is None:
@@ -172,11 +174,11 @@ class Suite:
         count = len(self.protocol.test_seeds)
         script: list[tuple[float, ...]] = []
         for first in range(0, len(curves), count):
-            own = curves[first : first + count]
-            longest = max(map(len, own))
-            whole = [np.log(curve) for curve in own if len(curve) == longest]
+            of_instance = curves[first : first + count]
+            longest = max(map(len, of_instance))
+            whole = [np.log(curve) for curve in of_instance if len(curve) == longest]
             mean = np.exp(np.mean(whole, axis=0))
-            # The last bits hang on the processor, and the job's name on the curve.
+            # A job's name depends on the curve, whose last bits depend on the CPU.
             rounded = tuple(float(f"{rate:.6g}") for rate in mean)
             script += [rounded] * count
         label = f"{entry.label} (open loop)"
@@ -192,9 +194,9 @@ def make_cells(
     """Return `instances` by cell.
 
     Args:
-        instances: What is judged.
-        scale: The preset that has what an instance does not say.
-        settings: Further keywords of `gym.make`; they win over the preset's.
+        instances: The list of tasks.
+        scale: The preset of the fields that an instance leaves open.
+        settings: Further keywords of `gym.make`; they override the preset.
 
     Raises:
         TypeError: A setting is unknown.
@@ -217,11 +219,11 @@ def make_cells(
 
 
 def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
-    """Return the task of a cell: decisions at the same shares of any horizon."""
-    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("--settings", settings, of_training + of_mdp)
-    own = {k: v for k, v in settings.items() if k in of_training}
-    base = preset(scale, instance.corpus, **own)
+    """Return the task of a cell; decisions are at the same shares of any horizon."""
+    training_fields, mdp_fields = field_names(TrainingConfig), field_names(MDPConfig)
+    check_keywords("--settings", settings, training_fields + mdp_fields)
+    training = {k: v for k, v in settings.items() if k in training_fields}
+    base = preset(scale, instance.corpus, **training)
     share = instance.max_iters / base.max_iters
     dense = settings.get("dense_interval", MDPConfig().dense_interval)
     shape = instance.shape(base)
@@ -237,17 +239,17 @@ def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
             "max_iters": instance.max_iters,
             "eval_interval": max(1, round(base.eval_interval * share)),
             "dense_interval": max(1, round(dense * share)),
-            "learning_rate": GRID,
+            "learning_rate": GRID_CENTER,
         },
     )
 
 
 def core_seconds(suite: Suite, done: Records) -> float:
-    """Return what the jobs took, each on one thread."""
+    """Return the seconds of all jobs; each has one thread."""
     return sum(float(done[job.file_name]["seconds"]) for job in suite.plan(done))
 
 
 def trainings(suite: Suite, done: Records, phase: str) -> int:
-    """Return the trainings spent on jobs of `phase`."""
+    """Return the number of trainings in the jobs of a phase."""
     jobs = [job for job in suite.plan(done) if job.phase == phase]
     return sum(len(job.seeds) * find_method(job.method).cost for job in jobs)

@@ -1,14 +1,13 @@
-"""From the runs of `instance_jobs.py` to numbers, tables and a figure.
+"""Statistics, tables and a figure of the runs of `instance_jobs.py`.
 
-A regret is a run's final validation loss minus that of the schedule tuned for its
-instance, on the same seed; nats per character, lower is better. Where a label does not
-start from an instance's own rate, all instances of a cell share its runs; intervals
-resample every instance on its own, and so are a little narrower than they should be.
+A regret is the final validation loss of a run minus that of the schedule tuned for its
+instance, on the same seed, in nats per character; lower is better. If a method ignores
+the instance's learning rate, all instances of a cell share its runs. The intervals
+resample every instance separately, so they are slightly too narrow for such methods.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,21 +23,22 @@ from benchmarks.comparison.drawing import COLORS, FAINT, INK, draw
 from benchmarks.comparison.protocol import Records
 from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, Suite
 from benchmarks.estimates import Estimate, FloatArray, Scores
+from benchmarks.results_file import write_result
 from benchmarks.table_text import csv_text, estimate_text, markdown
 from lr_gym.files import write_text
 from lr_gym.mdp.instances import Instance
 
 GOAL_IQM = 0.01  # nats of regret, the interquartile mean over all runs
 GOAL_WORST = 0.03  # the mean of the worst tenth
-SHOWN = ("ramp_and_undo", "wsd", "plateau", ONE_SETTING, "schedule_free")
-FLOOR = 0.003  # nats: the figure's axis is linear below, logarithmic above
+FIGURE_METHODS = ("ramp_and_undo", "wsd", "plateau", ONE_SETTING, "schedule_free")
+LINEAR_BELOW = 0.003  # nats; the axes of the figure are logarithmic above
 TICKS = (-0.1, -0.01, 0.0, 0.01, 0.1, 1.0, 10.0)
 
 Line = Mapping[str, Any]
 
 
 def instance_name(instance: Instance) -> str:
-    """Return a name that tells instances apart."""
+    """Return a unique name of an instance."""
     size = f"{instance.n_layer}x{instance.n_embd} b{instance.batch_size}"
     return (
         f"{instance.corpus} {size} {instance.max_iters} its, "
@@ -47,7 +47,7 @@ def instance_name(instance: Instance) -> str:
 
 
 def run_lines(suite: Suite, done: Records) -> list[dict[str, Any]]:
-    """Return one line per label, instance and seed: all that statistics are made of."""
+    """Return one line per method, instance and seed: the data of all statistics."""
     seeds = suite.protocol.test_seeds
     lines = []
     for entry in suite.entries(done):
@@ -71,44 +71,44 @@ def run_lines(suite: Suite, done: Records) -> list[dict[str, Any]]:
 
 
 def losses(lines: Sequence[Line]) -> dict[str, dict[str, FloatArray]]:
-    """Return label -> instance -> final validation losses, in the order of seeds."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """Return method -> instance -> final validation losses, (seeds,)."""
+    table: dict[str, dict[str, list[float]]] = {}
     for line in sorted(lines, key=lambda line: int(line["seed"])):
-        by_instance = found.setdefault(line["label"], {})
+        by_instance = table.setdefault(line["label"], {})
         by_instance.setdefault(line["instance"], []).append(line["final_val_loss"])
     return {
         label: {name: np.array(values) for name, values in by_instance.items()}
-        for label, by_instance in found.items()
+        for label, by_instance in table.items()
     }
 
 
 def worst_tenth(scores: Scores) -> Estimate:
-    """Return the mean over the worst tenth of all instances' runs."""
+    """Return the mean over the worst tenth of the runs of all instances."""
 
     def statistic(*samples: FloatArray, axis: int = -1) -> FloatArray:
-        together = np.sort(np.concatenate(samples, axis=axis), axis=axis)
-        count = -(-together.shape[axis] // 10)
-        return np.asarray(np.take(together, range(-count, 0), axis).mean(axis=axis))
+        pooled = np.sort(np.concatenate(samples, axis=axis), axis=axis)
+        count = -(-pooled.shape[axis] // 10)
+        return np.asarray(np.take(pooled, range(-count, 0), axis).mean(axis=axis))
 
     return estimates.bootstrap(list(scores.values()), statistic)
 
 
 def judge(lines: Sequence[Line], controller: str) -> dict[str, Any]:
-    """Return what `controller` comes to, beside every other label.
+    """Return the regrets of all methods, and which goals `controller` reaches.
 
     Returns:
-        ``rows``: per label its regret (interquartile mean and worst tenth, with 95 %
-        intervals), share of diverged runs, and the probability that a run of the
-        controller beats one of it; the lowest regret first. ``goals``: whether each
-        was reached.
+        ``rows``: per method its regret (interquartile mean and worst tenth, with 95 %
+        intervals), its share of diverged runs, and the probability that a run of the
+        controller beats one of its runs; the lowest regret first. ``goals``: whether
+        the controller reaches each.
     """
     table = losses(lines)
     rows: list[dict[str, Any]] = []
-    for label, own in table.items():
-        regret = estimates.differences(own, table[TUNED])
+    for label, scores in table.items():
+        regret = estimates.differences(scores, table[TUNED])
         diverged = [line["diverged"] for line in lines if line["label"] == label]
         is_rival = label != controller
-        beats = estimates.improvement(table[controller], own) if is_rival else None
+        beats = estimates.improvement(table[controller], scores) if is_rival else None
         rows.append(
             {
                 "label": label,
@@ -119,15 +119,15 @@ def judge(lines: Sequence[Line], controller: str) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: float(row["regret"]["value"]))
-    judged = next(row for row in rows if row["label"] == controller)
+    ours = next(row for row in rows if row["label"] == controller)
     rivals = [row for row in rows if row["label"] not in (controller, TUNED)]
     return {
         "rows": rows,
         "goals": {
-            f"regret at most {GOAL_IQM}": judged["regret"]["value"] <= GOAL_IQM,
-            f"worst tenth at most {GOAL_WORST}": judged["worst_tenth"]["value"]
+            f"regret at most {GOAL_IQM}": ours["regret"]["value"] <= GOAL_IQM,
+            f"worst tenth at most {GOAL_WORST}": ours["worst_tenth"]["value"]
             <= GOAL_WORST,
-            "no divergence": judged["diverged"] == 0.0,
+            "no divergence": ours["diverged"] == 0.0,
             "better than": [r["label"] for r in rivals if _beaten(r)],
             "not shown to be better than": [
                 r["label"] for r in rivals if not _beaten(r)
@@ -144,10 +144,13 @@ def _beaten(row: Mapping[str, Any]) -> bool:
 
 def write_results(
     folder: Path, result: Mapping[str, Any], lines: Sequence[Line]
-) -> None:
-    """Write tuning_free.json, .csv (per instance), .svg, runs.csv; print the tables."""
-    content = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_text(folder / "tuning_free.json", content)
+) -> dict[str, Any]:
+    """Write tuning_free.json, .csv (per instance), .svg, runs.csv; print the tables.
+
+    Returns:
+        The content of tuning_free.json.
+    """
+    written = write_result(folder / "tuning_free.json", result)
     write_text(folder / "tuning_free.csv", csv_text(instance_rows(lines)))
     write_text(folder / "runs.csv", csv_text(lines))
     names = tuple(result["controllers"])
@@ -155,10 +158,11 @@ def write_results(
     for name, judged in result["controllers"].items():
         print(f"\n{name}, {len(result['instances'])} instances\n")
         print(f"{judged_table(judged)}\n\n{goals_text(judged)}")
+    return written
 
 
 def instance_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Return per instance every label's interquartile mean of the final losses."""
+    """Return per instance the interquartile mean of each method's final losses."""
     table = losses(lines)
     return [
         {
@@ -173,12 +177,12 @@ def instance_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def judged_table(judged: Mapping[str, Any]) -> str:
-    """Return what `judge` found as a Markdown table."""
-    return markdown([_text(row) for row in judged["rows"]])
+    """Return the rows of `judge` as a Markdown table."""
+    return markdown([_judged_row(row) for row in judged["rows"]])
 
 
 def goals_text(judged: Mapping[str, Any]) -> str:
-    """Return which goals were reached, one a line of Markdown."""
+    """Return a line of Markdown per goal: whether it was reached."""
     lines = []
     for goal, reached in judged["goals"].items():
         if isinstance(reached, bool):
@@ -190,11 +194,11 @@ def goals_text(judged: Mapping[str, Any]) -> str:
 
 
 def short(label: str) -> str:
-    """Return a label as it is shown: of a file's path, the last folder and the name."""
+    """Return a label as it is shown; a path without all folders but the last."""
     return "/".join(Path(label).parts[-2:])
 
 
-def _text(row: Mapping[str, Any]) -> dict[str, str]:
+def _judged_row(row: Mapping[str, Any]) -> dict[str, str]:
     beats = row["controller_beats_it"]
     return {
         "method": short(row["label"]),
@@ -211,12 +215,12 @@ def _text(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def figure(lines: Sequence[Line], controllers: Sequence[str]) -> str:
-    """Return an SVG file: regret by wrong rate, and its distribution over runs."""
-    chosen = list(dict.fromkeys((*controllers, *SHOWN)))[: len(COLORS)]
+    """Return an SVG file: regret by initial LR, and its distribution over runs."""
+    labels = list(dict.fromkeys((*controllers, *FIGURE_METHODS)))[: len(COLORS)]
     table = losses(lines)
     styles: dict[str, dict[str, Any]] = {
         label: {"color": color, "lw": 2.2 if label in controllers else 1.3}
-        for label, color in zip(chosen, COLORS, strict=False)
+        for label, color in zip(labels, COLORS, strict=False)
         if label in table
     }
     regrets = {
@@ -241,7 +245,7 @@ def _paint_factors(
     styles: Mapping[str, dict[str, Any]],
     factors: Mapping[str, float],
 ) -> None:
-    wrong = sorted(set(factors.values()))
+    distinct = sorted(set(factors.values()))
     for label, style in styles.items():
         columns = [
             np.concatenate(
@@ -251,26 +255,26 @@ def _paint_factors(
                     if factors[name] == f
                 ]
             )
-            for f in wrong
+            for f in distinct
         ]
         low, middle, high = np.array(
             [np.quantile(column, (0.25, 0.5, 0.75)) for column in columns]
         ).T
-        axes.plot(wrong, middle, marker="o", ms=3, **style)
-        axes.fill_between(wrong, low, high, color=style["color"], alpha=0.12, lw=0)
+        axes.plot(distinct, middle, marker="o", ms=3, **style)
+        axes.fill_between(distinct, low, high, color=style["color"], alpha=0.12, lw=0)
     axes.axhline(0.0, color=INK, lw=0.8, zorder=1)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=FLOOR)
+    axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
     _label_regrets(axes.yaxis)
-    axes.xaxis.set_major_locator(FixedLocator(wrong))
-    axes.xaxis.set_major_formatter(FixedFormatter([f"{f:.2g}" for f in wrong]))
+    axes.xaxis.set_major_locator(FixedLocator(distinct))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{f:.2g}" for f in distinct]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("initial rate over a good one")
     axes.set_ylabel("regret, nats per character")
 
 
 def _label_regrets(axis: Axis) -> None:
-    """Mark powers of ten in plain figures."""
+    """Write the ticks as plain numbers."""
     axis.set_major_locator(FixedLocator(TICKS))
     axis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in TICKS]))
     axis.set_minor_locator(NullLocator())
@@ -279,14 +283,14 @@ def _label_regrets(axis: Axis) -> None:
 def _paint_distribution(
     axes: Axes, regrets: Mapping[str, Scores], styles: Mapping[str, dict[str, Any]]
 ) -> None:
-    everything = np.unique(
+    thresholds = np.unique(
         np.concatenate([v for scores in regrets.values() for v in scores.values()])
     )
     for label, style in styles.items():
-        share = estimates.profile(regrets[label], everything)
-        axes.plot(everything, share, drawstyle="steps-post", **style)
+        share = estimates.profile(regrets[label], thresholds)
+        axes.plot(thresholds, share, drawstyle="steps-post", **style)
     axes.axvline(0.0, color=INK, lw=0.8, zorder=1)
-    axes.set_xscale("symlog", linthresh=FLOOR)
+    axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
     _label_regrets(axes.xaxis)
     axes.set_xlabel("regret at most, nats per character")
     axes.set_ylabel("share of runs")

@@ -1,17 +1,16 @@
-"""Why the default controller weighs the weights, and bounds its rise.
+"""The default rule with and without its weight term and its bound on the rise.
 
     python -m benchmarks.controller.rule_choice
 
-Under the rule as it was first, narrow models stalled early: at the loss of the
-characters' frequencies. Here the measure and the rule run with and without what was
-done about it, on tasks that are on no list of held-out ones, from rates ten times too
-low and too high, beside WSD at a grid of peaks. As on those lists, decisions fall at
-the same shares of a run, whatever its length. Seeds are those of `wrong_rates.py`.
+With the first version of the rule, narrow models stalled early, at the loss of the
+characters' frequencies. Two changes fixed that. This ablation runs the rule with
+neither, each and both, on tasks that are on no held-out list, from learning rates ten
+times too low and too high, and WSD at a grid of peaks. Decisions are at the same shares
+of a run, whatever its length. Seeds are those of `wrong_rates.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,36 +21,42 @@ import numpy as np
 
 from benchmarks.comparison.executors import SerialExecutor, run_all
 from benchmarks.comparison.fixed_plan import one_line_errors
-from benchmarks.controller.instance_jobs import GRID, Cell, make_cells
-from benchmarks.controller.wrong_rates import FIRST_SEED
-from benchmarks.provenance import provenance
+from benchmarks.controller.instance_jobs import GRID_CENTER, Cell, make_cells
+from benchmarks.controller.rate_jobs import FIRST_SEED, final_losses, rate_job
+from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers import UpdateSizeRule
 from lr_gym.controllers.policies.policy_file import save_policy
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import Instance
 from lr_gym.trainers import update_size
 
-SCALE = "tiny"  # what tasks do not say
+SCALE = "tiny"  # the preset of what the tasks leave open
 SCHEDULE = "wsd"
-UNBOUNDED = 1000.0  # the largest that the rule allows
+UNBOUNDED = 1000.0  # the largest bound that `UpdateSizeRule` takes
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What the weights count in an update's size; how far a reached rate may rise."""
+    """The rule with or without its two later parts.
+
+    Attributes:
+        weights: Factor of the weight term in the update size; 0 leaves the term out.
+        most_rise: Bound on the rise of the learning rate once the target is reached.
+    """
 
     weights: float
     most_rise: float
 
     @property
     def name(self) -> str:
-        """The variant in one line."""
-        bound = "none" if self.most_rise == UNBOUNDED else f"{self.most_rise:g}"
-        return f"weights {self.weights:g}, bound {bound}"
+        """The column of the table."""
+        weighted, bounded = self.weights > 0.0, self.most_rise < UNBOUNDED
+        if weighted:
+            return "both (the default)" if bounded else "weight term only"
+        return "bound only" if bounded else "neither"
 
 
-SIZES = (  # corpus, layers, width, iterations
+TASK_SIZES = (  # corpus, layers, width, iterations
     ("shakespeare", 4, 32, 240),
     ("text8", 4, 32, 240),
     ("text8", 6, 32, 360),
@@ -67,46 +72,46 @@ TASKS = tuple(
         n_embd=n_embd,
         batch_size=16,
         max_iters=max_iters,
-        good_lr=GRID,
-        lr_factor=1.0,  # methods start from rates of their own
+        good_lr=GRID_CENTER,
+        lr_factor=1.0,  # every method has its own initial learning rates
     )
-    for corpus, n_layer, n_embd, max_iters in SIZES
+    for corpus, n_layer, n_embd, max_iters in TASK_SIZES
 )
 VARIANTS = (
-    Variant(0.0, UNBOUNDED),  # as it was first
+    Variant(0.0, UNBOUNDED),  # the first version
     Variant(0.0, 1.5),
     Variant(1.2, UNBOUNDED),
-    Variant(1.2, 1.5),  # as it is
+    Variant(1.2, 1.5),  # the default
 )
 
 
 @dataclass
 class Args:
-    """Run what is missing of all variants, in this process."""
+    """Run the unfinished jobs of all variants, in this process."""
 
     only: tuple[int, ...] = tuple(range(len(TASKS)))
-    """Numbers of the tasks to take, from 0; default all."""
-    peaks: tuple[float, ...] = tuple(GRID * 2.0**k for k in range(-4, 4))
-    """Peak rates of the schedule."""
-    starts: tuple[float, ...] = (GRID / 10.0, GRID * 10.0)
-    """Rates that the controller is given."""
+    """Indices of the tasks; default all."""
+    peaks: tuple[float, ...] = tuple(GRID_CENTER * 2.0**k for k in range(-4, 4))
+    """Peak learning rates of the schedule."""
+    starts: tuple[float, ...] = (GRID_CENTER / 10.0, GRID_CENTER * 10.0)
+    """Initial learning rates of the controller."""
     seeds: int = 3
-    """Runs per rate."""
+    """Runs per learning rate."""
     jobs: Path = Path("results/rule_choice")
     """Folder of finished jobs, which are not run again."""
     out: Path = Path("benchmarks/results/controller/rule_choice.json")
-    """Where the result is kept."""
+    """The result file."""
 
 
 @contextmanager
-def counting(weights: float) -> Iterator[None]:
-    """Let the weights count as much in an update's size, in this process."""
-    usual = update_size.RELATIVE_CHANGE_FACTOR
-    update_size.RELATIVE_CHANGE_FACTOR = weights
+def weight_term(factor: float) -> Iterator[None]:
+    """Set the factor of the weight term in the update size, in this process."""
+    default = update_size.RELATIVE_CHANGE_FACTOR
+    update_size.RELATIVE_CHANGE_FACTOR = factor
     try:
         yield
     finally:
-        update_size.RELATIVE_CHANGE_FACTOR = usual
+        update_size.RELATIVE_CHANGE_FACTOR = default
 
 
 def losses(
@@ -116,17 +121,11 @@ def losses(
     seeds: Sequence[int],
     folder: Path,
 ) -> list[list[list[float]]]:
-    """Return final validation losses by cell, rate and seed; run what is missing."""
+    """Run unfinished jobs; return final validation losses by cell, rate and seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [seed for _ in rates for seed in seeds]
-    given = tuple(rate for rate in rates for _ in seeds)
-    jobs = [cell.task.job(method, "test", runs, learning_rates=given) for cell in cells]
+    jobs = [rate_job(cell.task, method, rates, seeds) for cell in cells]
     done = run_all(lambda _: jobs, folder, SerialExecutor())
-    found = [
-        [run["metrics"]["final_val_loss"] for run in done[job.file_name]["runs"]]
-        for job in jobs
-    ]
-    return [np.reshape(own, (-1, len(seeds))).tolist() for own in found]
+    return [final_losses(done[job.file_name], len(seeds)).tolist() for job in jobs]
 
 
 def main(
@@ -134,49 +133,49 @@ def main(
     tasks: Sequence[Instance] = TASKS,
     variants: Sequence[Variant] = VARIANTS,
 ) -> dict[str, Any]:
-    """Run what is missing, print a table, keep the result."""
+    """Run unfinished jobs, print the table, write the result."""
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     with one_line_errors():
         if not seeds:
             raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
-        beyond = [n for n in args.only if not 0 <= n < len(tasks)]
-        if beyond or not args.only:
+        unknown = [n for n in args.only if not 0 <= n < len(tasks)]
+        if unknown or not args.only:
             raise ValueError(
-                f"--only must be from 0 to {len(tasks) - 1}, got {beyond or args.only}"
+                f"--only must be from 0 to {len(tasks) - 1}, got {unknown or args.only}"
             )
-        chosen = [tasks[number] for number in dict.fromkeys(args.only)]
-        cells = make_cells(chosen, SCALE, {})
+        selected = [tasks[number] for number in dict.fromkeys(args.only)]
+        cells = make_cells(selected, SCALE, {})
         tuned = losses(cells, SCHEDULE, args.peaks, seeds, args.jobs)
-        found = []
+        variant_losses = []
         for variant in variants:
             rule = args.jobs / f"most_rise-{variant.most_rise:g}.safetensors"
             save_policy(UpdateSizeRule(most_rise=variant.most_rise), rule)
-            # No job says what the weights counted, so its folder does.
+            # The factor is not part of a job, so it names the folder.
             folder = args.jobs / f"weights-{variant.weights:g}"
-            with counting(variant.weights):
-                found.append(losses(cells, str(rule), args.starts, seeds, folder))
+            with weight_term(variant.weights):
+                variant_losses.append(
+                    losses(cells, str(rule), args.starts, seeds, folder)
+                )
     result = {
-        "tasks": [asdict(task) for task in chosen],
+        "tasks": [asdict(task) for task in selected],
         "peaks": list(args.peaks),
         "starts": list(args.starts),
         "seeds": list(seeds),
         SCHEDULE: tuned,  # final validation losses per task, peak and seed
         "variants": [
-            asdict(variant) | {"final_val_loss": own}
-            for variant, own in zip(variants, found, strict=True)
+            asdict(variant) | {"final_val_loss": by_task}
+            for variant, by_task in zip(variants, variant_losses, strict=True)
         ],
-        "provenance": provenance(),
     }
     print(markdown(table(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def table(result: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row per task: the best of the schedule's peaks, then every variant.
+    """Return a row per task: the schedule at its best peak, then every variant.
 
-    Losses in nats per character, the mean over rates and seeds and the worst; of the
-    schedule the mean over seeds.
+    Losses are in nats per character: of the schedule the mean over seeds, of a variant
+    the mean (and the worst) over initial learning rates and seeds.
     """
     best = f"best of {len(result['peaks'])} {SCHEDULE.upper()} peaks"
     names = [Variant(v["weights"], v["most_rise"]).name for v in result["variants"]]
@@ -186,8 +185,8 @@ def table(result: dict[str, Any]) -> list[dict[str, str]]:
         size = f"{task['n_layer']}x{task['n_embd']}, {task['max_iters']} iterations"
         row = {"task": f"{task['corpus']} {size}", best: f"{peaks.min():.3f}"}
         for name, variant in zip(names, result["variants"], strict=True):
-            own = variant["final_val_loss"][number]
-            row[name] = f"{np.mean(own):.3f} ({np.max(own):.2f})"
+            variant_loss = variant["final_val_loss"][number]
+            row[name] = f"{np.mean(variant_loss):.3f} ({np.max(variant_loss):.2f})"
         rows.append(row)
     return rows
 

@@ -1,15 +1,18 @@
-"""One controller, no tuning, runs it has never seen: as good as tuned schedules?
+"""The regret of an untuned controller to schedules tuned for each task.
 
     python -m benchmarks.controller.tuning_free
     python -m benchmarks.controller.tuning_free --quick
 
-On the held-out instances (`lr_gym.HELD_OUT`: three corpora, two sizes, two horizons,
-initial rates wrong by 1/30 to 30) the final validation loss of each controller stands
-against the best of cosine, linear and WSD tuned per instance (8 peaks each: 24
-trainings), the best one setting of a schedule for all instances, schedules and rules
-from the instance's own start, optimizers at their recommended settings, and the replay
-of the controller's own mean learning-rate curve. Each finished job is a file: an
-interrupted benchmark, started again, goes on where it was.
+The default tasks are `lr_gym.HELD_OUT`: three corpora, two sizes, two horizons, initial
+learning rates wrong by 1/30 to 30. Each controller is compared with
+
+- the best of cosine, linear and WSD tuned per instance (8 peaks each: 24 trainings),
+- the one setting of a schedule that is best over all instances,
+- schedules and rules that start from the instance's learning rate,
+- optimizers at their recommended settings,
+- the replay of the controller's mean learning-rate curve.
+
+Each finished job is a file. The same command continues an interrupted benchmark.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from benchmarks.comparison.fixed_plan import check_counts, make_pool, one_line_e
 from benchmarks.comparison.methods import find_method
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.controller.instance_jobs import (
-    GRID,
+    GRID_CENTER,
     RIVALS,
     Suite,
     core_seconds,
@@ -32,44 +35,34 @@ from benchmarks.controller.instance_jobs import (
     trainings,
 )
 from benchmarks.controller.instance_report import judge, run_lines, write_results
-from benchmarks.provenance import provenance
+from benchmarks.controller.rate_jobs import RunOptions
 from lr_gym.devices import resolve_scale
 from lr_gym.mdp.instances import HELD_OUT, Instance
 from lr_gym.validation import check_keywords, field_names
 
 PEAKS = tuple(2.0**k for k in range(-4, 4))  # of 8e-3: 5e-4 to 6.4e-2
 TUNE_SEEDS = tuple(range(1_000, 1_010))
-QUICK = (0, 3, 6)  # three initial rates of one corpus, size and horizon
+QUICK = (0, 3, 6)  # three initial learning rates of one corpus, size and horizon
 
 
 @dataclass
-class Args:
-    """Run what is missing, judge, and write the results."""
+class Args(RunOptions):
+    """Run unfinished jobs, compute regrets, write the results."""
 
     controllers: tuple[str, ...] = ("update_size",)
-    """Names as of compare_agents.py's --agents; a learned one by its path."""
+    """Names that compare_agents.py --agents takes, or paths of policy files."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
-    """The preset that has what instances do not say; the held-out are of tiny."""
+    """The preset of what instances leave open; the held-out lists are for tiny."""
     instances: Path | None = None
-    """A JSON list of instances to judge on; default: the held-out ones."""
+    """A JSON list of instances; default: lr_gym.HELD_OUT."""
     only: tuple[int, ...] | None = None
-    """Numbers of the instances to take, from 0; default all."""
-    corpora: tuple[str, ...] | None = None
-    """Take the instances of these corpora only."""
+    """Indices of the instances to take; default all."""
     rivals: tuple[str, ...] = RIVALS
-    """What runs beside tuned schedules and one setting for all."""
+    """Methods besides tuned schedules and one setting for all."""
     seeds: int = 5
     """Test runs per instance."""
     tune_seeds: int = 1
     """Tuning runs per schedule and peak, at most 10; 1 is 24 trainings in all."""
-    settings: str = "{}"
-    """Further keywords of gym.make for every run, as JSON."""
-    workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
-    ray: str | None = None
-    """Address of a Ray cluster to run on; local starts one here."""
-    gpus: float = 0.0
-    """With --ray: share of a GPU that a job needs."""
     out: Path = Path("results/tuning_free")
     """Output folder."""
     quick: bool = False
@@ -80,7 +73,7 @@ def read_instances(args: Args) -> list[Instance]:
     """Return the instances that the arguments name.
 
     Raises:
-        ValueError: There is none, or the file is no list of instances.
+        ValueError: No instance is left, or the file is not a list of instances.
     """
     instances = list(HELD_OUT)
     if args.instances is not None:
@@ -95,21 +88,19 @@ def read_instances(args: Args) -> list[Instance]:
         instances = [Instance(**fields) for fields in listed]
     only = QUICK if args.quick and args.only is None else args.only
     if only is not None:
-        beyond = [n for n in only if not 0 <= n < len(instances)]
-        if beyond:
+        unknown = [n for n in only if not 0 <= n < len(instances)]
+        if unknown:
             raise ValueError(
-                f"--only must be from 0 to {len(instances) - 1}, got {beyond[0]}"
+                f"--only must be from 0 to {len(instances) - 1}, got {unknown[0]}"
             )
         instances = [instances[number] for number in dict.fromkeys(only)]
-    if args.corpora is not None:
-        instances = [i for i in instances if i.corpus in args.corpora]
     if not instances:
-        raise ValueError("no instance is left: --only and --corpora exclude them all")
+        raise ValueError("no instance is left: --instances or --only is empty")
     return instances
 
 
 def make_suite(args: Args) -> Suite:
-    """Return all that is to be run.
+    """Return all runs of the benchmark.
 
     Raises:
         ValueError: An argument is out of range; the message names it.
@@ -149,7 +140,7 @@ def make_suite(args: Args) -> Suite:
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Run, judge, write; return what was written as JSON."""
+    """Run, compute regrets, write; return the content of tuning_free.json."""
     with one_line_errors():
         suite = make_suite(args)
         folder = args.out / "jobs"
@@ -167,7 +158,7 @@ def main(args: Args) -> dict[str, Any]:
             ],
             "one_setting": common,
             "seeds": list(suite.protocol.test_seeds),
-            "peaks": [GRID * peak for peak in suite.protocol.peaks],
+            "peaks": [GRID_CENTER * peak for peak in suite.protocol.peaks],
             "tuning_trainings_per_instance": 3 * suite.protocol.budget,
             "trainings": {
                 phase: trainings(suite, done, phase)
@@ -175,9 +166,8 @@ def main(args: Args) -> dict[str, Any]:
             },
             "core_seconds": core_seconds(suite, done),
             "controllers": {name: judge(lines, name) for name in suite.controllers},
-            "provenance": provenance(),
         }
-        write_results(args.out, result, lines)
+        result = write_results(args.out, result, lines)
     return result
 
 

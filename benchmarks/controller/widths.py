@@ -2,15 +2,14 @@
 
     python -m benchmarks.controller.widths --env shakespeare --scale tiny
 
-The default controller steers how far updates may move a layer's outputs to one target,
-for every model. Here the same model is trained at several widths, heads of one size:
-with WSD at a grid of peak rates, and by the controller, with its own target and others,
-from rates far too low and too high. Seeds are those of `wrong_rates.py`.
+The default controller steers the relative change of a layer's outputs by an update to
+one target, for every model. Here the same model is trained at several widths, with
+heads of one size: with WSD at a grid of peak learning rates, and by the controller,
+from learning rates far too low and far too high. Seeds are those of `wrong_rates.py`.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,55 +23,52 @@ from benchmarks.comparison.fixed_plan import (
     run_plan,
 )
 from benchmarks.comparison.jobs import Job
-from benchmarks.controller.wrong_rates import FIRST_SEED
-from benchmarks.provenance import provenance
+from benchmarks.comparison.protocol import Task
+from benchmarks.controller.rate_jobs import (
+    FIRST_SEED,
+    RunOptions,
+    final_losses,
+    rate_job,
+)
+from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
 from lr_gym.config import preset
 from lr_gym.controllers import UpdateSizeRule
 from lr_gym.controllers.policies.policy_file import save_policy
-from lr_gym.files import write_text
-from lr_gym.trainers.base import FloatArray
 
 SCHEDULE = "wsd"
 
 
 @dataclass
-class Args:
+class Args(RunOptions):
     """Train every width at all peaks, and by the controller."""
 
     env: str = "shakespeare"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
-    """What else the model is, and length of a run."""
+    """Everything about the model but its width, and the length of a run."""
     widths: tuple[int, ...] = (32, 64, 128, 192)
-    """Multiples of the size of the scale's heads."""
+    """Widths of the model: multiples of the width of the scale's heads."""
     peaks: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
-    """Peak rates of the schedule."""
+    """Peak learning rates of the schedule."""
     targets: tuple[float, ...] = (0.07,)
-    """Update sizes that the controller steers to; its own is 0.07."""
+    """Target update sizes of the controller; its default is 0.07."""
     starts: tuple[float, ...] = (2.7e-4, 0.24)
-    """Rates that the controller is given."""
+    """Initial learning rates of the controller."""
     seeds: int = 2
-    """Runs per rate."""
-    settings: str = "{}"
-    """Further keywords of gym.make for every run, as JSON."""
-    workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
-    ray: str | None = None
-    """Address of a Ray cluster to run on; local starts one here."""
-    gpus: float = 0.0
-    """With --ray: share of a GPU that a job needs."""
+    """Runs per learning rate."""
     jobs: Path = Path("results/widths")
     """Folder of finished jobs, which are not run again."""
     out: Path = Path("benchmarks/results/controller/widths.json")
-    """Where the result is kept."""
+    """The result file."""
 
 
 def make_jobs(args: Args) -> list[Job]:
     """Return the jobs of every width: all peaks, then every target.
 
     Raises:
-        ValueError: A width is no multiple of the size of a head, or an option is wrong.
+        ValueError: A width is not a multiple of the heads' width, or another option is
+            wrong.
     """
     (task,) = make_tasks(args, [args.env], (SCHEDULE,))
     base = preset(task.settings["scale"], args.env)
@@ -89,38 +85,37 @@ def make_jobs(args: Args) -> list[Job]:
         if width < head or width % head:
             raise ValueError(f"--widths must be multiples of {head}, got {width}")
         size = {"n_embd": width, "n_head": width // head}
-        for name, given in rates.items():
-            runs = [(rate, seed) for rate in given for seed in seeds]
-            jobs.append(
-                Job(
-                    name,
-                    args.env,
-                    "test",
-                    tuple(seed for _, seed in runs),
-                    learning_rates=tuple(rate for rate, _ in runs),
-                    settings={**task.settings, **size, "max_lr": max(1.0, *given)},
-                )
-            )
+        for method, learning_rates in rates.items():
+            settings = {**task.settings, **size, "max_lr": max(1.0, *learning_rates)}
+            sized = Task(args.env, settings)
+            jobs.append(rate_job(sized, method, learning_rates, seeds))
     return jobs
 
 
 def summary(
     args: Args, width: int, schedule: dict[str, Any], rules: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the jobs of one width say; losses in nats per character."""
-    losses = _by_rate(args, schedule)
+    """Return the result of one width; losses in nats per character.
+
+    Args:
+        args: The command line.
+        width: Width of the model.
+        schedule: Record of the schedule's job.
+        rules: Records of the controller's jobs, one per target.
+    """
+    losses = final_losses(schedule, args.seeds)
     mean = losses.mean(axis=1)
     best = int(mean.argmin())
     controllers = []
     for target, record in zip(args.targets, rules, strict=True):
-        found = _by_rate(args, record)
+        controlled = final_losses(record, args.seeds)
         highest = [max(run["curves"]["learning_rate"]) for run in record["runs"]]
         controllers.append(
             {
                 "target": target,
-                "final_val_loss": found.tolist(),  # per start, per seed
-                "above_best": (found - mean[best]).tolist(),
-                "highest_rate": np.reshape(highest, found.shape).tolist(),
+                "final_val_loss": controlled.tolist(),  # per start, per seed
+                "above_best": (controlled - mean[best]).tolist(),
+                "highest_rate": np.reshape(highest, controlled.shape).tolist(),
             }
         )
     return {
@@ -134,20 +129,14 @@ def summary(
     }
 
 
-def _by_rate(args: Args, record: dict[str, Any]) -> FloatArray:
-    """Return a job's final validation losses, (rates, seeds)."""
-    losses = [run["metrics"]["final_val_loss"] for run in record["runs"]]
-    return np.reshape(losses, (-1, args.seeds))
-
-
 def main(args: Args) -> dict[str, Any]:
-    """Run what is missing, print a table, keep the result."""
+    """Run unfinished jobs, print the table, write the result."""
     with one_line_errors():
         check_counts(args, "seeds", "workers")
         jobs = make_jobs(args)
         done = run_plan(jobs, args.jobs, args)
     records = [done[job.file_name] for job in jobs]
-    each = 1 + len(args.targets)
+    jobs_per_width = 1 + len(args.targets)
     result = {
         "task": f"{args.env} {jobs[0].settings['scale']}",
         "training": records[0]["training"],
@@ -155,35 +144,36 @@ def main(args: Args) -> dict[str, Any]:
         "starts": list(args.starts),
         "seeds": list(jobs[0].seeds[: args.seeds]),
         "widths": [
-            summary(
-                args, width, records[n * each], records[n * each + 1 : (n + 1) * each]
-            )
+            summary(args, width, schedule, rules)
             for n, width in enumerate(args.widths)
+            for schedule, *rules in [
+                records[n * jobs_per_width : (n + 1) * jobs_per_width]
+            ]
         ],
-        "provenance": provenance(),
     }
     print(markdown(table(result)))
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 def table(result: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row per width."""
     rows = []
-    for found in result["widths"]:
-        end = ", the last one tried" if found["best_at_an_end"] else ""
+    for width in result["widths"]:
+        end = ", the last one tried" if width["best_at_an_end"] else ""
         row = {
-            "width": str(found["width"]),
-            "best WSD peak": f"{found['best_peak']:g}{end}",
-            "val loss there": f"{found['best_final_val_loss']:.3f}",
+            "width": str(width["width"]),
+            "best WSD peak LR": f"{width['best_peak']:g}{end}",
+            "its final val loss": f"{width['best_final_val_loss']:.3f}",
         }
-        for rule in found["controllers"]:
-            above, rates = np.array(rule["above_best"]), np.array(rule["highest_rate"])
-            row[f"target {rule['target']:g}, above that, mean (worst)"] = (
-                f"{above.mean():+.3f} ({above.max():+.3f})"
+        several = len(width["controllers"]) > 1
+        for rule in width["controllers"]:
+            target = f", target {rule['target']:g}" if several else ""
+            gaps, highest = np.array(rule["above_best"]), np.array(rule["highest_rate"])
+            row[f"controller minus that, mean (worst), nats{target}"] = (
+                f"{gaps.mean():+.3f} ({gaps.max():+.3f})"
             )
-            row[f"highest rate, target {rule['target']:g}"] = (
-                f"{rates.min():.2g} to {rates.max():.2g}"
+            row[f"highest LR of the controller{target}"] = (
+                f"{highest.min():.2g} to {highest.max():.2g}"
             )
         rows.append(row)
     return rows

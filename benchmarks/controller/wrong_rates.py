@@ -1,15 +1,14 @@
-"""What becomes of a run whose initial learning rate is wrong, by method.
+"""Final losses of runs with a wrong initial learning rate, by method.
 
     python -m benchmarks.controller.wrong_rates --env shakespeare --scale tiny
 
-Each method runs from a good rate times 1/30 to 30, as it is: nothing is tuned. The runs
-and seeds are not those of the held-out instances (`tuning_free.py`), so that a rule may
-be chosen by what is seen here.
+Each method starts from a good learning rate times 1/30 to 30. Nothing is tuned. The
+runs and seeds differ from those of the held-out lists (`tuning_free.py`), so a rule may
+be developed on them.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,20 +20,25 @@ from benchmarks.comparison.fixed_plan import (
     run_plan,
 )
 from benchmarks.comparison.jobs import Job
+from benchmarks.comparison.protocol import Task
+from benchmarks.controller.rate_jobs import (
+    FIRST_SEED,
+    RunOptions,
+    final_losses,
+    rate_job,
+)
 from benchmarks.provenance import provenance
+from benchmarks.results_file import read_results, write_json
 from benchmarks.table_text import markdown
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
-
-FIRST_SEED = 5_000  # far from those of tuning, of learning and of testing
 
 
 @dataclass
-class Args:
-    """Run every method from wrong rates."""
+class Args(RunOptions):
+    """Run every method from wrong learning rates."""
 
     env: str = "shakespeare"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """Size of the model and length of a run."""
     methods: tuple[str, ...] = (
@@ -44,109 +48,81 @@ class Args:
         "ramp_and_undo",
         "update_size",
     )
-    """Names as of compare_agents.py's --agents."""
+    """Names that compare_agents.py --agents takes."""
     good_lr: float = 8e-3
-    """The rate that the others are multiples of."""
+    """A learning rate near the best one."""
     factors: tuple[float, ...] = HELD_OUT_LR_FACTORS
-    """Initial rates, as multiples of --good-lr."""
+    """Initial learning rates, as multiples of --good-lr."""
     seeds: int = 3
-    """Runs per rate."""
-    settings: str = "{}"
-    """Further keywords of gym.make for every method, as JSON."""
-    workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
-    ray: str | None = None
-    """Address of a Ray cluster to run on; local starts one here."""
-    gpus: float = 0.0
-    """With --ray: share of a GPU that a job needs."""
+    """Runs per learning rate."""
     jobs: Path = Path("results/wrong_rates")
     """Folder of finished jobs, which are not run again."""
     out: Path = Path("benchmarks/results/controller/wrong_rates.json")
-    """Where the result is kept, beside what is there of other methods on these runs."""
+    """The result file. Other methods' results on the same runs stay in it."""
 
 
 def make_jobs(args: Args) -> list[Job]:
-    """Return one job per method: all rates and seeds side by side."""
+    """Return one job per method, with all learning rates and seeds."""
     (task,) = make_tasks(args, [args.env], args.methods)
+    rates = [args.good_lr * factor for factor in args.factors]
+    bounds = {"max_lr": max(1.0, *rates), "min_lr": min(1e-9, *rates)}
+    task = Task(args.env, {**task.settings, **bounds})
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
-    runs = [(args.good_lr * factor, s) for factor in args.factors for s in seeds]
-    rates = tuple(rate for rate, _ in runs)
-    reach = {"max_lr": max(1.0, *rates), "min_lr": min(1e-9, *rates)}
-    return [
-        Job(
-            name,
-            args.env,
-            "test",
-            tuple(seed for _, seed in runs),
-            learning_rates=rates,
-            settings={**task.settings, **reach},
-        )
-        for name in args.methods
-    ]
-
-
-def table(args: Args, records: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """Return, by method, the final validation losses per factor and seed."""
-    found = {}
-    for name, record in zip(args.methods, records, strict=True):
-        losses = [run["metrics"]["final_val_loss"] for run in record["runs"]]
-        found[name] = [
-            losses[first : first + args.seeds]
-            for first in range(0, len(losses), args.seeds)
-        ]
-    return found
+    return [rate_job(task, name, rates, seeds) for name in args.methods]
 
 
 def main(args: Args) -> None:
-    """Run what is missing, print a table, keep the result."""
+    """Run unfinished jobs, print the table, write the result."""
     with one_line_errors():
         check_counts(args, "seeds", "workers")
         jobs = make_jobs(args)
         done = run_plan(jobs, args.jobs, args)
-    records = [done[job.file_name] for job in jobs]
-    losses = table(args, records)
-    names = [f"{factor:.3g}" for factor in args.factors]
-    rows = [
-        {
-            "method": name,
-            **{
-                column: f"{min(found):.2f} to {max(found):.2f}"
-                for column, found in zip(names, rows, strict=True)
-            },
-        }
-        for name, rows in losses.items()
-    ]
-    print(markdown(rows))
+    records = {job.method: done[job.file_name] for job in jobs}
+    losses = {
+        name: final_losses(record, args.seeds).tolist()
+        for name, record in records.items()
+    }
+    print(markdown(table(args.factors, losses)))
     runs = {
         "task": f"{args.env} {jobs[0].settings['scale']}",
-        "training": records[0]["training"],
+        "training": done[jobs[0].file_name]["training"],
         "good_lr": args.good_lr,
         "factors": list(args.factors),
         "seeds": list(jobs[0].seeds[: args.seeds]),
     }
-    facts = provenance()
-    found = {
+    source = provenance()
+    new: dict[str, dict[str, Any]] = {
         "final_val_loss": losses,  # per factor, per seed; nats per character
         "diverged": {
             name: sum(run["metrics"]["diverged"] for run in record["runs"])
-            for name, record in zip(args.methods, records, strict=True)
+            for name, record in records.items()
         },
-        "seconds": {
-            name: record["seconds"]
-            for name, record in zip(args.methods, records, strict=True)
-        },
-        "provenance": dict.fromkeys(args.methods, facts),
+        "seconds": {name: record["seconds"] for name, record in records.items()},
+        "provenance": dict.fromkeys(args.methods, source),
     }
-    known = kept(args.out, runs)
-    result = runs | {name: known.get(name, {}) | own for name, own in found.items()}
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    old = results_of(args.out, runs)
+    by_method = {key: old.get(key, {}) | values for key, values in new.items()}
+    write_json(args.out, runs | by_method)
 
 
-def kept(path: Path, runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what a result file has by method; nothing, where it is of other runs."""
-    if not path.is_file():
-        return {}
-    result: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+def table(
+    factors: tuple[float, ...], losses: dict[str, list[list[float]]]
+) -> list[dict[str, str]]:
+    """Return a row per method: the lowest and highest loss of any seed, by factor."""
+    columns = [f"{factor:.3g}" for factor in factors]
+    return [
+        {"method": name}
+        | {
+            column: f"{min(by_seed):.2f} to {max(by_seed):.2f}"
+            for column, by_seed in zip(columns, by_factor, strict=True)
+        }
+        for name, by_factor in losses.items()
+    ]
+
+
+def results_of(path: Path, runs: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a result file, or {} if it is of other runs."""
+    result = read_results(path)
     same = all(result.get(name) == value for name, value in runs.items())
     return result if same else {}
 

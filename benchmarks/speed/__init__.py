@@ -1,1 +1,1 @@
-"""How fast training is, where a GPU is at hand."""
+"""Speed of training, on CPUs and GPUs."""

@@ -1,17 +1,15 @@
-"""What the architectures cost, and where their learning rates lie.
+"""Training speed and learning rates of the architectures.
 
     python -m benchmarks.speed.architectures
-    python -m benchmarks.speed.architectures --scale mini --learning-rates  # speeds
-        alone
+    python -m benchmarks.speed.architectures --scale mini --learning-rates  # only speed
 
-Training at several population sizes takes turns (`timing.py`); then each architecture
-trains at a grid of constant learning rates, as in `lr_matters.py`. Results are kept
+The architectures take turns at several population sizes (`timing.py`). Then each trains
+at a grid of constant learning rates, as in `lr_matters.py`. The result file is written
 after every part.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.comparison.lr_matters import HALF_DECADES, sweep
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from benchmarks.speed import variants
 from benchmarks.speed.scale_suite import ITERATIONS
 from benchmarks.speed.timing import matmul_peak, say, summarize, take_turns, warm_up
@@ -28,36 +26,35 @@ from benchmarks.table_text import markdown
 from lr_gym import TrainingConfig, load_corpus, preset
 from lr_gym.config import ARCHITECTURES
 from lr_gym.devices import resolve_device
-from lr_gym.files import write_text
 from lr_gym.models import build_model
 
 
 @dataclass
 class Args:
-    """Time training, and sweep the learning rate."""
+    """Time training and sweep the learning rate."""
 
     env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: tuple[Literal["paper", "mini", "tiny"], ...] = ("tiny", "mini")
     """Sizes of the models."""
     sizes: tuple[int, ...] = (1, 8)
-    """Population sizes E that are timed."""
+    """Population sizes E to time."""
     repeats: int = 7
-    """Turns that each takes."""
+    """Timed turns of each."""
     threads: int = 1
-    """Of torch."""
+    """Threads of torch."""
     learning_rates: tuple[float, ...] = HALF_DECADES[1:6]
-    """The grid, or none; the default is 3.16e-4 to 3.16e-2 by half decades."""
+    """The grid, or none; default: 3.16e-4 to 3.16e-2 by half decades."""
     seeds: int = 2
     """Runs per learning rate."""
     max_iters: int | None = None
-    """Shorter runs than the scale's, in the sweep."""
+    """Length of a run in the sweep; default: the scale's."""
     out: Path = Path("benchmarks/results/speed/architectures.json")
-    """Where results are kept; those of other scales and corpora stay in the file."""
+    """The result file. Results of other scales and corpora stay in it."""
 
 
 def parameter_count(config: TrainingConfig, vocab_size: int) -> int:
-    """Return the number of the model's weights."""
+    """Return the number of weights of the model."""
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     return sum(weight.numel() for weight in model.parameters())
@@ -66,9 +63,9 @@ def parameter_count(config: TrainingConfig, vocab_size: int) -> int:
 def speeds(
     configs: dict[str, TrainingConfig], args: Args, scale: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the training speed of every architecture and size, after equal turns."""
+    """Return the training speed of every architecture and population size."""
     corpus = load_corpus(args.env)
-    made = [
+    populations = [
         variants.population(
             f"{name} {size}",
             config,
@@ -81,14 +78,15 @@ def speeds(
         for name, config in configs.items()
     ]
     device = resolve_device("auto")
-    peaks = {made[0].precision: matmul_peak(device, made[0].precision, (1024,))}
-    warm_up(made, device)
-    take_turns(made, args.repeats, device)
-    return summarize(made, peaks)
+    precision = populations[0].precision
+    peaks = {precision: matmul_peak(device, precision, (1024,))}
+    warm_up(populations, device)
+    take_turns(populations, args.repeats, device)
+    return summarize(populations, peaks)
 
 
 def measure(args: Args, scale: str) -> Iterator[dict[str, Any]]:
-    """Yield everything about one scale, again after every part."""
+    """Yield the result of one scale after every part."""
     configs = {
         name: preset(scale, args.env, architecture=name) for name in ARCHITECTURES
     }
@@ -102,13 +100,11 @@ def measure(args: Args, scale: str) -> Iterator[dict[str, Any]]:
         },
         "training": speeds(configs, args, scale),
         "learning_rates": {},
-        "provenance": provenance(),
     }
     yield result
     for name in configs if args.learning_rates else ():
         config = preset(scale, args.env, architecture=name, **shorter)
-        found = sweep(config, args.learning_rates, args.seeds)
-        result["learning_rates"][name] = found
+        result["learning_rates"][name] = sweep(config, args.learning_rates, args.seeds)
         yield result
 
 
@@ -132,24 +128,23 @@ def table(results: dict[str, Any]) -> str:
     return markdown(rows)
 
 
-def _sweep_cells(found: dict[str, Any]) -> dict[str, str]:
-    config, seeds = found["config"], len(found["final_val_loss"])
+def _sweep_cells(sweep_result: dict[str, Any]) -> dict[str, str]:
+    config, losses = sweep_result["config"], sweep_result["final_val_loss"]
     return {
         "LR of the preset": f"{config['learning_rate']:g}",
-        "best constant LR": f"{found['best_learning_rate']:g}",
-        "val loss there": f"{found['best_mean_val_loss']:.3f}",
-        "runs per rate": f"{seeds} of {config['max_iters']} iterations",
+        "best constant LR": f"{sweep_result['best_learning_rate']:g}",
+        "its final val loss": f"{sweep_result['best_mean_val_loss']:.3f}",
+        "runs per LR": f"{len(losses)} of {config['max_iters']} iterations",
     }
 
 
 def main(args: Args) -> None:
-    """Measure every scale, keep the results, print the table."""
+    """Measure every scale, write the results, print the table."""
     torch.set_num_threads(args.threads)
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    results: dict[str, Any] = {}
     for scale in args.scale:
         for result in measure(args, scale):
-            results[f"{args.env}-{scale}"] = result
-            write_text(args.out, json.dumps(results, indent=1) + "\n")
+            results = update_result(args.out, f"{args.env}-{scale}", result)
     print(table(results))
 
 

@@ -1,6 +1,6 @@
-"""What training costs beside its updates: evaluation, snapshots, memory, the gym.
+"""Costs of training beside its updates: evaluation, snapshots, memory, environment.
 
-Used by throughput.py and speed/gpu_queue.py.
+Used by throughput.py and gpu_queue.py.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def evaluation_cost(
     """Time our evaluations and the plain loop's, in turns.
 
     Args:
-        config: Of one run, trained for `iterations` beforehand.
+        config: The run.
         corpus: The text.
-        loop: Evaluated as it is: both splits, `batches` random batches each.
+        loop: A plain loop, trained. It evaluates `batches` random batches per split.
         batches: The paper's code uses 200.
-        repeats: Rounds, and so draws of the random estimate, at least 2.
-        iterations: Updates before the evaluations.
+        repeats: Rounds, and samples of the random estimate; at least 2.
+        iterations: Updates of our run before the evaluations.
     """
     trainer = PopulationTrainer(config, corpus, 1)
     trainer.reset([0], [0])
@@ -58,23 +58,23 @@ def evaluation_cost(
         "random_batches_train_and_val": lambda: loop.evaluate(batches),
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    draws = []
-    for name in ("exact_val", "fixed_val"):  # cut the windows, once per run
+    estimates = []
+    for name in ("exact_val", "fixed_val"):  # the first call cuts the windows
         calls[name]()
     for _ in range(repeats):
         for name, call in calls.items():
             spent, result = timed(call, device)
             seconds[name].append(spent)
             if name.startswith("random"):
-                draws.append(result["val"])
+                estimates.append(result["val"])
     return {
         "seconds": {name: spread(values) for name, values in seconds.items()},
         "characters_exact": len(corpus.val) - 1,
         "characters_fixed": config.eval_tokens,
         "random_batches": batches,
         "random_characters_per_split": batches * config.batch_size * config.block_size,
-        "random_val_estimates": draws,
-        "random_val_sd": statistics.stdev(draws),
+        "random_val_estimates": estimates,
+        "random_val_sd": statistics.stdev(estimates),
     }
 
 
@@ -84,7 +84,7 @@ def evaluation_cost(
 def snapshot_cost(
     config: TrainingConfig, corpus: Corpus, size: int, repeats: int
 ) -> dict[str, Any]:
-    """Time a snapshot of a whole population, and putting it back."""
+    """Time taking and restoring a snapshot of a whole population."""
     trainer = PopulationTrainer(config, corpus, size)
     device, members = trainer.device, range(size)
     state = trainer.snapshot(members)
@@ -103,7 +103,7 @@ def snapshot_cost(
 
 
 def state_bytes(state: dict[str, torch.Tensor]) -> int:
-    """Return the size of a trainer's state."""
+    """Return the size of a trainer's state, in bytes."""
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
@@ -113,10 +113,10 @@ def state_bytes(state: dict[str, torch.Tensor]) -> int:
 def memory_cost(
     config: TrainingConfig, sizes: Sequence[int], iterations: int = 2
 ) -> dict[str, Any]:
-    """Return the peak memory of training the least and the largest population.
+    """Return the peak memory of training the smallest and the largest population.
 
-    On a CPU it is that of a fresh process each (Linux only, else null); on CUDA it is
-    what torch had allocated.
+    On a CPU it is the peak of a fresh process (Linux only, else null). On CUDA it is
+    the peak of torch's allocations.
     """
     small, large = min(sizes), max(sizes)
     context = get_context("spawn")
@@ -139,27 +139,27 @@ def memory_cost(
 
 
 def training_peak(config: TrainingConfig, size: int, iterations: int) -> int | None:
-    """Train in this process; return the most memory that was in use, in bytes."""
+    """Train in this process; return the peak memory, in bytes."""
     torch.set_num_threads(1)
     trainer = PopulationTrainer(config, load_corpus(config.corpus), size)
     trainer.train(iterations, np.full(size, config.learning_rate))
     if trainer.device.type == "cuda":
         return torch.cuda.max_memory_allocated(trainer.device)
-    status = Path("/proc/self/status")  # not getrusage, which counts the parent's too
+    status = Path("/proc/self/status")  # getrusage would count the parent's memory
     if not status.exists():
         return None
-    facts = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(facts["VmHWM"].split()[0]) * 1024
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
 
 
 # --------------------------------------------------------------------------- episodes
 
 
 class Stopwatch:
-    """Adds up the time spent in some methods of one object."""
+    """Adds up the time that an object spends in some of its methods."""
 
     def __init__(self, target: object, names: Sequence[str]) -> None:
-        """Replace the methods `names` of `target` by timed ones."""
+        """Replace the methods `names` of `target` by timed methods."""
         self.seconds = 0.0
         for name in names:
             setattr(target, name, self._timed(getattr(target, name)))
@@ -178,7 +178,7 @@ class Stopwatch:
 def gym_episode(config: TrainingConfig, **decisions: Any) -> dict[str, Any]:
     """Time an episode through `gym.make`, from the reset to the last step.
 
-    The environment's overhead is what is left without the trainer's own methods.
+    The overhead of the environment is the time outside the trainer's methods.
 
     Args:
         config: The run.
@@ -214,7 +214,7 @@ def gym_episode(config: TrainingConfig, **decisions: Any) -> dict[str, Any]:
         "decisions": len(steps),
         "seconds": seconds,
         "reset_seconds": reset_seconds,
-        # The first step holds the compilation, where there is one.
+        # The first step includes any compilation.
         "first_step_seconds": steps[0],
         "later_step_seconds": spread(steps[1:] or steps),
         "trainer_seconds": watch.seconds,
@@ -234,11 +234,11 @@ def plain_episode(
     """Time the plain loop over an episode: all iterations, decisions + 1 evaluations.
 
     Args:
-        loop: Trains at its configuration's learning rate.
-        decisions: Evaluations beside the first.
+        loop: Trains at the learning rate of its configuration.
+        decisions: Evaluations after the first.
         batches: Random batches per split and evaluation.
-        part: Iterations to time, and one evaluation; the rest is scaled up. `None`
-            runs all of it.
+        part: Iterations to time, with one evaluation; the result is scaled up. `None`
+            runs the whole episode.
     """
     config = loop.config
     rate = config.learning_rate

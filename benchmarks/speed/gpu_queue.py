@@ -1,17 +1,17 @@
-"""Measure what needs a GPU and has no committed result yet.
+"""Run the measurements that need a GPU and have no committed result yet.
 
     python benchmarks/speed/gpu_queue.py --budget 540 --out FOLDER
     python benchmarks/speed/gpu_queue.py --out FOLDER --parts correct speed
     python benchmarks/speed/gpu_queue.py --out FOLDER --dry-run   # small, on a CPU
 
-Parts run in the order of their importance, each into `FOLDER/<part>.json`. A part
-consists of sub-runs. Its file is written after each of them, and is ``complete`` once
-all are there. A sub-run starts only if its expected seconds are left; the expectation
-is scaled by what the part's finished sub-runs took. The same command goes on where the
-last one stopped: from FOLDER, or from a committed file in `benchmarks/results/gpu`.
-Errors are recorded with their traceback, and are tried again the next time.
+The most important part runs first. Each part writes `FOLDER/<part>.json`. A part
+consists of sub-runs. Its file is written after every sub-run, and is ``complete`` once
+it has all of them. A sub-run starts only if its expected seconds are left. They are
+scaled by the measured seconds of the part's finished sub-runs. The same command
+continues from FOLDER, or from a committed file in `benchmarks/results/gpu`. Errors are
+recorded with their traceback; the next call runs these sub-runs again.
 
-Needs torch, numpy, gymnasium, safetensors and pooch, and no installation.
+Needs torch, numpy, gymnasium, safetensors and pooch. lr-gym need not be installed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Part(Protocol):
         """Return the sub-runs, the most important first."""
 
     def headline(self, runs: Mapping[str, Any]) -> str:
-        """Return what finished sub-runs say, in a line."""
+        """Return the main result of finished sub-runs, in one line."""
 
 
 PARTS: dict[str, Part] = {
@@ -83,7 +83,7 @@ class Args:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Args:
-    """Return the command line as `Args`; a wrong one ends the program with status 2."""
+    """Return the command line as `Args`; exit with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -93,35 +93,35 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
     parser.add_argument("--out", type=Path, required=True, help="folder of the files")
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], help="default: all")
     parser.add_argument(
-        "--dry-run", action="store_true", help="the same code, small, on a CPU"
+        "--dry-run", action="store_true", help="the same code in small, on a CPU"
     )
     parser.add_argument(
         "--committed",
         type=Path,
-        help="folder of finished results; default benchmarks/results/gpu, none in a "
-        "dry run",
+        help="folder of finished results; default benchmarks/results/gpu, in a dry run "
+        "none",
     )
-    given = parser.parse_args(arguments)
-    committed = given.committed or (None if given.dry_run else session.RESULTS)
-    parts = tuple(given.parts or PARTS)
-    return Args(given.budget, given.out, parts, given.dry_run, committed)
+    options = parser.parse_args(arguments)
+    committed = options.committed or (None if options.dry_run else session.COMMITTED)
+    parts = tuple(options.parts or PARTS)
+    return Args(options.budget, options.out, parts, options.dry_run, committed)
 
 
 def main(args: Args) -> int:
-    """Run what is missing; print a table; return 1 if something failed, else 0."""
+    """Run unfinished sub-runs; print a table; return 1 if one failed, else 0."""
     deadline = time.monotonic() + args.budget
     rows = []
     failures = 0
     with tempfile.TemporaryDirectory(prefix="lr_gym_gpu_") as folder:
-        ours = start(args, Path(folder), deadline)
+        queue_session = start(args, Path(folder), deadline)
         files = {
             name: PartFile(args.out / f"{name}.json", args.committed, args.dry_run)
             for name in PARTS
         }
         for name in args.parts:
             file, started = files[name], time.monotonic()
-            ours.long_compile = long_compile(ours, files["correct"])
-            planned = run_part(name, file, ours)
+            queue_session.long_compile = long_compile(queue_session, files["correct"])
+            planned = run_part(name, file, queue_session)
             failures += len(file.failures)
             rows.append(row(name, file, planned, time.monotonic() - started))
     print(markdown(rows))
@@ -132,19 +132,19 @@ def start(args: Args, folder: Path, deadline: float) -> Session:
     """Return the session.
 
     Raises:
-        CannotRun: There is no GPU and this is no dry run, or the text is missing.
+        CannotRun: The text is missing, or a GPU, and this is not a dry run.
     """
     if not args.dry_run and not torch.cuda.is_available():
         raise CannotRun("no CUDA device; --dry-run tries everything on a CPU")
     if args.dry_run:
-        torch.set_num_threads(1)  # for models so small a second thread only waits
-    else:  # what an earlier call has compiled must not make a cold start warm
+        torch.set_num_threads(1)  # more threads slow models of this size
+    else:  # a cold start must not find the compilations of an earlier call
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
     try:
         corpus = load_corpus(real_text_or_markov() if args.dry_run else "shakespeare")
     except (FileNotFoundError, ValueError, ImportError) as error:
         raise CannotRun(f"LR_GYM_DATA must have the text: {error}") from error
-    settings = dict(session.SMALL) if args.dry_run else {"device": "cuda"}
+    settings = dict(session.DRY_RUN_SETTINGS) if args.dry_run else {"device": "cuda"}
     return Session(
         device=resolve_device(settings["device"]),
         corpus=corpus,
@@ -155,25 +155,26 @@ def start(args: Args, folder: Path, deadline: float) -> Session:
     )
 
 
-def long_compile(ours: Session, correct_file: PartFile) -> str:
-    """Return how to compile long runs: by CUDA graphs once these are known to be right.
+def long_compile(current: Session, correct_file: PartFile) -> str:
+    """Return the compile mode of long runs.
 
-    Until then, and where a check of them failed, long runs use ``default``.
+    It is ``graph`` if checks of CUDA graphs have passed and none has failed, else
+    ``default``.
     """
-    if ours.device.type != "cuda":
+    if current.device.type != "cuda":
         return "off"
     tried = any("graph" in name for name in correct_file.content["runs"])
     failed = any("graph" in name for name in correct_file.failures)
     return "graph" if tried and not failed else "default"
 
 
-def run_part(name: str, file: PartFile, ours: Session) -> int:
-    """Run what a part still lacks; return how many sub-runs it has, 0 if unknown."""
+def run_part(name: str, file: PartFile, current: Session) -> int:
+    """Run the unfinished sub-runs of a part; return its number of sub-runs, or 0."""
     if file.complete:
         return len(file.content["runs"])
     planning = SubRun("plan", 0.0, dict)
     try:
-        subs = PARTS[name].plan(ours)
+        subs = PARTS[name].plan(current)
     except Exception:  # noqa: BLE001 - recorded
         file.record(planning, 0.0, traceback.format_exc(), {"plan"})
         return 0
@@ -181,9 +182,9 @@ def run_part(name: str, file: PartFile, ours: Session) -> int:
     names = {sub.name for sub in subs}
     for sub in subs:
         expected = sub.seconds * file.pace()
-        if file.finished(sub.name) or ours.seconds_left() < expected:
+        if file.finished(sub.name) or current.seconds_left() < expected:
             continue
-        say(f"{name}: {sub.name} ({ours.seconds_left():.0f} s left)")
+        say(f"{name}: {sub.name} ({current.seconds_left():.0f} s left)")
         started = time.monotonic()
         result: dict[str, Any] | str
         try:
@@ -191,19 +192,19 @@ def run_part(name: str, file: PartFile, ours: Session) -> int:
         except Exception:  # noqa: BLE001 - recorded
             result = traceback.format_exc()
         file.record(sub, time.monotonic() - started, result, names)
-        ours.free_memory()
+        current.free_memory()
     return len(subs)
 
 
 def row(name: str, file: PartFile, planned: int, seconds: float) -> dict[str, str]:
-    """Return a part's line of the printed table."""
+    """Return the row of a part in the printed table."""
     runs = {n: r for n, r in file.content["runs"].items() if file.finished(n)}
     state = f"partly ({len(runs)} of {planned or '?'})" if runs else "left"
     if file.complete:
         state = "done"
     try:
         headline = PARTS[name].headline(runs) if runs else ""
-    except (KeyError, TypeError, ValueError) as error:  # of a file of another version
+    except (KeyError, TypeError, ValueError) as error:  # a file of another version
         headline = f"no headline: {error!r}"
     if file.failures:
         headline = f"FAILED: {', '.join(file.failures)}. {headline}"

@@ -1,6 +1,6 @@
-"""The baseline of throughput.py: a plain PyTorch training loop, as nanoGPT's is.
+"""The baseline of throughput.py: a plain PyTorch training loop like nanoGPT's.
 
-Written from the description of nanoGPT's ``train.py``: a memory map of uint16 tokens,
+It follows the description of nanoGPT's ``train.py``: a memory map of uint16 tokens,
 windows cut one by one and stacked, one module, `torch.optim.AdamW` with two parameter
 groups (fused on CUDA), gradient clipping, the learning rate written to the groups at
 every iteration, and an evaluation of both splits on random batches. The model is that
@@ -27,7 +27,7 @@ SPLITS = ("train", "val")
 
 
 class PlainBlock(nn.Module):
-    """Attention and MLP, each normalized before and added to the residual stream."""
+    """Attention and MLP, each with a norm before it and a residual connection."""
 
     def __init__(self, config: TrainingConfig) -> None:
         """Build the layers."""
@@ -61,7 +61,7 @@ class PlainGPT(nn.Module):
     """The same GPT as `lr_gym.models.gpt.GPT`, parameters in the same order."""
 
     def __init__(self, config: TrainingConfig, vocab_size: int) -> None:
-        """Build the layers and draw GPT-2's initial weights from torch's generator."""
+        """Build the layers; sample GPT-2's initial weights from torch's generator."""
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
@@ -86,7 +86,7 @@ class PlainGPT(nn.Module):
 
 
 class PlainLoop:
-    """One training run, one iteration after the other."""
+    """One training run."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class PlainLoop:
         Args:
             config: Model, batch, optimizer and device.
             corpus: The text.
-            folder: For the token files; may be shared by several loops.
+            folder: For the token files; several loops may share it.
             precision: ``float32``, or ``bfloat16``: autocast, as nanoGPT does on CUDA.
             compile: Whether to use `torch.compile`, as nanoGPT does on CUDA.
         """
@@ -135,7 +135,7 @@ class PlainLoop:
         self._next = self.batch("train")
 
     def batch(self, split: str) -> tuple[Tensor, Tensor]:
-        """Draw random windows; return inputs and targets, (B, T) int64 each."""
+        """Sample random windows; return inputs and targets, (B, T) int64 each."""
         tokens, length = self._tokens[split], self.config.block_size
         starts = torch.randint(len(tokens) - length, (self.config.batch_size,))
         inputs = torch.stack([_window(tokens, i, length) for i in starts.tolist()])
@@ -148,7 +148,7 @@ class PlainLoop:
         return inputs, targets
 
     def train(self, iterations: int, learning_rate: float) -> float:
-        """Make `iterations` updates; return the last one's training loss."""
+        """Make `iterations` updates; return the training loss of the last update."""
         self.model.train()
         loss = torch.zeros(())
         for _ in range(iterations):
@@ -156,7 +156,7 @@ class PlainLoop:
                 group["lr"] = learning_rate
             with self._autocast:
                 loss = self._forward(*self._next)
-            self._next = self.batch("train")  # while a GPU is at work
+            self._next = self.batch("train")  # while the GPU computes
             loss.backward()
             if self.config.grad_clip > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -178,7 +178,7 @@ class PlainLoop:
         return means
 
     def state_bytes(self) -> int:
-        """Return the size of weights, their gradients and the two moments, in bytes."""
+        """Return the bytes of weights, gradients and the optimizer's two moments."""
         return 4 * sum(p.numel() * p.element_size() for p in self.model.parameters())
 
 

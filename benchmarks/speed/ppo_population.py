@@ -1,15 +1,14 @@
-"""PPO on one population against PPO on separate environments: same curve, how fast?
+"""PPO on one population against PPO on separate environments: curves and speed.
 
     python -m benchmarks.speed.ppo_population
 
 Two PPO learners of stable-baselines3 with the same seeds take turns, rollout by
-rollout: one on `num_envs` members of one population, one on stable-baselines3's
-DummyVecEnv over as many single environments. Needs the extra ``agents``.
+rollout. One has a population of `num_envs` members, the other a DummyVecEnv of as many
+single environments. Needs the extra ``agents``.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 import lr_gym  # noqa: F401 - registers the environments
-from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from benchmarks.results_file import write_result
+from benchmarks.speed.timing import spread
 from lr_gym.sb3 import make_vec_env
 
 FEATURES = ("log_excess_loss", "log_learning_rate", "progress")
@@ -32,31 +31,31 @@ FEATURES = ("log_excess_loss", "log_learning_rate", "progress")
 
 @dataclass
 class Args:
-    """Train PPO twice, in turns."""
+    """Train both PPO learners in turns."""
 
     env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: str = "tiny"
     """tiny, mini or paper."""
     num_envs: int = 8
-    """Members of the population, and single environments."""
+    """Members of the population, and number of single environments."""
     rollouts: int = 6
-    """PPO's updates; one episode of every member each."""
+    """Updates of PPO; each takes one episode of every member."""
     seeds: int = 3
     """Repetitions."""
     max_iters: int = 200
-    """Iterations per episode: short ones."""
+    """Iterations per episode."""
     eval_interval: int = 20
     """Iterations per decision."""
     precision: str = "float32"
-    """Of training; in bfloat16 a member's rounding depends on its company, and the
-    curves are equal in distribution only."""
+    """Number format of training. In bfloat16 the rounding of a member depends on the
+    population, so the curves are equal only in distribution."""
     out: Path = Path("benchmarks/results/speed/ppo_population.json")
-    """Where the result is kept."""
+    """The result file."""
 
 
 def make_learners(args: Args, seed: int) -> dict[str, PPO]:
-    """Return the two learners, equal but for where their episodes come from."""
+    """Return the two learners; they differ only in their environments."""
     env_id = f"LRTuning-{args.env}-v0"
     settings: dict[str, Any] = {
         "scale": args.scale,
@@ -66,10 +65,10 @@ def make_learners(args: Args, seed: int) -> dict[str, PPO]:
         "eval_interval": args.eval_interval,
         "precision": args.precision,
     }
-    single = DummyVecEnv(
+    separate = DummyVecEnv(
         [lambda: Monitor(gym.make(env_id, **settings))] * args.num_envs
     )
-    together = VecMonitor(make_vec_env(env_id, args.num_envs, **settings))
+    population = VecMonitor(make_vec_env(env_id, args.num_envs, **settings))
     decisions = -(-args.max_iters // args.eval_interval)
 
     def learner(envs: VecEnv) -> PPO:
@@ -83,11 +82,11 @@ def make_learners(args: Args, seed: int) -> dict[str, PPO]:
             device="cpu",
         )
 
-    return {"population": learner(together), "separate": learner(single)}
+    return {"population": learner(population), "separate": learner(separate)}
 
 
 def train(args: Args, seed: int) -> dict[str, dict[str, list[float]]]:
-    """Return mean returns and seconds per rollout of both."""
+    """Return the mean return and the seconds of every rollout, by learner."""
     learners = make_learners(args, seed)
     steps = args.num_envs * -(-args.max_iters // args.eval_interval)
     curves: dict[str, dict[str, list[float]]] = {
@@ -95,7 +94,7 @@ def train(args: Args, seed: int) -> dict[str, dict[str, list[float]]]:
     }
     for rollout in range(args.rollouts):
         for name, learner in learners.items():
-            # Both draw from torch's global generator: let them draw the same.
+            # Both use torch's global generator: give both the same state.
             set_random_seed(1_000 * seed + rollout)
             started = time.perf_counter()
             learner.learn(steps, reset_num_timesteps=False)
@@ -104,12 +103,12 @@ def train(args: Args, seed: int) -> dict[str, dict[str, list[float]]]:
             mean = float(np.mean([episode["r"] for episode in finished]))
             curves[name]["mean_return"].append(mean)
     for learner in learners.values():
-        learner.env.close()  # type: ignore[union-attr]  # it has one
+        learner.env.close()  # type: ignore[union-attr]  # it has an env
     return curves
 
 
 def main(args: Args) -> None:
-    """Train, print, keep."""
+    """Train, print and write the result."""
     runs = []
     for seed in range(args.seeds):
         curves = train(args, seed)
@@ -134,18 +133,13 @@ def main(args: Args) -> None:
         "sd_of_final_mean_return_over_seeds": float(
             returns["separate"][:, -1].std(ddof=1)
         ),
-        "speedup": {
-            "median": float(np.median(ratio)),
-            "min": float(ratio.min()),
-            "max": float(ratio.max()),
-        },
-        "provenance": provenance(),
+        "speedup": spread(ratio.ravel().tolist()),
     }
     print(
         f"largest difference {result['largest_difference_in_mean_return']:.4f}; "
         f"speed-up {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
     )
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Does faster mean the same? Paired final losses of a fast path and float32, eager.
+"""Does a fast path train as well as float32? Paired differences of the final loss.
 
     python -m benchmarks.speed.precision --env shakespeare --scale tiny --precision
         bfloat16
 
-Trains the same seeds on the same batches at the same rates, once with `precision` and
-`compile` as asked for and once in float32 without compilation, and reports the mean
-difference in final validation loss (the whole split) with its 95 % t-interval. The
-weights of both are also evaluated in the other's number format, which tells a bias of
-training from one of evaluation.
+The same seeds train on the same batches with the same learning rates, once on the fast
+path (`precision` and `compile`) and once in float32 without compilation. The result is
+the mean difference in final validation loss on the whole split, with its 95 %
+t-interval. Both weights are also evaluated in the other number format, to separate
+errors of training from errors of evaluation.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,32 +20,31 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
-from lr_gym.files import write_text
 from lr_gym.trainers.base import FloatArray
 
 
 @dataclass
 class Args:
-    """Compare a fast path with float32, eager."""
+    """Compare a fast path with float32."""
 
     env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: str = "tiny"
     """tiny, mini or paper."""
     precision: str = "bfloat16"
-    """Of the fast path: bfloat16 or float32."""
+    """Number format of the fast path: bfloat16 or float32."""
     compile: str = "off"
-    """Of the fast path: off, default or graph."""
+    """Compile mode of the fast path: off, default or graph."""
     seeds: int = 10
-    """Pairs."""
+    """Pairs of runs."""
     base_schedule: str = "cosine"
-    """At the scale's own peak."""
+    """The schedule; its peak is the scale's learning rate."""
     max_iters: int | None = None
-    """Shorter runs than the scale's."""
+    """Length of a run; default: the scale's."""
     out: Path = Path("benchmarks/results/speed/precision.json")
-    """Where results are kept; those of other settings stay in the file."""
+    """The result file. Results of other settings stay in it."""
 
 
 def compare(args: Args) -> dict[str, Any]:
@@ -102,18 +100,16 @@ def _paired(
 
 
 def main(args: Args) -> None:
-    """Run the comparison, print it, keep it."""
+    """Compare, print and write the result."""
     result = compare(args)
     for name in ("difference", "difference_evaluated_as_float32"):
-        figures = result[name]
+        interval = result[name]
         print(
-            f"{name.replace('_', ' ')}: {figures['mean']:+.4f} nats per character, "
-            f"95 % interval {figures['low']:+.4f} to {figures['high']:+.4f}"
+            f"{name.replace('_', ' ')}: {interval['mean']:+.4f} nats per character, "
+            f"95 % interval {interval['low']:+.4f} to {interval['high']:+.4f}"
         )
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
     key = f"{args.env}-{args.scale}-{args.precision}-{args.compile}"
-    results[key] = {**result, "provenance": provenance()}
-    write_text(args.out, json.dumps(results, indent=1) + "\n")
+    update_result(args.out, key, result)
 
 
 if __name__ == "__main__":

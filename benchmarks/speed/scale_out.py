@@ -1,17 +1,15 @@
-"""How much faster two workers finish a comparison's jobs than one does.
+"""Speedup of a comparison by several workers.
 
     python -m benchmarks.speed.scale_out
 
-The same jobs, a population each that fits one core, run on one worker and on several,
-in turns. Both start their processes anew every time, as a comparison does. The records
-must be the same, times aside.
+The same jobs run on one worker and on several, in turns. Each job is a population that
+fits one core. Processes start in every turn, as in a comparison. The records must be
+equal, except for times.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -21,8 +19,8 @@ from typing import Any
 from benchmarks.comparison.executors import ProcessExecutor, run_all
 from benchmarks.comparison.jobs import Job, task_learning_rate
 from benchmarks.comparison.protocol import Task
-from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from benchmarks.results_file import write_result
+from benchmarks.speed.timing import spread
 
 SCHEDULES = ("constant", "cosine", "linear", "wsd")
 
@@ -32,7 +30,7 @@ class Args:
     """Time one worker against several."""
 
     env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: str = "tiny"
     """tiny, mini or paper."""
     jobs: int = 8
@@ -40,17 +38,17 @@ class Args:
     size: int = 8
     """Members of each."""
     workers: int = os.cpu_count() or 1
-    """Processes compared with one."""
+    """Processes to compare with one."""
     repeats: int = 3
-    """Turns of each."""
+    """Turns of each number of workers."""
     max_iters: int = 300
     """Length of a run."""
     out: Path = Path("benchmarks/results/speed/scale_out.json")
-    """Where the result is kept."""
+    """The result file."""
 
 
 def make_jobs(args: Args) -> list[Job]:
-    """Return jobs of one shape, each with seeds of its own."""
+    """Return jobs of one size with different seeds."""
     task = Task(args.env, {"scale": args.scale, "max_iters": args.max_iters})
     rate = task_learning_rate(task.job("", "", ()))
     return [
@@ -64,8 +62,8 @@ def make_jobs(args: Args) -> list[Job]:
     ]
 
 
-def timed(jobs: list[Job], workers: int) -> tuple[float, list[Any]]:
-    """Run all `jobs` in a fresh folder; return seconds and the runs' numbers."""
+def time_jobs(jobs: list[Job], workers: int) -> tuple[float, list[Any]]:
+    """Run all `jobs` in a new folder; return seconds and the curves of all runs."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         done = run_all(lambda _: jobs, Path(folder), ProcessExecutor(workers))
@@ -74,7 +72,7 @@ def timed(jobs: list[Job], workers: int) -> tuple[float, list[Any]]:
 
 
 def main(args: Args) -> None:
-    """Take turns, check, print, keep."""
+    """Time the jobs, compare the curves, print and write the result."""
     if min(args.jobs, args.size, args.repeats) < 1 or args.workers < 2:
         raise SystemExit(
             "error: --jobs, --size and --repeats must be at least 1 and --workers at "
@@ -82,20 +80,16 @@ def main(args: Args) -> None:
         )
     jobs = make_jobs(args)
     seconds: dict[int, list[float]] = {1: [], args.workers: []}
-    found = []
+    all_curves = []
     for _ in range(args.repeats):
-        for workers, taken in seconds.items():
-            duration, curves = timed(jobs, workers)
-            taken.append(duration)
-            found.append(curves)
-    if any(curves != found[0] for curves in found):
-        raise SystemExit("error: the numbers depend on who computed them")
+        for workers, durations in seconds.items():
+            duration, curves = time_jobs(jobs, workers)
+            durations.append(duration)
+            all_curves.append(curves)
+    if any(curves != all_curves[0] for curves in all_curves):
+        raise SystemExit("error: the curves depend on the number of workers")
     ratios = [one / more for one, more in zip(*seconds.values(), strict=True)]
-    speedup = {
-        "median": statistics.median(ratios),
-        "min": min(ratios),
-        "max": max(ratios),
-    }
+    speedup = spread(ratios)
     print(
         f"{args.workers} workers: {speedup['median']:.2f} times as fast as one "
         f"({speedup['min']:.2f} to {speedup['max']:.2f}), same numbers"
@@ -104,9 +98,8 @@ def main(args: Args) -> None:
         "settings": {k: v for k, v in asdict(args).items() if k != "out"},
         "seconds": seconds,
         "speedup": speedup,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
+    write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Everything that throughput.py measures at one scale, on a CPU as a rule."""
+"""The measurements of throughput.py at one scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.speed import costs, variants
 from benchmarks.speed.plain_loop import PlainLoop
-from benchmarks.speed.throughput_tables import scale_tables
+from benchmarks.speed.throughput_report import scale_tables
 from benchmarks.speed.timing import (
     CannotRun,
     Report,
@@ -35,20 +35,20 @@ ITERATIONS = {"tiny": 20, "mini": 5, "paper": 1}  # per slice: half a second at 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run, and how much of it."""
+    """The measurements and their sizes."""
 
-    quick: bool = False  # a smoke run: its numbers mean nothing
+    quick: bool = False  # a smoke run, without meaningful numbers
     scale: str = "mini"
     device: str = "auto"
     compile: bool = False  # also compiled populations
     full: bool = False  # the plain loop's whole episode, not a part
-    threads: int | None = None  # of torch; `None`: those plain is faster with
+    threads: int | None = None  # of torch; `None`: the faster number for `plain`
     iterations: int | None = None  # updates per member in a slice
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
     repeats: int = 7
     step_size: int = 8
     evaluation_batches: int = 200  # as in the paper's code
-    plain_iterations: int = 60  # timed of a whole episode
+    plain_iterations: int = 60  # of an episode, timed
     linear_sizes: tuple[int, int] = (16, 64)
     linear_iterations: int = 5
     widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -75,19 +75,19 @@ QUICK = Plan(
 
 
 class ScaleSuite:
-    """One scale on this machine: what all sections share."""
+    """One scale on this machine, with the state of all sections."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        """Settle the configuration and measure the machine."""
+        """Build the configuration and measure the machine."""
         self.plan = plan
         self.iterations = plan.iterations or ITERATIONS[plan.scale]
-        self.folder = folder  # of the plain loop's token files
+        self.folder = folder  # for the token files of the plain loop
         self.device = resolve_device(plan.device)
         self.corpus_name = real_text_or_markov()
         self.config = self.configure(plan.scale)
         self.corpus = load_corpus(self.corpus_name)
         self.precision = variants.resolved_precision(self.config)
-        # As nanoGPT does: autocast on CUDA, float32 on a CPU.
+        # Like nanoGPT: autocast on CUDA, float32 on a CPU.
         cuda = self.device.type == "cuda"
         self.plain_precision = self.precision if cuda else "float32"
         self.thread_seconds = self._choose_threads()
@@ -99,16 +99,16 @@ class ScaleSuite:
         self.skipped: dict[str, str] = {}
 
     def configure(self, scale: str, **overrides: Any) -> TrainingConfig:
-        """Return the preset on our device, eager."""
-        given = {"device": str(self.device), "compile": "off", **overrides}
-        return preset(scale, self.corpus_name, **given)
+        """Return the preset on this device, without compilation."""
+        settings = {"device": str(self.device), "compile": "off", **overrides}
+        return preset(scale, self.corpus_name, **settings)
 
     def _choose_threads(self) -> dict[str, list[float]]:
-        """Set torch's threads to all or one; return what a slice of plain took.
+        """Set torch's threads to all or one; return the seconds of `plain` by threads.
 
-        Where something else runs on the machine, as on shared ones, all threads wait
-        for the slowest at every operation, and one thread alone can be many times as
-        fast. What is faster for the baseline is used for everything.
+        On a shared machine all threads wait for the slowest at every operation, so one
+        thread can be many times faster. All measurements use the number of threads
+        with which the baseline is faster.
         """
         if self.plan.threads is not None:
             torch.set_num_threads(self.plan.threads)
@@ -129,7 +129,7 @@ class ScaleSuite:
         return {variant.name: variant.seconds for variant in trial}
 
     def _peak(self, precision: str) -> float:
-        """Return the best matrix product by one thread or all, FLOP/s."""
+        """Return the highest FLOP/s of matrix products, with one thread or all."""
         threads = torch.get_num_threads()
         best = 0.0
         for count in {threads, self.other_threads or threads}:
@@ -143,32 +143,32 @@ class ScaleSuite:
         precision = self.plain_precision
         return PlainLoop(config, self.corpus, self.folder, precision=precision)
 
-    # ------------------------------------------------------------------- who is faster
+    # -------------------------------------------------------------------------- speed
 
     def training(self) -> dict[str, dict[str, Any]]:
-        """Let all variants of training, and of whole steps, take turns."""
-        taking_part = [*self._plain(), *self._populations(), *self._steps()]
-        say(f"{len(taking_part)} variants, {self.plan.repeats} rounds")
+        """Time all variants of training and of whole steps in turns."""
+        timed_variants = [*self._plain(), *self._populations(), *self._steps()]
+        say(f"{len(timed_variants)} variants, {self.plan.repeats} rounds")
         try:
-            warm_up(taking_part, self.device)
-            take_turns(taking_part, self.plan.repeats, self.device)
+            warm_up(timed_variants, self.device)
+            take_turns(timed_variants, self.plan.repeats, self.device)
         finally:
-            for variant in taking_part:
+            for variant in timed_variants:
                 variant.close()
-        return summarize(taking_part, self.peaks)
+        return summarize(timed_variants, self.peaks)
 
     def _plain(self) -> list[Variant]:
-        """Return one loop, also as others run it; and E loops in sequence."""
+        """Return the plain loop in several settings, and E loops in sequence."""
         make = self._plain_loops
-        made = [make("plain")]
+        loops = [make("plain")]
         other = self.other_threads
         if other is not None:
             name = f"plain, {other} thread{'s' if other > 1 else ''}"
-            made.append(make(name, threads=other))
+            loops.append(make(name, threads=other))
         if self.precision != self.plain_precision:
-            made.append(make(f"plain, {self.precision}", precision=self.precision))
+            loops.append(make(f"plain, {self.precision}", precision=self.precision))
         sizes = [size for size in self.plan.sizes if size > 1]
-        return made + [make(f"plain x {n}, in sequence", size=n) for n in sizes]
+        return loops + [make(f"plain x {n}, in sequence", size=n) for n in sizes]
 
     def _plain_loops(self, name: str, **settings: Any) -> Variant:
         given = (self.config, self.corpus, self.iterations, self.folder)
@@ -234,10 +234,10 @@ class ScaleSuite:
         self.skipped[name] = reason
         say(f"skipped: {name}: {reason}")
 
-    # ------------------------------------------------------------------ what it costs
+    # -------------------------------------------------------------------------- costs
 
     def evaluation(self) -> dict[str, Any]:
-        """Time evaluations; the plain loop is trained as long as our run."""
+        """Time evaluations; the plain loop trains as long as our run."""
         loop = self._loop(self.config)
         iterations = self.plan.plain_iterations
         loop.train(iterations, self.config.learning_rate)
@@ -251,7 +251,7 @@ class ScaleSuite:
         )
 
     def snapshots(self) -> list[dict[str, Any]]:
-        """Time snapshots of the least and the largest population."""
+        """Time snapshots of the smallest and the largest population."""
         sizes = sorted({min(self.plan.sizes), max(self.plan.sizes)})
         return [
             costs.snapshot_cost(self.config, self.corpus, size, self.plan.repeats)
@@ -259,7 +259,7 @@ class ScaleSuite:
         ]
 
     def memory(self) -> dict[str, Any]:
-        """Measure memory per member, beside the plain loop's."""
+        """Measure memory per member, and that of the plain loop."""
         loop = self._loop(self.config)
         return {
             **costs.memory_cost(self.config, self.plan.sizes),
@@ -267,7 +267,7 @@ class ScaleSuite:
         }
 
     def episode(self) -> dict[str, Any]:
-        """Time an episode of 20 decisions in the gym and as a plain loop."""
+        """Time an episode of 20 decisions in the environment and in the plain loop."""
         config = self.configure(self.plan.scale, **self.plan.settings)
         loop = self._loop(config)
         loop.train(2, config.learning_rate)  # warm-up
@@ -278,7 +278,7 @@ class ScaleSuite:
             decisions = -(-config.max_iters // config.eval_interval)
             return costs.plain_episode(loop, decisions, batches=batches, part=part)
 
-        # Half of the plain loop's part before the gym's episode, half of it after.
+        # The plain loop is timed before and after the environment.
         plain = [run_plain()]
         ours = costs.gym_episode(config)
         if part is not None:
@@ -294,7 +294,7 @@ class ScaleSuite:
         }
 
     def linear(self) -> dict[str, Any]:
-        """Compare the cost per member of two sizes of population, at scale tiny."""
+        """Compare the cost per member of two population sizes, at scale tiny."""
         config = self.configure("tiny")
         iterations = self.plan.linear_iterations
         pair = [
@@ -308,13 +308,13 @@ class ScaleSuite:
                 v.name: spread(s / (v.size * iterations) for s in v.seconds)
                 for v in pair
             },
-            # Above 1: a member of the larger population costs more.
+            # Above 1 if a member of the larger population costs more.
             "larger_over_smaller": paired_speed(pair[0], pair[1]),
         }
 
     def widths(self) -> dict[str, dict[str, Any]]:
-        """Compare widths of the model, at scale tiny otherwise."""
-        made = [
+        """Time models of several widths, otherwise at scale tiny."""
+        populations = [
             variants.population(
                 f"width {width}",
                 self.configure("tiny", n_embd=width, n_head=width // 32),
@@ -324,21 +324,21 @@ class ScaleSuite:
             )
             for width in self.plan.widths
         ]
-        warm_up(made, self.device)
-        take_turns(made, self.plan.repeats, self.device)
-        return summarize(made, self.peaks)
+        warm_up(populations, self.device)
+        take_turns(populations, self.plan.repeats, self.device)
+        return summarize(populations, self.peaks)
 
 
 def run(plan: Plan, out: Path, folder: Path) -> Path:
     """Run every section at one scale; print the tables; return the JSON's path.
 
     Args:
-        plan: What is run.
-        out: Where the JSON file goes.
+        plan: The measurements.
+        out: Folder of the JSON file.
         folder: For temporary files.
 
     Raises:
-        CannotRun: The device is unknown or absent.
+        CannotRun: The device is unknown or missing.
     """
     try:
         suite = ScaleSuite(plan, folder)

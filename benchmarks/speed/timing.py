@@ -1,13 +1,12 @@
-"""Timing that is fair on a noisy machine: variants take turns, slice by slice.
+"""Fair timing on a noisy machine: variants take turns, slice by slice.
 
-A slice is a fixed piece of work. Every round times one slice of each variant, so that
-what disturbs the machine for seconds disturbs all alike, and ratios are taken within a
-round. First slices (caches, compilation) are kept apart.
+A slice is a fixed piece of work. Every round times one slice of each variant, so a
+disturbance of some seconds slows all variants alike. Ratios are taken within a round.
+First slices (caches, compilation) are not timed with the others.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -21,8 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json
 from lr_gym import TrainingConfig
-from lr_gym.files import write_text
 from lr_gym.models import build_model
 
 FORMAT = "lr-gym throughput 1"
@@ -33,19 +32,19 @@ class Variant:
     """One way to train, and the times of its slices.
 
     Attributes:
-        name: Unique among those it takes turns with.
+        name: Unique among the variants that take turns.
         size: E, members trained.
-        config: What each member trains.
-        vocab_size: Of the corpus.
+        config: The training of each member.
+        vocab_size: Vocabulary size of the corpus.
         precision: Number format of the matrix products.
         tokens: Characters trained on per slice, all members together.
-        run: Trains for one slice; what it returns is kept.
-        reference: The variant whose speed this one's is divided by.
-        threads: Of torch, in this process; `None` leaves them as they are.
+        run: Trains for one slice. `results` holds its return values.
+        reference: The variant that this variant's speed is divided by.
+        threads: Threads of torch in this process; `None` does not set them.
         close: Ends processes, if there are any.
         first_seconds: The untimed first slice: warm-up, and compilation where used.
         seconds: The timed slices.
-        results: What the timed slices returned.
+        results: Return values of the timed slices.
     """
 
     name: str
@@ -63,12 +62,12 @@ class Variant:
     results: list[Any] = field(default_factory=list)
 
 
-class CannotRun(Exception):  # noqa: N818 - said to the user in one line
-    """This machine, or the command line, does not allow what was asked for."""
+class CannotRun(Exception):  # noqa: N818 - shown to the user in one line
+    """This machine cannot run the command, or an argument is wrong."""
 
 
 class Report:
-    """A JSON file that is whole after every section: a killed run loses nothing."""
+    """A JSON file, written after every section: a killed run loses nothing."""
 
     def __init__(self, path: Path, **header: Any) -> None:
         """Start the file with `header` and the provenance."""
@@ -76,34 +75,32 @@ class Report:
         self.content: dict[str, Any] = {"format": FORMAT, **header}
         self.add("provenance", provenance())
 
-    def add(self, section: str, value: object, group: str | None = None) -> None:
-        """Set a section, one of a group where one is named, and write the file."""
-        place = self.content if group is None else self.content.setdefault(group, {})
-        place[section] = value
-        text = json.dumps(self.content, indent=1, allow_nan=False)
-        write_text(self.path, text + "\n")
+    def add(self, section: str, value: object) -> None:
+        """Set a section and write the file."""
+        self.content[section] = value
+        write_json(self.path, self.content)
 
 
 def real_text_or_markov() -> str:
-    """Return ``shakespeare`` where LR_GYM_DATA has it, else ``markov``."""
+    """Return ``shakespeare`` if LR_GYM_DATA has it, else ``markov``."""
     folder = os.environ.get("LR_GYM_DATA")
-    found = folder and (Path(folder) / "tinyshakespeare.txt").is_file()
-    return "shakespeare" if found else "markov"
+    has_text = folder and (Path(folder) / "tinyshakespeare.txt").is_file()
+    return "shakespeare" if has_text else "markov"
 
 
 def say(message: str) -> None:
-    """Tell how far we are, on stderr: stdout is for the table."""
+    """Print progress on stderr; stdout is for the table."""
     print(message, file=sys.stderr, flush=True)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
-    """Return how long `call` takes, in seconds, and what it returns."""
+    """Return the seconds that `call` takes, and its result."""
     synchronize(device)
     started = time.perf_counter()
     result = call()
@@ -112,7 +109,7 @@ def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
 
 
 def warm_up(variants: Iterable[Variant], device: torch.device) -> None:
-    """Run every variant's first slice, which is not counted."""
+    """Run the first slice of every variant."""
     for variant in variants:
         variant.first_seconds, _ = _slice(variant, device)
 
@@ -144,30 +141,30 @@ def take_turns(
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Return median, least and greatest."""
-    known = list(values)
+    """Return median, minimum and maximum."""
+    sample = list(values)
     return {
-        "median": statistics.median(known),
-        "min": min(known),
-        "max": max(known),
+        "median": statistics.median(sample),
+        "min": min(sample),
+        "max": max(sample),
     }
 
 
 def paired_speed(variant: Variant, reference: Variant) -> dict[str, float]:
     """Return the variant's characters per second over the reference's, per round."""
     work = variant.tokens / reference.tokens
-    pairs = zip(variant.seconds, reference.seconds, strict=False)  # a round may be cut
-    return spread(work * theirs / ours for ours, theirs in pairs)
+    rounds = zip(variant.seconds, reference.seconds, strict=False)  # may be cut
+    return spread(work * theirs / ours for ours, theirs in rounds)
 
 
 def summarize(
     variants: Sequence[Variant], peaks: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Return what is kept of variants that took turns, by name.
+    """Return the result of every variant by name, for the JSON file.
 
     Args:
-        variants: Timed, at least one slice each.
-        peaks: Per precision, the machine's measured matrix products, FLOP/s.
+        variants: Variants with at least one timed slice.
+        peaks: Measured FLOP/s of matrix products, by precision.
     """
     by_name = {variant.name: variant for variant in variants}
     table: dict[str, dict[str, Any]] = {}
@@ -193,7 +190,7 @@ def summarize(
 
 
 def matmul_parameters(config: TrainingConfig, vocab_size: int) -> int:
-    """Return how many weights a character is multiplied by: matrices, tied head."""
+    """Return the number of weights in matrix products; the head is tied."""
     with torch.device("meta"):
         model = build_model(config, vocab_size)
     return sum(
@@ -206,10 +203,10 @@ def matmul_parameters(config: TrainingConfig, vocab_size: int) -> int:
 def flops_per_token(config: TrainingConfig, vocab_size: int) -> int:
     """Return the model FLOPs of training on one character, forward and backward.
 
-    6 N + 12 L C T, the usual count (Chowdhery et al. 2022, PaLM, appendix B): N are the
-    weights in matrix products (embedding look-ups, norms and the optimizer count
-    nothing), L blocks of width C; attention over T positions counts in full, although
-    half of it is masked, and without attention there is no such term.
+    The count is 6 N + 12 L C T (Chowdhery et al. 2022, PaLM, appendix B). N is the
+    number of weights in matrix products, for L blocks of width C and T positions.
+    Embedding look-ups, norms and the optimizer do not count. Attention counts in full,
+    although half of it is masked. Models without attention have only the first term.
     """
     if config.architecture != "gpt":
         return 6 * matmul_parameters(config, vocab_size)
@@ -220,7 +217,7 @@ def flops_per_token(config: TrainingConfig, vocab_size: int) -> int:
 def matmul_peak(
     device: torch.device, precision: str, sizes: Sequence[int], repeats: int = 10
 ) -> float:
-    """Return the best FLOP/s of square matrix products of random numbers."""
+    """Return the highest FLOP/s of square matrix products of random numbers."""
     best = 0.0
     for size in sizes:
         shape = (2, size, size)

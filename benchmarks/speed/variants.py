@@ -1,9 +1,8 @@
-"""What throughput.py compares: the plain loop, populations, vector environments.
+"""The variants of throughput.py: plain loop, populations, vector environments.
 
 A slice of training is `iterations` updates of every member. A slice of whole steps is
-one step of a vector environment: as many updates and then one evaluation, on a part of
-the validation split that is cut down like the step itself, so that evaluation takes the
-share it has in a real step.
+one step of a vector environment: as many updates, then one evaluation. The evaluation
+is shortened like the step, so it takes the same share as in a real step.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from lr_gym import (
 )
 from lr_gym.devices import resolve_device, resolve_precision
 
-STEPS = 1_000  # of an episode of whole steps: more than are ever timed
+MAX_STEPS = 1_000  # of an episode of whole steps; more than are timed
 
 
 def resolved_precision(config: TrainingConfig) -> str:
@@ -51,7 +50,7 @@ def plain(
     threads: int | None = None,
     reference: str | None = None,
 ) -> Variant:
-    """Return `size` plain loops, trained one after the other."""
+    """Return `size` plain loops that train one after the other."""
     loops = [
         PlainLoop(config, corpus, folder, precision=precision, compile=compile)
         for _ in range(size)
@@ -147,7 +146,7 @@ def subprocess_steps(
 ) -> Variant:
     """Return steps of stable-baselines3's SubprocVecEnv over single environments.
 
-    One process and one thread per member, as its users set it up.
+    Each member has one process with one thread, as is usual.
     """
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
@@ -175,7 +174,7 @@ def subprocess_steps(
 
 
 def has_stable_baselines3() -> bool:
-    """Whether `subprocess_steps` can be had."""
+    """Whether stable-baselines3 is installed."""
     return importlib.util.find_spec("stable_baselines3") is not None
 
 
@@ -188,7 +187,7 @@ def _env_id(config: TrainingConfig) -> str:
 
 
 def _step_settings(config: TrainingConfig, iterations: int) -> dict[str, Any]:
-    """Return keywords of `gym.make` for endless episodes of short steps."""
+    """Return keywords of `gym.make` for long episodes of short steps."""
     if config.eval_tokens is None:
         raise ValueError("whole steps need a number of eval_tokens, got None")
     share = iterations / config.eval_interval
@@ -196,7 +195,7 @@ def _step_settings(config: TrainingConfig, iterations: int) -> dict[str, Any]:
         config,
         eval_tokens=max(1, round(config.eval_tokens * share)),
         eval_interval=iterations,
-        max_iters=iterations * STEPS,
+        max_iters=iterations * MAX_STEPS,
         warmup_iters=0,
     )
     settings = asdict(short)

@@ -1,1 +1,1 @@
-"""How far the fitted laws can be trusted."""
+"""Accuracy of the fitted laws, and speed of simulated training."""

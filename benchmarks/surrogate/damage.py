@@ -1,36 +1,34 @@
-"""Does the law know damage and undo? Simulated against real runs from wrong rates.
+"""Damage and undo: simulated against real runs from wrong learning rates.
 
     python -m benchmarks.surrogate.damage
 
-Shakespeare at `tiny`, 600 iterations, begun at a learning rate that is wrong by a
-factor: WSD from that rate, and a rule that ramps the rate up from far below and takes
-a chunk back when the loss rises. `REAL` is what real training gave, three seeds each.
+Shakespeare at `tiny`, 600 iterations, from a learning rate that is wrong by a factor:
+by WSD with this peak, and by a rule that ramps the learning rate up from far below and
+undoes a chunk when the loss rises. `REAL` has the results of three real seeds.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import SurrogateTrainer
-from lr_gym.files import write_text
 from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.law_files import packaged_law
 from lr_gym.trainers.base import FloatArray
 
-GOOD = 8e-3  # the peak rate of the best WSD run
+GOOD_LR = 8e-3  # the peak of the best WSD run
 FACTORS = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0, 30.0)
 WSD = "WSD from that rate"
-RULES = {  # start as a share of the given rate, growth per chunk
+RULES = {  # start as a share of the initial LR, growth per chunk
     "ramp and undo from 1/30, x1.6": (1 / 30, 1.6),
     "ramp and undo from 1/300, x2": (1 / 300, 2.0),
 }
-# Final validation loss of real runs: lowest and highest of three seeds, or their mean.
+# Final validation losses of real runs: lowest and highest of three seeds, or the mean.
 REAL: dict[str, tuple[tuple[float, float], ...]] = {
     WSD: (
         (2.55, 2.55),
@@ -60,10 +58,10 @@ REAL: dict[str, tuple[tuple[float, float], ...]] = {
         (2.13, 2.23),
     ),
 }
-CHUNK = 10  # iterations between the rule's decisions
-RISE = 0.03  # nats: a larger one is taken back
-BACK = 3.0  # what the rate is then divided by
-COOLDOWN = 0.3  # share of the run
+CHUNK = 10  # iterations between decisions
+MAX_LOSS_RISE = 0.03  # nats; after a larger rise the chunk is undone
+UNDO_FACTOR = 3.0  # then divides the learning rate
+COOLDOWN_SHARE = 0.3  # of the run
 
 
 @dataclass
@@ -73,13 +71,13 @@ class Args:
     seeds: int = 100
     """Simulated runs per cell."""
     out: Path = Path("benchmarks/results/surrogate/damage.json")
-    """Where the result goes."""
+    """The result file."""
 
 
 def final_wsd(
     trainer: SurrogateTrainer, rates: FloatArray, max_iters: int
 ) -> FloatArray:
-    """Return final losses of WSD schedules at the given peaks, (E,)."""
+    """Return the final losses of WSD schedules with peaks `rates`, (E,)."""
     factors = schedule_factor("wsd", np.arange(max_iters), max_iters, 20)
     trainer.train(max_iters, rates[:, None] * factors)
     return trainer.evaluate()
@@ -88,23 +86,25 @@ def final_wsd(
 def final_ramp(
     trainer: SurrogateTrainer, rates: FloatArray, growth: float, max_iters: int
 ) -> FloatArray:
-    """Return final losses of the rule from the given first rates, (E,)."""
-    everybody = np.arange(trainer.size)
+    """Return the final losses of the rule from the first learning rates, (E,)."""
+    members = range(trainer.size)
     rates, ramping = rates.copy(), np.ones(trainer.size, dtype=np.bool_)
     loss = trainer.evaluate()
     for start in range(0, max_iters, CHUNK):
-        before = trainer.snapshot(everybody.tolist())
-        cooled = max(0.0, (start / max_iters - (1 - COOLDOWN)) / COOLDOWN)
+        before = trainer.snapshot(members)
+        cooled = max(0.0, (start / max_iters - (1 - COOLDOWN_SHARE)) / COOLDOWN_SHARE)
         trainer.train(CHUNK, rates * (1.0 - np.sqrt(cooled)))
         after = trainer.evaluate()
-        risen = ~(after <= loss + RISE)  # a diverged loss counts as risen
-        undo = np.flatnonzero(risen)
-        if len(undo):
-            rows = {name: values[undo] for name, values in before.items()}
-            trainer.restore(undo.tolist(), rows, rewind=False)
+        risen = ~(after <= loss + MAX_LOSS_RISE)  # true if the loss has diverged
+        undone = np.flatnonzero(risen)
+        if len(undone):
+            states = {name: values[undone] for name, values in before.items()}
+            trainer.restore(undone.tolist(), states, rewind=False)
         loss = np.where(risen, loss, after)
         ramping &= ~risen & (cooled == 0.0)
-        rates = np.where(risen, rates / BACK, np.where(ramping, rates * growth, rates))
+        rates = np.where(
+            risen, rates / UNDO_FACTOR, np.where(ramping, rates * growth, rates)
+        )
     return trainer.evaluate()
 
 
@@ -113,19 +113,19 @@ def main(args: Args) -> dict[str, Any]:
     law = packaged_law("shakespeare", "tiny")
     max_iters = law.training.max_iters
     size = len(FACTORS) * args.seeds
-    given = GOOD * np.repeat(FACTORS, args.seeds)
+    initial = GOOD_LR * np.repeat(FACTORS, args.seeds)
     cells: dict[str, Any] = {}
     for name, real in REAL.items():
         trainer = SurrogateTrainer(law, size)
         trainer.reset(range(size), list(range(args.seeds)) * len(FACTORS))
         if name == WSD:
-            losses = final_wsd(trainer, given, max_iters)
+            losses = final_wsd(trainer, initial, max_iters)
         else:
             share, growth = RULES[name]
-            losses = final_ramp(trainer, share * given, growth, max_iters)
+            losses = final_ramp(trainer, share * initial, growth, max_iters)
         table = losses.reshape(len(FACTORS), args.seeds)
         means = table.mean(axis=1)
-        # From the nearer end of what the real seeds gave.
+        # Distances to the range of the real seeds.
         errors = [
             float(np.clip(low - mean, 0.0, None) + np.clip(mean - high, 0.0, None))
             for mean, (low, high) in zip(means, real, strict=True)
@@ -144,14 +144,12 @@ def main(args: Args) -> dict[str, Any]:
                 f"  x{factor:<8.3g} {mean:.3f}  real {low:.2f}-{high:.2f}  {error:.3f}"
             )
     result = {
-        "good_rate": GOOD,
+        "good_rate": GOOD_LR,
         "factors": FACTORS,
         "seeds": args.seeds,
         "cells": cells,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
-"""Fit a law of the loss curve to real runs, and check it on runs it has not seen.
+"""Fit a law of the loss curve to real runs, and test it on held-out runs.
 
     python -m benchmarks.surrogate.fitting --env shakespeare --scale tiny    # 5 minutes
     python -m benchmarks.surrogate.fitting --env shakespeare --scale mini --no-collect
 
-Collects runs (`surrogate/runs.py`; those already in the folder are kept, so that a
-stopped collection goes on where it was), fits `lr_gym.fit_surrogate` to all and two
-published laws to those without damaging rates, and compares the three on held-out
-schedules and random walks at four other peak rates. With ``--most 4`` it stops after
-four runs, to go on another time. Writes into `--out`:
+The script trains the runs of `surrogate/runs.py`, unless they are in the folder: the
+same command continues, and ``--most 4`` stops after four runs. It fits
+`lr_gym.fit_surrogate` to all runs, and two published laws to the runs without damage.
+It compares the three on held-out schedules and random walks at four other peaks.
+Written into `--out`:
 
 - ``{env}-{scale}-fit.npz``, ``-held-out.npz``: the recorded runs
 - ``{env}-{scale}.json``: the law, for ``gym.make(..., trainer="path")``
-- ``{env}-{scale}-report.json``: errors of all laws, per run and in all
+- ``{env}-{scale}-report.json``: errors of all laws, per run and overall
 - ``{env}-{scale}.svg``: predicted and real curves
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLaw
@@ -37,7 +36,7 @@ from lr_gym.surrogate.law import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs, undone_chunks
 from lr_gym.trainers.base import FloatArray
 
-OURS = "lr-gym"
+OUR_LAW = "lr-gym"
 
 
 @dataclass
@@ -45,17 +44,17 @@ class Args:
     """Collect runs, fit, and report held-out errors."""
 
     env: str = "shakespeare"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: str = "tiny"
     """tiny, mini or paper."""
     collect: bool = True
-    """Train what is missing; without, fit what there is."""
+    """Train missing runs; --no-collect fits the runs that are there."""
     most: int | None = None
-    """Train at most this many of the missing runs, and do not fit yet."""
+    """Train at most this many missing runs, and do not fit."""
     size: int = 4
-    """Runs that train side by side; results are kept after each such group."""
+    """Runs that train as one population; the file is written after each population."""
     out: Path = Path("benchmarks/results/surrogate")
-    """Folder of everything."""
+    """Folder of runs, laws and reports."""
 
 
 def collect(
@@ -65,10 +64,10 @@ def collect(
     args: Args,
     most: int | None,
 ) -> int:
-    """Train the planned runs that are not in the file yet; return how many."""
-    have = load_runs(path) if path.exists() else []
-    known = {(run.name, run.seed) for run in have}
-    missing = [plan for plan in plans if (plan.name, plan.seed) not in known]
+    """Train the planned runs that are not in the file; return how many."""
+    runs = load_runs(path) if path.exists() else []
+    finished = {(run.name, run.seed) for run in runs}
+    missing = [plan for plan in plans if (plan.name, plan.seed) not in finished]
     missing = missing[:most]
     if not missing:
         return 0
@@ -77,18 +76,18 @@ def collect(
     with tqdm(total=total, desc=path.stem, unit="it") as bar:
         for first in range(0, len(missing), args.size):
             group = missing[first : first + args.size]
-            have += law_runs.collect(
+            runs += law_runs.collect(
                 config, corpus, group, size=args.size, progress=bar.update
             )
-            save_runs(path, have)
+            save_runs(path, runs)
     return len(missing)
 
 
 def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]:
-    """Return errors of predicted losses, (R, m - 1), in nats.
+    """Return the errors of predicted losses, (R, m - 1), in nats.
 
-    ``r2_curves``: over all evaluations after the first tenth of the runs, whose first
-    losses no law describes, share of the variance explained.
+    ``r2_curves`` is the explained share of the variance over all evaluations after the
+    first tenth of the runs. No law describes the first losses.
     """
     real = np.stack([run.val_loss for run in runs])[:, 1:]
     points = np.asarray(runs[0].iterations)[1:]
@@ -108,22 +107,22 @@ def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]
         "r2_curves": float(1.0 - (error[:, late] ** 2).sum() / (spread**2).sum()),
         "final": {
             run.name: [float(run.val_loss[-1]), float(guess)]
-            for run, guess, kept in zip(runs, predicted[:, -1], survived, strict=True)
-            if kept
+            for run, guess, finite in zip(runs, predicted[:, -1], survived, strict=True)
+            if finite
         },
     }
 
 
 def our_losses(law: LossLaw, runs: Sequence[RecordedRun]) -> FloatArray:
-    """Return what the law says of an average seed, (R, m - 1)."""
+    """Return the losses that the law predicts for an average seed, (R, m - 1)."""
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
-    found = predict(law.constants, rates, points, undone=undone_chunks(runs))
-    return found[0][:, 1:]
+    losses = predict(law.constants, rates, points, undone=undone_chunks(runs))
+    return losses[0][:, 1:]
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Do it all; return the report, empty where runs were still to be collected."""
+    """Collect, fit, report; return the report, or {} after ``--most``."""
     config = preset(args.scale, args.env)
     name = f"{Path(args.env).stem}-{args.scale}"
     files = {kind: args.out / f"{name}-{kind}.npz" for kind in ("fit", "held-out")}
@@ -141,13 +140,13 @@ def main(args: Args) -> dict[str, Any]:
     law = fit_surrogate(fitting, config, entropy_rate=corpus.entropy_rate)
     law.save(args.out / f"{name}.json")
     laws: dict[str, Callable[[Sequence[RecordedRun]], FloatArray]] = {
-        OURS: lambda runs: our_losses(law, runs)
+        OUR_LAW: lambda runs: our_losses(law, runs)
     }
-    # The published laws know no damage: fitted on what does little, they do better.
+    # The published laws do not model damage; they fit better without damaged runs.
     highest = 2 * max(law_runs.HELD_OUT_PEAKS) * config.learning_rate
-    gentle = [run for run in fitting if run.rates.max() <= highest]
+    undamaged = [run for run in fitting if run.rates.max() <= highest]
     for published in (TISSUE, MULTI_POWER):
-        laws[published.name] = _fitted(published, gentle)
+        laws[published.name] = _fitted(published, undamaged)
     report: dict[str, Any] = {
         "config": asdict(config),
         "corpus": corpus.facts(),
@@ -159,11 +158,10 @@ def main(args: Args) -> dict[str, Any]:
             }
             for label, guess in laws.items()
         },
-        "provenance": provenance(),
     }
-    write_text(args.out / f"{name}-report.json", json.dumps(report, indent=1) + "\n")
+    report = write_result(args.out / f"{name}-report.json", report)
     title = f"{name}: {len(held_out)} held-out runs, predicted and real"
-    picture = draw_curves(title, held_out, laws[OURS](held_out))
+    picture = draw_curves(title, held_out, laws[OUR_LAW](held_out))
     write_text(args.out / f"{name}.svg", picture)
     print(table(report))
     return report
@@ -173,11 +171,11 @@ def _fitted(
     published: PublishedLaw, fitting: Sequence[RecordedRun]
 ) -> Callable[[Sequence[RecordedRun]], FloatArray]:
     parameters = published.fit(fitting)
-    return lambda runs: published.at(parameters, runs)
+    return lambda runs: published.losses(parameters, runs)
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return the errors of all laws as lines of text."""
+    """Return the held-out errors of all laws as lines of text."""
     lines = [
         f"{'held-out runs':36s} final error  median   worst    rank  R2 of curves",
     ]

@@ -1,15 +1,14 @@
-"""Do agents find the best there is? PPO and a Q-table against exhaustive search.
+"""Do agents find the exact optimum? PPO and a Q-table against exhaustive search.
 
     python -m benchmarks.surrogate.optimum
 
-On simulated training without noise, with 12 decisions, all 3^12 sequences of actions
-are tried: the best is the exact optimum of the environment. Each agent then learns on
-the same environment from different seeds, and is judged by its greedy run.
+In simulated training without noise, with 12 decisions, the best of all 3^12 sequences
+of actions is the exact optimum of the environment. Each agent learns in the same
+environment with several seeds. Its regret is that of its greedy run.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,9 +22,8 @@ import numpy as np
 from agents.agent import Agent, run_episode
 from agents.deep_rl import DeepAgent
 from agents.tabular_q import TabularQ
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import LossLaw
-from lr_gym.files import write_text
 from lr_gym.surrogate.law_files import packaged_law
 
 NOISELESS: dict[str, Any] = {
@@ -38,29 +36,29 @@ NOISELESS: dict[str, Any] = {
 
 @dataclass
 class Args:
-    """Search all sequences of actions, and let agents learn."""
+    """Search all sequences of actions, and train agents."""
 
     env: str = "shakespeare"
-    """A corpus with a law."""
+    """A corpus that has a fitted law."""
     scale: str = "tiny"
-    """A scale with a law."""
+    """A scale that has a fitted law."""
     decisions: int = 12
-    """In an episode; 3 to this power are simulated."""
+    """Decisions per episode; 3 to this power are simulated."""
     episodes: int = 12_000
-    """Simulated runs that each agent learns from."""
+    """Simulated runs per agent and seed."""
     seeds: int = 3
-    """Learners of each kind."""
+    """Seeds per agent."""
     out: Path = Path("benchmarks/results/surrogate/optimum.json")
-    """Where the result goes."""
+    """The result file."""
 
 
 def noiseless(law: LossLaw) -> LossLaw:
-    """Return the law of an average seed, evaluated without noise."""
+    """Return the law of an average seed, without noise."""
     return replace(law, constants=replace(law.constants, **NOISELESS))
 
 
 def optimum(settings: dict[str, Any], decisions: int) -> tuple[float, list[int]]:
-    """Return the lowest final loss of all sequences of actions, and the sequence."""
+    """Return the lowest final loss of all sequences of actions, and its sequence."""
     count = 3**decisions
     envs = gym.make_vec("LRTuningEnv-v0", num_envs=count, **settings)
     envs.reset(seed=0)
@@ -72,10 +70,10 @@ def optimum(settings: dict[str, Any], decisions: int) -> tuple[float, list[int]]
     return float(losses[best]), [best // 3**d % 3 for d in range(decisions)]
 
 
-def learned(
+def learn(
     agent: Agent, seed: int, settings: dict[str, Any], episodes: int
 ) -> dict[str, Any]:
-    """Let an agent learn; return its greedy run's final loss, and what it took."""
+    """Train an agent; return the final loss of its greedy run, and its cost."""
     env = gym.make("LRTuningEnv-v0", **{**settings, **agent.settings})
     env.reset(seed=seed)
     started = time.perf_counter()
@@ -90,7 +88,7 @@ def learned(
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Search, teach, print, write the result."""
+    """Search, train, print, write the result."""
     law = noiseless(packaged_law(args.env, args.scale))
     interval = law.training.max_iters // args.decisions
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +98,7 @@ def main(args: Args) -> dict[str, Any]:
         best, actions = optimum(settings, args.decisions)
         print(f"optimum of 3^{args.decisions} sequences: {best:.4f}, {actions}")
         makers: dict[str, Callable[[int], Agent]] = {
-            # More exploration than for real runs: there are more of these.
+            # Simulated runs are many, so exploration is higher than for real runs.
             "ppo": lambda seed: DeepAgent(
                 seed,
                 algo="ppo",
@@ -115,22 +113,20 @@ def main(args: Args) -> dict[str, Any]:
         for name, make in makers.items():
             agents[name] = []
             for seed in range(args.seeds):
-                found = learned(make(seed), seed, settings, args.episodes)
-                found["regret"] = found["final_val_loss"] - best
-                agents[name].append(found)
+                result = learn(make(seed), seed, settings, args.episodes)
+                result["regret"] = result["final_val_loss"] - best
+                agents[name].append(result)
                 print(
-                    f"{name} {seed}: {found['final_val_loss']:.4f}, regret "
-                    f"{found['regret']:.4f} after {found['episodes']} episodes, "
-                    f"{found['seconds']:.0f} s"
+                    f"{name} {seed}: {result['final_val_loss']:.4f}, regret "
+                    f"{result['regret']:.4f} after {result['episodes']} episodes, "
+                    f"{result['seconds']:.0f} s"
                 )
-    result = {
+    content = {
         "settings": {"env": args.env, "scale": args.scale, "decisions": args.decisions},
         "optimum": {"final_val_loss": best, "actions": actions},
         "agents": agents,
-        "provenance": provenance(),
     }
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, content)
 
 
 if __name__ == "__main__":

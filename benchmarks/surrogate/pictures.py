@@ -1,4 +1,4 @@
-"""A picture of a law: predicted and real loss curves, a panel per kind of run."""
+"""The figure of a law: predicted and real loss curves, a panel per kind of run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ INK, PAPER = "#222222", "#ffffff"
 
 
 def draw_curves(title: str, runs: Sequence[RecordedRun], predicted: FloatArray) -> str:
-    """Return an SVG picture: real losses as dots, predicted ones as lines.
+    """Return an SVG figure: real losses as dots, predicted losses as lines.
 
     Args:
-        title: Above the panels.
-        runs: One colour per peak rate; a panel per word their names begin with.
+        title: The title above the panels.
+        runs: Each has the colour of its peak and the panel of its name's first word.
         predicted: Losses at the runs' evaluations but the first, (R, m - 1).
     """
     kinds = list(dict.fromkeys(run.name.split()[0] for run in runs))
     rates = sorted({run.name.split()[-1] for run in runs}, key=float)
     colors = dict(zip(rates, np.resize(COLORS, len(rates)), strict=True))
-    look = STYLE | dict.fromkeys(
+    style = STYLE | dict.fromkeys(
         (
             "text.color",
             "axes.labelcolor",
@@ -40,8 +40,8 @@ def draw_curves(title: str, runs: Sequence[RecordedRun], predicted: FloatArray) 
         ),
         INK,
     )
-    look |= {"figure.facecolor": PAPER, "svg.hashsalt": title}
-    with rc_context(look):
+    style |= {"figure.facecolor": PAPER, "svg.hashsalt": title}
+    with rc_context(style):
         figure = Figure(figsize=(2.9 * len(kinds), 3.4), layout="constrained")
         panels: list[Axes] = list(
             figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
@@ -66,6 +66,6 @@ def draw_curves(title: str, runs: Sequence[RecordedRun], predicted: FloatArray) 
         panels[-1].legend(title="peak rate", frameon=False, fontsize=8)
         figure.suptitle(f"{title} (lines: law, dots: training)", fontsize=10)
         text = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(text, metadata=no_metadata)
     return text.getvalue()

@@ -1,12 +1,12 @@
-"""What a controller proposes on a law of the loss curve, trained for real.
+"""Error of a law on the learning-rate curves that a controller chooses on it.
 
     python -m benchmarks.surrogate.proposals --env markov --scale tiny
 
-A simulator is exploited where it is wrong: a controller goes where the law promises
-most. The default rule runs on the law that `surrogate/fitting.py` left in `--out`, from
-seven wrong rates; the learning-rate curves it ends up with are trained for real, with
-two seeds each. The law is fitted again with the first seeds' runs among its own, and
-asked about the second seeds'. Writes ``{env}-{scale}-proposals.npz`` and ``.json``.
+Controllers exploit model error, so the law is tested where they end up. The default
+rule runs on the law of `surrogate/fitting.py` in `--out`, from seven wrong learning
+rates. Its learning-rate curves are then used in real training, with two seeds each. The
+law predicts the second seeds' runs, before and after it is refitted with the first
+seeds' runs. The script writes ``{env}-{scale}-proposals.npz`` and ``.json``.
 """
 
 from __future__ import annotations
@@ -20,56 +20,55 @@ import numpy as np
 
 from agents.agent import make_env, run_episode
 from agents.baselines import UpdateSizeAgent
-from benchmarks.provenance import provenance
-from benchmarks.surrogate.fitting import Args as Collecting
+from benchmarks.results_file import write_result
+from benchmarks.surrogate.fitting import Args as CollectionArgs
 from benchmarks.surrogate.fitting import collect, our_losses, scores
 from benchmarks.surrogate.runs import Plan, scheduled
 from lr_gym import TrainingConfig, fit_surrogate, load_corpus, load_law, preset
-from lr_gym.files import write_text
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
 from lr_gym.surrogate.runs import RecordedRun, load_runs
 
-FIRST_SEEDS = (2_000_000, 3_000_000)  # refitted on, and asked about
-TARGET = 0.03  # nats
+FIRST_SEEDS = (2_000_000, 3_000_000)  # of refitting, of testing
+TARGET_ERROR = 0.03  # nats
 
 
 @dataclass
 class Args:
-    """Train what the default rule does on a law, and compare."""
+    """Train the curves that the default rule chooses on a law, and compare."""
 
     env: str = "markov"
-    """markov, shakespeare, enwik8, text8, or a text file's path."""
+    """markov, shakespeare, enwik8, text8, or the path of a text file."""
     scale: str = "tiny"
     """tiny, mini or paper."""
     size: int = 7
-    """Runs that train side by side."""
+    """Runs that train as one population."""
     out: Path = Path("benchmarks/results/surrogate")
-    """Folder of the law and its runs, and of the result."""
+    """Folder of the law, its runs and the result."""
 
 
 def propose(args: Args, config: TrainingConfig, law: Path) -> list[tuple[str, Any]]:
-    """Return the default rule's rates on the law, (max_iters,) per initial rate."""
-    found = []
+    """Return the rule's learning rates on the law, (max_iters,) per initial LR."""
+    curves = []
     for factor in HELD_OUT_LR_FACTORS:
-        agent = UpdateSizeAgent(undo=False)  # an undone chunk is no plan
+        agent = UpdateSizeAgent(undo=False)  # real training cannot replay an undo
         settings = {**agent.settings, "trainer": str(law), "scale": args.scale}
-        given = {"seed": 0, "learning_rate": factor * config.learning_rate}
-        rows = run_episode(make_env(args.env, **settings), agent, options=given)
+        options = {"seed": 0, "learning_rate": factor * config.learning_rate}
+        rows = run_episode(make_env(args.env, **settings), agent, options=options)
         counts = np.diff([row["iteration"] for row in rows])
         rates = np.repeat([row["learning_rate"] for row in rows[1:]], counts)
         wsd = scheduled(config, agent.settings["base_schedule"], 1.0)
-        found.append((f"from {factor:.3g} of the rate", rates * wsd))
-    return found
+        curves.append((f"from {factor:.3g} of the rate", rates * wsd))
+    return curves
 
 
 def errors(predicted: Any, runs: list[RecordedRun]) -> dict[str, Any]:  # noqa: ANN401
-    """Return the error of every final loss, and whether all are small."""
-    found = scores(predicted, runs)
-    return found | {"all_within_target": found["worst_final_error"] <= TARGET}
+    """Return the errors of the final losses, and whether all are within the target."""
+    result = scores(predicted, runs)
+    return result | {"all_within_target": result["worst_final_error"] <= TARGET_ERROR}
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Propose, train, fit again; write and print the report."""
+    """Choose curves, train, refit; write and print the report."""
     config = preset(args.scale, args.env)
     name = f"{Path(args.env).stem}-{args.scale}"
     law = load_law(args.out / f"{name}.json")
@@ -79,30 +78,31 @@ def main(args: Args) -> dict[str, Any]:
         for first in FIRST_SEEDS
     ]
     path = args.out / f"{name}-proposals.npz"
-    how = Collecting(env=args.env, scale=args.scale, size=args.size, out=args.out)
-    collect(config, [plan for plans in rounds for plan in plans], path, how, None)
+    options = CollectionArgs(
+        env=args.env, scale=args.scale, size=args.size, out=args.out
+    )
+    collect(config, [plan for plans in rounds for plan in plans], path, options, None)
     done = {run.seed: run for run in load_runs(path)}
-    seen, asked = ([done[plan.seed] for plan in plans] for plans in rounds)
+    refitting, testing = ([done[plan.seed] for plan in plans] for plans in rounds)
     for plan in (*rounds[0], *rounds[1]):
         if not np.allclose(done[plan.seed].rates, plan.rates, rtol=1e-5, atol=0.0):
-            raise SystemExit(f"error: {path} is of another law; remove it")
+            raise SystemExit(f"error: {path} has runs of another law; remove it")
     corpus = load_corpus(args.env)
     fitting = load_runs(args.out / f"{name}-fit.npz")
-    again = fit_surrogate([*fitting, *seen], config, entropy_rate=corpus.entropy_rate)
+    refitted = fit_surrogate(
+        [*fitting, *refitting], config, entropy_rate=corpus.entropy_rate
+    )
     report = {
-        "target": TARGET,
-        "before_refitting": errors(our_losses(law, asked), asked),
-        "after_refitting": errors(our_losses(again, asked), asked),
+        "target": TARGET_ERROR,
+        "before_refitting": errors(our_losses(law, testing), testing),
+        "after_refitting": errors(our_losses(refitted, testing), testing),
         "real_spread_of_two_seeds": [
             float(abs(a.val_loss[-1] - b.val_loss[-1]))
-            for a, b in zip(seen, asked, strict=True)
+            for a, b in zip(refitting, testing, strict=True)
         ],
-        "provenance": provenance(),
     }
-    text = json.dumps(report, indent=1)
-    write_text(args.out / f"{name}-proposals.json", text + "\n")
-    print(text)
-    return report
+    print(json.dumps(report, indent=1))
+    return write_result(args.out / f"{name}-proposals.json", report)
 
 
 if __name__ == "__main__":

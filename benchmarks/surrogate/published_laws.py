@@ -1,7 +1,7 @@
-"""Two published laws of the loss curve, as they stand, to compare ours with.
+"""Two published laws of the loss curve, for comparison with ours.
 
 Both predict the validation loss from the learning rates of all iterations. They were
-made for schedules of one peak rate; here their constants are fitted to runs of many.
+published for schedules with one peak. Here they are fitted to runs with many peaks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from lr_gym.surrogate.runs import RecordedRun
 from lr_gym.trainers.base import FloatArray
 
-FADING = 0.999  # lambda of Tissue et al. 2024, who fix it
-BLOCK = 10  # iterations of one averaged rate, in the sum over decays of the rate
+MOMENTUM_DECAY = 0.999  # lambda of Tissue et al. 2024, a constant there
+BLOCK = 10  # iterations with one averaged learning rate, in the sum over decays
 
 
 def tissue(parameters: FloatArray, rates: FloatArray) -> FloatArray:
@@ -37,7 +37,7 @@ def tissue(parameters: FloatArray, rates: FloatArray) -> FloatArray:
     momentum = np.zeros_like(rates)
     running = np.zeros(len(rates))
     for i in range(rates.shape[1]):
-        running = FADING * running + falls[:, i]
+        running = MOMENTUM_DECAY * running + falls[:, i]
         momentum[:, i] = running
     return np.asarray(
         floor
@@ -78,7 +78,16 @@ def multi_power(parameters: FloatArray, rates: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class PublishedLaw:
-    """A law, where its fit starts, its bounds, and the iterations of its columns."""
+    """A law, and how it is fitted.
+
+    Attributes:
+        name: As in the tables.
+        predict: Maps parameters and learning rates, (R, n), to losses.
+        start: Initial parameters of the fit.
+        low: Lower bounds of the parameters.
+        high: Upper bounds of the parameters.
+        block: Iterations per column of the predicted losses.
+    """
 
     name: str
     predict: Callable[[FloatArray, FloatArray], FloatArray]
@@ -88,16 +97,16 @@ class PublishedLaw:
     block: int
 
     def fit(self, runs: Sequence[RecordedRun]) -> FloatArray:
-        """Return the parameters that fit the runs, by a robust least squares."""
+        """Return the parameters that fit the runs, by robust least squares."""
         from scipy.optimize import least_squares
 
         losses = np.stack([run.val_loss for run in runs])[:, 1:]
         usable = np.isfinite(losses)
 
         def residuals(parameters: FloatArray) -> FloatArray:
-            return np.where(usable, self.at(parameters, runs) - losses, 0.0).ravel()
+            return np.where(usable, self.losses(parameters, runs) - losses, 0.0).ravel()
 
-        found = least_squares(
+        solution = least_squares(
             residuals,
             self.start,
             bounds=(self.low, self.high),
@@ -105,13 +114,13 @@ class PublishedLaw:
             f_scale=0.03,
             max_nfev=80,
         )
-        return np.asarray(found.x)
+        return np.asarray(solution.x)
 
-    def at(self, parameters: FloatArray, runs: Sequence[RecordedRun]) -> FloatArray:
-        """Return the losses at the runs' evaluations but the first, (R, m - 1)."""
+    def losses(self, parameters: FloatArray, runs: Sequence[RecordedRun]) -> FloatArray:
+        """Return the losses at all evaluations but the first, (R, m - 1)."""
         rates = np.stack([run.rates for run in runs])
-        places = np.asarray(runs[0].iterations[1:]) // self.block - 1
-        return self.predict(parameters, rates)[:, places]
+        columns = np.asarray(runs[0].iterations[1:]) // self.block - 1
+        return self.predict(parameters, rates)[:, columns]
 
 
 TISSUE = PublishedLaw(

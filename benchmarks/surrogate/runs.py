@@ -1,8 +1,8 @@
-"""The real runs that a law of the loss curve is fitted on and checked against.
+"""The real runs that a law of the loss curve is fitted to and tested on.
 
-A run is a row of learning rates, one per iteration. `fitting_plan` and `held_out_plan`
-name the rows; `collect` trains them side by side as members of one population and
-records the curves. Nothing here knows a law.
+A run is planned as its learning rates, one per iteration. `fitting_plan` and
+`held_out_plan` return the plans. `collect` trains them as members of one population and
+records the curves. This module does not depend on a law.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.runs import RecordedRun
 from lr_gym.trainers.base import FloatArray
 
-# Multiples of the scale's own learning rate, which is near the best constant one.
+# Multiples of the scale's learning rate, which is near the best constant one.
 FIT_PEAKS = (0.1, 1 / 3, 1.0, 10 / 3)
-HELD_OUT_PEAKS = (1 / 6, 0.4, 0.8, 5 / 3)  # four, a factor of 10 apart in all
+HELD_OUT_PEAKS = (1 / 6, 0.4, 0.8, 5 / 3)  # from lowest to highest a factor of 10
 FIT_SCHEDULES = ("constant", "cosine", "step", "wsd")
 HELD_OUT_SCHEDULES = ("wsd_linear", "linear", "one_cycle")
-HIGH_PEAKS = (8.0, 30.0, 80.0)  # where runs are damaged
-FATAL_PEAKS = (250.0, 2_500.0)  # where the loss explodes
-JUMPS = (3.0, 10.0, 30.0, 0.1)  # factors on the running rate
-WALKS = 10
+HIGH_PEAKS = (8.0, 30.0, 80.0)  # these damage a run
+DIVERGING_PEAKS = (250.0, 2_500.0)
+JUMPS = (3.0, 10.0, 30.0, 0.1)  # factors on the current learning rate
+N_WALKS = 10
 FIRST_HELD_OUT_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run to train: its name, its seed and the rate of every iteration, (n,)."""
+    """One run to train: its name, its seed, and a learning rate per iteration, (n,)."""
 
     name: str
     seed: int
@@ -40,7 +40,7 @@ class Plan:
 
 
 def scheduled(config: TrainingConfig, schedule: str, peak: float) -> FloatArray:
-    """Return a schedule's rates, with the configuration's warm-up, (max_iters,)."""
+    """Return the learning rates of a schedule with warm-up, (max_iters,)."""
     factors = schedule_factor(
         schedule, np.arange(config.max_iters), config.max_iters, config.warmup_iters
     )
@@ -50,9 +50,9 @@ def scheduled(config: TrainingConfig, schedule: str, peak: float) -> FloatArray:
 def random_walk(
     config: TrainingConfig, start: float, random: np.random.Generator
 ) -> FloatArray:
-    """Return the rates of random actions (halve, keep, double) at each decision.
+    """Return the learning rates of random actions: halve, keep or double.
 
-    The walk stays between a thirtieth and ten times the configuration's own rate.
+    The walk stays between 1/30 and 10 times the learning rate of `config`.
     """
     decisions = -(-config.max_iters // config.eval_interval)
     low, high = config.learning_rate / 30, config.learning_rate * 10
@@ -67,7 +67,7 @@ def random_walk(
 def jump(
     config: TrainingConfig, base: float, factor: float, when: float, share: float
 ) -> FloatArray:
-    """Return constant rates that are `factor` times higher for a `share` of the run."""
+    """Return a constant LR that is multiplied by `factor` for a `share` of the run."""
     rates = scheduled(config, "constant", base)
     start = round(when * config.max_iters)
     rates[start : start + round(share * config.max_iters)] *= factor
@@ -75,34 +75,43 @@ def jump(
 
 
 def fitting_plan(config: TrainingConfig) -> list[Plan]:
-    """Return the runs to fit on, the most telling first."""
-    good = config.learning_rate
+    """Return the runs to fit, the most informative first."""
+    reference_lr = config.learning_rate
     rows = [
-        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        (
+            f"{schedule} at {peak * reference_lr:.2g}",
+            scheduled(config, schedule, peak * reference_lr),
+        )
         for peak in FIT_PEAKS
         for schedule in FIT_SCHEDULES
     ]
     random = np.random.default_rng(0)
-    for index in range(WALKS):
-        start = good * 10 ** random.uniform(-1.0, 0.6)
+    for index in range(N_WALKS):
+        start = reference_lr * 10 ** random.uniform(-1.0, 0.6)
         rows.append((f"walk {index}", random_walk(config, start, random)))
     rows += _jumps(config)
     rows += [
-        (f"{schedule} at {peak * good:.2g}", scheduled(config, schedule, peak * good))
+        (
+            f"{schedule} at {peak * reference_lr:.2g}",
+            scheduled(config, schedule, peak * reference_lr),
+        )
         for peak in HIGH_PEAKS
         for schedule in ("constant", "wsd")
     ]
-    # Growing from far below until it breaks: what an agent that feels its way does.
+    # Exponential ramps from far below until the run diverges.
     for factor in (1.3, 1.6):
         steps = np.arange(config.max_iters) // 10
-        ramp = np.minimum(good / 30 * factor**steps, good * 30)
+        ramp = np.minimum(reference_lr / 30 * factor**steps, reference_lr * 30)
         rows.append((f"ramp x{factor:g}", ramp))
     for peak in (1.0, 10 / 3):
-        cold = np.full(config.max_iters, peak * good)
-        rows.append((f"cold {peak * good:.2g}", cold))
+        cold = np.full(config.max_iters, peak * reference_lr)
+        rows.append((f"cold {peak * reference_lr:.2g}", cold))
     rows += [
-        (f"constant at {peak * good:.2g}", scheduled(config, "constant", peak * good))
-        for peak in FATAL_PEAKS
+        (
+            f"constant at {peak * reference_lr:.2g}",
+            scheduled(config, "constant", peak * reference_lr),
+        )
+        for peak in DIVERGING_PEAKS
     ]
     return [Plan(name, seed, rates) for seed, (name, rates) in enumerate(rows)]
 
@@ -120,16 +129,16 @@ def _jumps(config: TrainingConfig) -> list[tuple[str, FloatArray]]:
 
 
 def held_out_plan(config: TrainingConfig) -> list[Plan]:
-    """Return the runs to check on: other schedules, peaks, walks and seeds."""
-    good = config.learning_rate
+    """Return the held-out runs: other schedules, peaks, walks and seeds."""
+    reference_lr = config.learning_rate
     random = np.random.default_rng(1)
     rows = []
     for peak in HELD_OUT_PEAKS:
         for schedule in HELD_OUT_SCHEDULES:
-            rates = scheduled(config, schedule, peak * good)
-            rows.append((f"{schedule} at {peak * good:.2g}", rates))
-        walk = random_walk(config, peak * good, random)
-        rows.append((f"walk from {peak * good:.2g}", walk))
+            rates = scheduled(config, schedule, peak * reference_lr)
+            rows.append((f"{schedule} at {peak * reference_lr:.2g}", rates))
+        walk = random_walk(config, peak * reference_lr, random)
+        rows.append((f"walk from {peak * reference_lr:.2g}", walk))
     return [
         Plan(name, FIRST_HELD_OUT_SEED + index, rates)
         for index, (name, rates) in enumerate(rows)
@@ -144,10 +153,17 @@ def collect(
     size: int = 8,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[RecordedRun]:
-    """Train the planned runs, `size` side by side; yield what each went through.
+    """Train the planned runs; yield their curves.
 
-    Evaluations are dense over the first quarter, where damage shows, then one per
-    `eval_interval`. `progress` is told the updates made, after every chunk.
+    Evaluations are dense over the first quarter, where damage occurs, then one per
+    `eval_interval`.
+
+    Args:
+        config: The training of every run.
+        corpus: The text.
+        plans: The runs.
+        size: Runs that train as one population.
+        progress: Called with the number of updates, after every chunk.
     """
     dense = MDPConfig(decision_spacing="dense_start")
     points = decision_points(dense, config.max_iters, config.eval_interval)
@@ -179,7 +195,7 @@ _MEASURED = ("val_loss", "train_loss", "grad_norm", "update_size")
 
 
 def _measure(trainer: PopulationTrainer, train_loss: FloatArray) -> FloatArray:
-    """Return what is recorded at an evaluation, (4, E); NaN once diverged."""
+    """Return the values of `_MEASURED`, (4, E); NaN for diverged members."""
     telemetry = trainer.telemetry()
     rows = np.stack(
         [

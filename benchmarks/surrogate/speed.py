@@ -1,16 +1,15 @@
-"""How many decisions per second the simulated environment takes, on one core.
+"""Decisions per second of simulated training, on one core.
 
     OMP_NUM_THREADS=1 python -m benchmarks.surrogate.speed
 
-Episodes that end and start again: whole environments, not the law alone. Random
-actions let runs diverge, so that members are soon at different points of their runs;
-"in step" are those that keep their rate. Times are of the processor: what else the
-machine does counts less.
+Whole episodes through the environments, with their resets. With random actions runs
+diverge, so members are soon at different points of their runs. "In step" means that all
+members keep their learning rate. Times are CPU times, which other processes change less
+than wall time.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.results_file import write_result
 from lr_gym import LRTuningEnv, LRTuningVectorEnv, SurrogateTrainer
 from lr_gym.envs.factory import build_episodes
-from lr_gym.files import write_text
 from lr_gym.surrogate.law_files import packaged_law
 
 
@@ -32,21 +30,21 @@ class Args:
     """Time the surrogate through the environments."""
 
     env: str = "shakespeare"
-    """A corpus with a law."""
+    """A corpus that has a fitted law."""
     scale: str = "tiny"
-    """A scale with a law."""
+    """A scale that has a fitted law."""
     sizes: tuple[int, ...] = (64, 1024)
-    """Numbers of environments of the vector environment."""
+    """Numbers of members of the vector environment."""
     steps: int = 2_000
-    """Steps per measurement; ten times as many of a single environment."""
+    """Steps per measurement; ten times as many with one member."""
     repeats: int = 5
-    """Measurements of each; the best counts, the median is kept too."""
+    """Measurements of each case."""
     out: Path = Path("benchmarks/results/surrogate/speed.json")
-    """Where the result goes."""
+    """The result file."""
 
 
 def vector_steps(args: Args, size: int, in_step: bool = False) -> int:
-    """Step the vector environment; return the decisions taken."""
+    """Step the vector environment; return the number of decisions."""
     envs = LRTuningVectorEnv(
         size, corpus=args.env, scale=args.scale, trainer="surrogate"
     )
@@ -62,7 +60,7 @@ def vector_steps(args: Args, size: int, in_step: bool = False) -> int:
 
 
 def single_steps(args: Args) -> int:
-    """Step `LRTuningEnv`, without Gymnasium's wrappers; return the decisions."""
+    """Step `LRTuningEnv` without wrappers; return the number of decisions."""
     env = LRTuningEnv(corpus=args.env, scale=args.scale, trainer="surrogate")
     actions = np.random.default_rng(0).integers(0, 3, 10 * args.steps).tolist()
     env.reset(seed=0)
@@ -73,14 +71,14 @@ def single_steps(args: Args) -> int:
 
 
 def episode_steps(args: Args) -> int:
-    """Step `EpisodeBatch` with one member, and observe; return the decisions."""
+    """Step `EpisodeBatch` with one member; return the number of decisions."""
     episodes = build_episodes(1, scale=args.scale, corpus=args.env, trainer="surrogate")
     generator = np.random.default_rng(0)
-    choices = [np.array([action]) for action in range(3)]
+    action_arrays = [np.array([action]) for action in range(3)]
     actions = generator.integers(0, 3, 10 * args.steps).tolist()
     episodes.reset([0], [generator], {})
     for action in actions:
-        episodes.step(choices[action])
+        episodes.step(action_arrays[action])
         episodes.observe()
         if episodes.state.terminated[0]:
             episodes.reset([0], [generator], {})
@@ -88,25 +86,31 @@ def episode_steps(args: Args) -> int:
 
 
 def trainer_steps(args: Args) -> int:
-    """Train and evaluate one simulated run, without an environment."""
+    """Train and evaluate one simulated run; return the number of chunks."""
     trainer = SurrogateTrainer(packaged_law(args.env, args.scale))
     training = trainer.law.training
     chunk = np.array([training.eval_interval])
-    ladder = [np.array([training.learning_rate * 2.0**step]) for step in range(-3, 4)]
-    places = np.random.default_rng(0).integers(0, len(ladder), 10 * args.steps).tolist()
-    spent = 0
-    for place in places:
-        if spent >= training.max_iters:
+    learning_rates = [
+        np.array([training.learning_rate * 2.0**step]) for step in range(-3, 4)
+    ]
+    choices = (
+        np.random.default_rng(0)
+        .integers(0, len(learning_rates), 10 * args.steps)
+        .tolist()
+    )
+    iteration = 0
+    for choice in choices:
+        if iteration >= training.max_iters:
             trainer.reset([0], [0])
-            spent = 0
-        trainer.train(chunk, ladder[place])
+            iteration = 0
+        trainer.train(chunk, learning_rates[choice])
         trainer.evaluate()
-        spent += training.eval_interval
-    return len(places)
+        iteration += training.eval_interval
+    return len(choices)
 
 
 def measure(args: Args, run: Callable[[], int]) -> dict[str, float]:
-    """Return decisions per second of processor time, best and median."""
+    """Return decisions per second of CPU time, best and median."""
     speeds = []
     for _ in range(args.repeats):
         started = time.process_time()
@@ -137,9 +141,7 @@ def main(args: Args) -> dict[str, Any]:
         "steps": args.steps,
         "repeats": args.repeats,
     }
-    result["provenance"] = provenance()
-    write_text(args.out, json.dumps(result, indent=1) + "\n")
-    return result
+    return write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training with one kind of attention, in a process of its own.
+"""Training with one kind of attention, in a separate process.
 
 `LR_GYM_ATTENTION` is read when the model is imported, so each kind needs a process.
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.gpu.session import ROOT
+from benchmarks.paths import ROOT
 from benchmarks.speed.timing import spread, timed
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
 
-SWITCH = "LR_GYM_ATTENTION"
+VARIABLE = "LR_GYM_ATTENTION"
 
 
 def available() -> bool:
@@ -35,18 +35,18 @@ def in_subprocess(
     """Train a population with ``plain`` or ``fused`` attention.
 
     Args:
-        kind: The value of the switch.
-        config: Of each member.
-        size: E.
-        updates: In a round; the first round is not timed.
-        rounds: At least 1.
+        kind: Value of `LR_GYM_ATTENTION`.
+        config: The training of each member.
+        size: E, members.
+        updates: Updates per round; the first round is not timed.
+        rounds: Timed rounds, at least 1.
 
     Returns:
-        ``attention``, what the switch was read as; ``losses``, the mean training loss
-        of the last round, (E,); ``tokens_per_second``, a spread over rounds.
+        ``attention``: the kind that was used. ``losses``: the mean training loss of
+        the last round, (E,). ``tokens_per_second``: median, minimum and maximum.
 
     Raises:
-        RuntimeError: The process failed; the message holds its last lines.
+        RuntimeError: The process failed; the message has its last lines.
     """
     request = {
         "config": asdict(config),
@@ -54,7 +54,7 @@ def in_subprocess(
         "updates": updates,
         "rounds": rounds,
     }
-    environment = {**os.environ, SWITCH: kind}
+    environment = {**os.environ, VARIABLE: kind}
     if "LR_GYM_DATA" in environment:
         environment["LR_GYM_DATA"] = str(Path(environment["LR_GYM_DATA"]).resolve())
     done = subprocess.run(
@@ -66,13 +66,13 @@ def in_subprocess(
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{SWITCH}={kind} failed:\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"{VARIABLE}={kind} failed:\n{done.stderr[-4000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer a request of `in_subprocess`."""
+    """Train as a request of `in_subprocess` says."""
     config = TrainingConfig(**request["config"])
     size, updates = request["size"], request["updates"]
     trainer = PopulationTrainer(config, load_corpus(config.corpus), size)
@@ -80,17 +80,17 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     rates = np.full(size, config.learning_rate)
     call = partial(trainer.train, updates, rates)
     _, losses = timed(call, trainer.device)
-    seconds = []
+    durations = []
     for _ in range(request["rounds"]):
-        spent, losses = timed(call, trainer.device)
-        seconds.append(spent)
+        seconds, losses = timed(call, trainer.device)
+        durations.append(seconds)
     tokens = size * updates * config.batch_size * config.block_size
     from lr_gym.models import dropout_attention
 
     return {
         "attention": dropout_attention.ATTENTION,
         "losses": losses.tolist(),
-        "tokens_per_second": spread(tokens / spent for spent in seconds),
+        "tokens_per_second": spread(tokens / seconds for seconds in durations),
     }
 
 

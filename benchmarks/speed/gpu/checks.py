@@ -1,20 +1,20 @@
-"""What a check of `correct.py` returns."""
+"""Results of the checks in `correct.py` and `correct_env.py`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Check = dict[str, Any]
-EQUAL = 0.0  # the bound where every bit has to be the same
+BITWISE_EQUAL = 0.0  # the bound if all bits must be equal
 
 
-def judged(measured: float | dict[str, float], bound: float) -> Check:
-    """Return whether everything measured is at most `bound`; NaN is not."""
+def check_bound(measured: float | dict[str, float], bound: float) -> Check:
+    """Return a check that passed if all values are at most `bound`; NaN fails."""
     values = measured.values() if isinstance(measured, dict) else [measured]
     passed = all(value <= bound for value in values)
     return {"passed": passed, "measured": measured, "bound": bound}
 
 
-def left_out(note: str) -> Check:
-    """Return a check that could not be made here."""
+def skipped_check(note: str) -> Check:
+    """Return a check that this machine or version cannot run."""
     return {"passed": None, "measured": None, "bound": None, "note": note}

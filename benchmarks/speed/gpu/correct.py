@@ -1,8 +1,8 @@
-"""Does the device compute what a CPU computes? Small models, one check per sub-run.
+"""Does the device compute the same as a CPU? Small models, one check per sub-run.
 
 References are computed on the CPU in the same process, in float32. A check records
-whether it ``passed``, what it ``measured`` and the ``bound``. ``passed`` is null where
-this machine or this version cannot make the check; ``note`` says why.
+whether it ``passed``, what it ``measured`` and the ``bound``. ``passed`` is null if the
+check cannot run on this machine or version; ``note`` says why.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.gpu import correct_env
-from benchmarks.speed.gpu.checks import EQUAL, Check, judged, left_out
+from benchmarks.speed.gpu.checks import BITWISE_EQUAL, Check, check_bound, skipped_check
 from benchmarks.speed.gpu.session import Session, SubRun
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
 from lr_gym.trainers.base import FloatArray
@@ -33,18 +33,18 @@ SECONDS = {
     "environment": 2.0,
     "attention": 25.0,
 }
-# Nats. On a CPU, weights off by 1e-6 of themselves change these losses by 6e-6, and
-# other dropout masks by 1e-2.
-CLOSE = 1e-4
-# bfloat16 keeps 8 bits: one rounding is up to 2**-8 = 0.4 % off. A loss averages over
-# many of them; on a CPU it is 0.02 % off.
-BFLOAT16 = 2.0**-8
-FATAL = 1e30  # a learning rate
+# Nats. On a CPU, a relative error of 1e-6 in the weights changes these losses by 6e-6,
+# and other dropout masks change them by 1e-2.
+LOSS_TOLERANCE = 1e-4
+# The relative error of one rounding to the 8 bits of bfloat16 is at most 2**-8 = 0.4 %.
+# A loss averages over many roundings; on a CPU its error is 0.02 %.
+BFLOAT16_TOLERANCE = 2.0**-8
+DIVERGING_LR = 1e30
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Losses of a population, and its state at the end."""
+    """Losses of a population, and its final state."""
 
     train_loss: FloatArray  # (chunks, E)
     val_loss: FloatArray  # (E,)
@@ -52,10 +52,10 @@ class Curve:
 
     def distance(self, other: Curve, members: Sequence[int] | None = None) -> float:
         """Return the largest difference of any loss of `members`, nats, or NaN."""
-        chosen = slice(None) if members is None else list(members)
+        selected = slice(None) if members is None else list(members)
         gaps = (
-            (self.train_loss - other.train_loss)[:, chosen],
-            (self.val_loss - other.val_loss)[None, chosen],
+            (self.train_loss - other.train_loss)[:, selected],
+            (self.val_loss - other.val_loss)[None, selected],
         )
         return float(np.abs(np.concatenate(gaps)).max())
 
@@ -83,7 +83,7 @@ def plan(session: Session) -> list[SubRun]:
             subs.append(_sub(f"{name}, {mode}", mode, session, check, kind))
     for name, check in correct_env.checks(session).items():
         seconds = SECONDS["attention" if "attention" in name else "environment"]
-        subs.append(SubRun(name, session.pick(seconds, 0.0), _exact(check)))
+        subs.append(SubRun(name, session.pick(seconds, 0.0), _in_float32(check)))
     return subs
 
 
@@ -101,11 +101,11 @@ def _sub(
     kind: str | None = None,
 ) -> SubRun:
     if mode not in session.modes:
-        check = partial(left_out, f"compile={mode!r} is tried on CUDA only")
-    return SubRun(name, session.pick(SECONDS[kind or mode], 0.0), _exact(check))
+        check = partial(skipped_check, f"compile={mode!r} is tried on CUDA only")
+    return SubRun(name, session.pick(SECONDS[kind or mode], 0.0), _in_float32(check))
 
 
-def _exact(check: Callable[[], Check]) -> Callable[[], Check]:
+def _in_float32(check: Callable[[], Check]) -> Callable[[], Check]:
     def run() -> Check:
         with without_tf32():
             return check()
@@ -115,7 +115,7 @@ def _exact(check: Callable[[], Check]) -> Callable[[], Check]:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute float32 products in float32."""
+    """Compute float32 products in full float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -128,7 +128,7 @@ def without_tf32() -> Iterator[None]:
 
 
 def config_of(session: Session, mode: str, **overrides: Any) -> TrainingConfig:
-    """Return a small model in float32, one layer deep, so that it compiles fast."""
+    """Return a model with one layer in float32, which compiles fast."""
     small = {
         "n_layer": 1,
         "eval_tokens": 2_048,
@@ -140,19 +140,19 @@ def config_of(session: Session, mode: str, **overrides: Any) -> TrainingConfig:
 
 
 def on_cpu(config: TrainingConfig) -> TrainingConfig:
-    """Return the same run as the reference computes it."""
+    """Return the run of the reference on the CPU."""
     return replace(config, device="cpu", compile="off", precision="float32")
 
 
 def trainer_of(config: TrainingConfig, size: int) -> PopulationTrainer:
-    """Return a fresh population with seeds from 0."""
+    """Return a new population with seeds from 0."""
     trainer = PopulationTrainer(config, load_corpus("markov"), size)
     trainer.reset(range(size), range(size))
     return trainer
 
 
 def rates_of(config: TrainingConfig, size: int) -> FloatArray:
-    """Return a learning rate per member, each a different one."""
+    """Return a different learning rate for every member."""
     return np.asarray(config.learning_rate * (1.0 + 0.2 * np.arange(size)))
 
 
@@ -167,7 +167,7 @@ _references: dict[tuple[TrainingConfig, int], Curve] = {}
 
 
 def reference(session: Session, config: TrainingConfig, size: int) -> Curve:
-    """Return the curve of the same runs on the CPU; computed once."""
+    """Return the curve of the same runs on the CPU, computed once."""
     key = on_cpu(config), size
     if key not in _references:
         trainer = trainer_of(*key)
@@ -179,22 +179,24 @@ def reference(session: Session, config: TrainingConfig, size: int) -> Curve:
 
 
 def same_updates(session: Session, mode: str, size: int, dropout: float) -> Check:
-    """20 updates: the device against the CPU."""
+    """Compare 20 updates on the device and on the CPU."""
     config = config_of(session, mode, dropout=dropout)
     ours = train(session, trainer_of(config, size), rates_of(config, size))
-    return judged(ours.distance(reference(session, config, size)), CLOSE)
+    return check_bound(ours.distance(reference(session, config, size)), LOSS_TOLERANCE)
 
 
 def bfloat16(session: Session, mode: str) -> Check:
-    """20 updates in bfloat16 against float32 on the CPU: relative error of the loss."""
+    """Compare 20 updates in bfloat16 with float32 on the CPU, relative to the loss."""
     config = config_of(session, mode, dropout=0.2, precision="bfloat16")
     ours = train(session, trainer_of(config, 3), rates_of(config, 3))
     theirs = reference(session, config, 3)
-    return judged(ours.distance(theirs) / float(theirs.val_loss.min()), BFLOAT16)
+    return check_bound(
+        ours.distance(theirs) / float(theirs.val_loss.min()), BFLOAT16_TOLERANCE
+    )
 
 
 def snapshot(session: Session, mode: str) -> Check:
-    """A snapshot put back has the same bits, and training goes on from it."""
+    """Check that a restored snapshot has the same bits, and that training continues."""
     config = config_of(session, mode, dropout=0.2)
     trainer, rates = trainer_of(config, 3), rates_of(config, 3)
     trainer.train(5, rates)
@@ -211,12 +213,12 @@ def snapshot(session: Session, mode: str) -> Check:
 
 
 def divergence(session: Session, mode: str) -> Check:
-    """A fatal rate freezes its member; the others do not notice."""
+    """Check that a diverged member is frozen, and that the others do not change."""
     config = config_of(session, mode, dropout=0.2)
     rates = rates_of(config, 3)
     whole = train(session, trainer_of(config, 3), rates)
     trainer = trainer_of(config, 3)
-    rates[1] = FATAL
+    rates[1] = DIVERGING_LR
     broken = train(session, trainer, rates)
     frozen = trainer.snapshot([1])["parameters"]
     trainer.train(2, rates)
@@ -237,10 +239,10 @@ def alike(
     members: list[int],
     measured: dict[str, float],
 ) -> Check:
-    """Judge whether members trained alike, and counts that have to be 0.
+    """Return whether members trained alike, and whether counts are 0.
 
-    Without compilation every bit has to be the same. A compiled step adds the
-    embedding's gradients up in any order, so there the losses have to be close.
+    Without compilation all bits must be equal. A compiled step adds the gradients of
+    the embedding in any order, so there the losses must be close.
     """
     measured["largest difference of a loss"] = one.distance(other, members)
     differing = differing_bits(
@@ -249,38 +251,38 @@ def alike(
     )
     if mode == "off":
         measured["numbers that differ"] = differing
-        return judged(measured, EQUAL)
-    return judged(measured, CLOSE) | {"numbers that differ": differing}
+        return check_bound(measured, BITWISE_EQUAL)
+    return check_bound(measured, LOSS_TOLERANCE) | {"numbers that differ": differing}
 
 
 def same_seed(session: Session, mode: str) -> Check:
-    """The same seed twice; equal bits are reported, closeness is asked for."""
+    """Check that the same seed gives close losses twice; report differing bits."""
     config = config_of(session, mode, dropout=0.2)
     first, second = (
         train(session, trainer_of(config, 3), rates_of(config, 3)) for _ in range(2)
     )
-    return judged(first.distance(second), CLOSE) | {
+    return check_bound(first.distance(second), LOSS_TOLERANCE) | {
         "numbers that differ": differing_bits(first.state, second.state)
     }
 
 
 def partial_groups(session: Session, mode: str) -> Check:
-    """Members that want different numbers of updates, against the CPU."""
+    """Compare members with different numbers of updates on the device and the CPU."""
     config = config_of(session, mode, dropout=0.2)
     rates = rates_of(config, 3)
     losses = []
-    for given in (config, on_cpu(config)):
-        trainer = trainer_of(given, 3)
+    for run_config in (config, on_cpu(config)):
+        trainer = trainer_of(run_config, 3)
         trainer.train([3, 0, 5], rates)
         trainer.train(2, rates)
         losses.append(trainer.evaluate())
-    return judged(float(np.abs(losses[0] - losses[1]).max()), CLOSE)
+    return check_bound(float(np.abs(losses[0] - losses[1]).max()), LOSS_TOLERANCE)
 
 
 def differing_bits(
     one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]
 ) -> float:
-    """Return how many numbers of `one` differ in `other`; NaN equals NaN."""
+    """Return the number of values of `one` that differ in `other`; NaN equals NaN."""
     count = 0
     for name, rows in one.items():
         a, b = rows.cpu(), other[name].cpu()

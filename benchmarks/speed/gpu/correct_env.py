@@ -1,6 +1,6 @@
-"""The checks of `correct.py` above the trainer: environments, generation, controller.
+"""Further checks of `correct.py`: environments, text generation, controller.
 
-An environment on the device is compared with the same one on the CPU.
+An environment on the device is compared with the same environment on the CPU.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from benchmarks.speed.gpu import attention
-from benchmarks.speed.gpu.checks import Check, judged, left_out
+from benchmarks.speed.gpu.checks import Check, check_bound, skipped_check
 from benchmarks.speed.gpu.session import Session
 from lr_gym import PopulationTrainer, load_corpus
 from lr_gym.controllers import ControllerLR
 from lr_gym.trainers.base import FloatArray
 
-CLOSE = 1e-4  # nats; see correct.py
-LOGITS = 1e-3  # how far below the largest logit a greedy character may be
-ENV = "LRTuning-markov-v0"
+LOSS_TOLERANCE = 1e-4  # nats; see correct.py
+LOGIT_TOLERANCE = 1e-3  # of a greedy character, below the largest logit
+ENV_ID = "LRTuning-markov-v0"
 
 
 def checks(session: Session) -> dict[str, Callable[[], Check]]:
@@ -51,37 +51,39 @@ def _settings(session: Session, device: str | torch.device) -> dict[str, Any]:
 
 
 def undo(session: Session) -> Check:
-    """The action that takes a chunk back, against the same on the CPU."""
+    """Compare the undo action on the device and on the CPU."""
     losses = []
     for device in (session.device, "cpu"):
         settings = _settings(session, device)
-        env = gym.make(ENV, allow_undo=True, **settings)
+        env = gym.make(ENV_ID, allow_undo=True, **settings)
         env.reset(seed=0)
-        taken_back = env.get_wrapper_attr("episodes").config.undo_action
-        losses.append([env.step(action)[0][0] for action in (1, 2, taken_back, 1)])
+        undo_action = env.get_wrapper_attr("episodes").config.undo_action
+        losses.append([env.step(action)[0][0] for action in (1, 2, undo_action, 1)])
         env.close()
-    return judged(_apart(*losses), CLOSE)
+    return check_bound(_max_difference(*losses), LOSS_TOLERANCE)
 
 
 def vector_env(session: Session) -> Check:
-    """Three members of one population against three single environments."""
+    """Compare three members of one population with three single environments."""
     settings = _settings(session, session.device)
-    envs = gym.make_vec(ENV, num_envs=3, **settings)
+    envs = gym.make_vec(ENV_ID, num_envs=3, **settings)
     first, _ = envs.reset(seed=0)
-    together = [first] + [envs.step(np.array([0, 1, 2]))[0] for _ in range(4)]
+    population = [first] + [envs.step(np.array([0, 1, 2]))[0] for _ in range(4)]
     envs.close()
     singles = []
     for member in range(3):
-        env = gym.make(ENV, **settings)
+        env = gym.make(ENV_ID, **settings)
         rows = [env.reset(seed=member)[0]]
         rows += [env.step(member)[0] for _ in range(4)]
         env.close()
         singles.append(rows)
-    return judged(_apart(together, np.swapaxes(singles, 0, 1)), CLOSE)
+    return check_bound(
+        _max_difference(population, np.swapaxes(singles, 0, 1)), LOSS_TOLERANCE
+    )
 
 
 def generation(session: Session) -> Check:
-    """A greedy text of the device: each character is likeliest for the CPU as well."""
+    """Check that each greedy character of the device is likeliest on the CPU, too."""
     config = session.configure(
         "tiny", "markov", n_layer=1, precision="float32", compile="off"
     )
@@ -94,11 +96,13 @@ def generation(session: Session) -> Check:
     with torch.no_grad():
         logits = model.to("cpu")(text.cpu()[:, :-1])  # (2, T, V)
     chosen = logits.gather(2, text.cpu()[:, 1:, None])[..., 0]
-    return judged(float((logits.max(dim=2).values - chosen).max()), LOGITS)
+    return check_bound(
+        float((logits.max(dim=2).values - chosen).max()), LOGIT_TOLERANCE
+    )
 
 
 def controller(session: Session) -> Check:
-    """`ControllerLR` in a loop of mixed precision: it sets the rate, the loss falls."""
+    """Check that `ControllerLR` sets the LR in mixed precision, and the loss falls."""
     device = session.device
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
     torch.manual_seed(0)
@@ -107,7 +111,7 @@ def controller(session: Session) -> Check:
     targets = inputs.sum(dim=1, keepdim=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     updates = 60
-    rate = ControllerLR(optimizer, interval=10, max_iters=updates, undo=model)
+    scheduler = ControllerLR(optimizer, interval=10, max_iters=updates, undo=model)
     scaler = torch.amp.GradScaler(device.type)
 
     def loss_of() -> torch.Tensor:
@@ -116,29 +120,29 @@ def controller(session: Session) -> Check:
         return nn.functional.mse_loss(predicted.float(), targets)
 
     losses, unequal = [float(loss_of().detach())], 0
-    for _ in range(2 * updates):  # the scaler leaves out updates that overflow
-        if rate.iteration == updates:
+    for _ in range(2 * updates):  # the scaler skips updates that overflow
+        if scheduler.iteration == updates:
             break
-        if rate.needs_evaluation:
-            rate.step(float(loss_of().detach()))
+        if scheduler.needs_evaluation:
+            scheduler.step(float(loss_of().detach()))
         optimizer.zero_grad()
         torch.autograd.backward(scaler.scale(loss_of()))
-        unequal += optimizer.param_groups[0]["lr"] != rate.get_last_lr()[0]
+        unequal += optimizer.param_groups[0]["lr"] != scheduler.get_last_lr()[0]
         scaler.step(optimizer)
         scaler.update()
     losses.append(float(loss_of().detach()))
     measured = {
-        "updates that are missing": float(updates - rate.iteration),
+        "updates that are missing": float(updates - scheduler.iteration),
         "rates that are not the controller's": float(unequal),
         "final loss over first, above 1": max(0.0, losses[1] / losses[0] - 1.0),
     }
-    return judged(measured, 0.0) | {"losses": losses}
+    return check_bound(measured, 0.0) | {"losses": losses}
 
 
 def fused_attention(session: Session) -> Check:
-    """Fused attention with our dropout against the plain one, on a GPU in bfloat16."""
+    """Compare fused and plain attention with dropout, on a GPU in bfloat16."""
     if not attention.available():
-        return left_out("not available")
+        return skipped_check("not available")
     config = session.configure("paper", "markov", compile="off")
     updates = session.pick(20, 2)
     kinds = ("fused", "plain")
@@ -148,9 +152,11 @@ def fused_attention(session: Session) -> Check:
     ]
     fused, plain = (answer["losses"] for answer in answers)
     used = [answer["attention"] for answer in answers]
-    return judged(_apart(fused, plain) / min(plain), 2.0**-8) | {"attention": used}
+    return check_bound(_max_difference(fused, plain) / min(plain), 2.0**-8) | {
+        "attention": used
+    }
 
 
-def _apart(one: Any, other: Any) -> float:  # noqa: ANN401 - array likes
+def _max_difference(one: Any, other: Any) -> float:  # noqa: ANN401 - array likes
     difference: FloatArray = np.abs(np.asarray(one) - np.asarray(other))
     return float(difference.max())

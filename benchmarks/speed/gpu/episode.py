@@ -1,8 +1,8 @@
-"""A whole episode at paper scale through `gym.make`: seconds, and what they are.
+"""Seconds of a whole episode at paper scale through `gym.make`.
 
-The agent keeps the rate; a base schedule takes it to zero. A cold run compiles with
-empty caches on disk and in memory. A warm one finds everything compiled. A CPU compiles
-nothing here.
+The agent keeps the learning rate; the base schedule decays it to zero. A cold run
+compiles with empty caches on disk and in memory. A warm run uses compiled code. On a
+CPU nothing is compiled.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from benchmarks.speed.gpu.session import Session, SubRun
 from lr_gym.trainers.compilation import forget_compiled
 
 SECONDS = {"cold": 75.0, "warm": 40.0}
-TARGET_LOSS = 1.47  # nats: about the paper's best validation loss
+TARGET_LOSS = 1.47  # nats; about the best validation loss of the paper
 
 
 def plan(session: Session) -> list[SubRun]:
     """Return the episodes: two per compile mode, and one with the other schedule."""
-    modes = [mode for mode in reversed(session.modes) if mode != "off"] or ["off"]
+    modes = session.compiled_modes
     runs = [(mode, "linear", start) for mode in modes for start in ("cold", "warm")]
     runs.append((modes[0], "cosine_to_zero", "warm"))
     return [
@@ -55,18 +55,18 @@ def episode(
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
     config = session.configure("paper", compile=mode)
-    if not cold:  # an earlier process may have made the cold run
+    if not cold:  # the cold run may have been in an earlier process
         short = replace(config, max_iters=4, eval_interval=2, warmup_iters=0)
         costs.gym_episode(short)
-    found = costs.gym_episode(config, base_schedule=schedule)
-    found["episode_seconds"] = found.pop("seconds")
-    first, later = found["first_step_seconds"], found["later_step_seconds"]["median"]
+    result = costs.gym_episode(config, base_schedule=schedule)
+    result["episode_seconds"] = result.pop("seconds")
+    first, later = result["first_step_seconds"], result["later_step_seconds"]["median"]
     compiling = max(0.0, first - later)
     reached = [
-        seconds for _, seconds, loss in found["evaluations"] if loss <= TARGET_LOSS
+        seconds for _, seconds, loss in result["evaluations"] if loss <= TARGET_LOSS
     ]
     return {
-        **found,
+        **result,
         "seed": 0,
         "base_schedule": schedule,
         "training": asdict(config),

@@ -1,7 +1,6 @@
-"""The paper's methods on Shakespeare at its scale: 8 seeds side by side each.
+"""The paper's methods on Shakespeare at its scale, 8 seeds each.
 
-Every method is one `benchmarks.comparison.jobs` job, so it runs as in
-`paper/tables.py`.
+Every method is one job of `benchmarks.comparison.jobs`, as in `paper/tables.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from benchmarks.speed.gpu.session import Session, SubRun, rounded
 from lr_gym import preset
 from lr_gym.schedules import COSINE_FLOOR
 
-SECONDS = 200.0  # a method
+SECONDS = 200.0  # per method
 SEEDS = 8
-LOWER = 0.5  # Table 1's peak over the preset's: 1e-3 of 2e-3
+TABLE_1_SHARE = 0.5  # of the preset's learning rate: 1e-3 of 2e-3
 CURVES = ("iteration", "val_loss", "learning_rate")
 
 
@@ -29,8 +28,8 @@ class Method:
 
     Attributes:
         name: As in the tables.
-        method: A name that `find_method` knows.
-        share: The initial rate over the preset's.
+        method: A name that `find_method` takes.
+        share: The initial learning rate over the preset's.
         settings: Further keywords of `gym.make`.
     """
 
@@ -41,19 +40,19 @@ class Method:
 
 
 def methods() -> list[Method]:
-    """Return the rows: the paper's at its rate and at twice the rate, then others."""
+    """Return the paper's methods at its LR and at twice its LR, then others."""
     rows = []
-    good = preset("paper", "shakespeare").learning_rate
-    for suffix, share in (("", LOWER), (", twice the rate", 1.0)):
-        # In its code the agent's rate never falls below the floor of the cosine.
-        own = {
+    reference_lr = preset("paper", "shakespeare").learning_rate
+    for suffix, share in (("", TABLE_1_SHARE), (", twice the rate", 1.0)):
+        # In the paper's code the agent's learning rate has the floor of the cosine.
+        published = {
             "reward": "negative_loss",
-            "min_lr": COSINE_FLOOR * LOWER * good,
+            "min_lr": COSINE_FLOOR * TABLE_1_SHARE * reference_lr,
         }
-        real = {**own, "base_schedule": "constant"}
+        real = {**published, "base_schedule": "constant"}
         rows += [
             Method(f"baseline{suffix}", "cosine", share),
-            Method(f"as published{suffix}", "as_published", share, own),
+            Method(f"as published{suffix}", "as_published", share, published),
             Method(f"real control{suffix}", "q_paper", share, real),
         ]
     return [
@@ -82,32 +81,32 @@ def headline(runs: Mapping[str, Any]) -> str:
 
 
 def run_method(session: Session, row: Method) -> dict[str, Any]:
-    """Run one method on all seeds, side by side."""
+    """Run one method on all seeds."""
     seeds = tuple(range(session.pick(SEEDS, 2)))
-    good = preset("paper", "shakespeare").learning_rate
+    reference_lr = preset("paper", "shakespeare").learning_rate
     return summary(
         Job(
             row.method,
             session.corpus.name,
             "test",
             seeds,
-            learning_rates=(row.share * good,) * len(seeds),
+            learning_rates=(row.share * reference_lr,) * len(seeds),
             settings=job_settings(session, **row.settings),
         )
     )
 
 
 def job_settings(session: Session, **more: Any) -> dict[str, Any]:
-    """Return a job's keywords of `gym.make`: this session's, then `more`."""
-    own = {"scale": "paper", **session.settings, "compile": session.long_compile}
-    return own | more
+    """Return keywords of `gym.make` for a job; `more` overrides the session's."""
+    settings = {"scale": "paper", **session.settings}
+    return settings | {"compile": session.long_compile} | more
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """Run a job; return its losses by seed, their means and errors, and the curves."""
+    """Run a job; return losses by seed, their means and errors, and curves."""
     record = run_job(job)
     runs = record["runs"]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "method": job.method,
         "seeds": [run["seed"] for run in runs],
         "learning_rates": [run["learning_rate"] for run in runs],
@@ -122,12 +121,12 @@ def summary(job: Job) -> dict[str, Any]:
     }
     for metric in ("best_val_loss", "final_val_loss", "test_loss"):
         losses = [float(run["metrics"][metric]) for run in runs]
-        found[metric] = {"by_seed": losses, **mean_and_error(losses)}
-    return found
+        result[metric] = {"by_seed": losses, **mean_and_error(losses)}
+    return result
 
 
 def mean_and_error(values: Sequence[float]) -> dict[str, float]:
-    """Return the mean, and the standard deviation over the root of their number."""
+    """Return the mean and its standard error."""
     return {
         "mean": fmean(values),
         "standard_error": stdev(values) / len(values) ** 0.5,

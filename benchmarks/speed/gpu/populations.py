@@ -1,7 +1,7 @@
-"""Many members at once, and what else a GPU is asked for: text, snapshots, enwik8.
+"""Speed of large populations, text generation, snapshots and training like enwik8.
 
-enwik8's shape (batch, alphabet) is trained on random characters: only speed is
-measured, and its text need not be there.
+Training like enwik8 has its batch and its vocabulary but random characters. Only speed
+is measured, so the text is not needed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ SECONDS = {
     "off": 30.0,
 }
 SIZES = (2, 4, 8, 16, 32, 64)
-GENERATED = 500  # characters, as in the paper's measurement
-VOCABULARY = 205  # enwik8's
+GENERATED_CHARACTERS = 500  # as in the paper's measurement
+VOCAB_SIZE = 205  # of enwik8
 
 
 def plan(session: Session) -> list[SubRun]:
-    """Return the cheap measurements, then the populations by size."""
+    """Return the short measurements, then the populations by size."""
     runs = {
         "generation": ("generation", partial(generation, session)),
         "snapshots": ("snapshots", partial(snapshots, session)),
         "enwik8": ("enwik8", partial(enwik8_shape, session)),
     }
-    modes = [mode for mode in reversed(session.modes) if mode != "off"] or ["off"]
+    modes = session.compiled_modes
     for size in session.pick(SIZES, (2, 3)):
         for mode in modes:
             call = partial(speed_of, session, size, mode, fresh=mode == modes[0])
@@ -66,23 +66,23 @@ def headline(runs: Mapping[str, Any]) -> str:
 
 
 def speed_of(session: Session, size: int, mode: str, *, fresh: bool) -> dict[str, Any]:
-    """Time a population of one size; a `fresh` one drops what others compiled."""
+    """Time a population of one size; `fresh` forgets earlier compilations."""
     if fresh:
         forget_compiled()
         session.free_memory()
     name = f"ours, {mode}"
-    found = time_in_turns(session, {name: population(session, size, mode)})
-    for row in found["variants"].values():
+    result = time_in_turns(session, {name: population(session, size, mode)})
+    for row in result["variants"].values():
         speed = row["tokens_per_second"]["median"]
-        found |= {"size": size, "tokens_per_second_per_member": speed / size}
-    return found
+        result |= {"size": size, "tokens_per_second_per_member": speed / size}
+    return result
 
 
 def generation(session: Session) -> dict[str, Any]:
-    """Time writing text with a member of a population."""
+    """Time text generation by a member of a population."""
     config = session.configure("paper", compile="off")
     model = PopulationTrainer(config, session.corpus, 1).model(0)
-    count = session.pick(GENERATED, 8)
+    count = session.pick(GENERATED_CHARACTERS, 8)
     speeds = {}
     for batch in session.pick((1, 64), (1, 2)):
         prompt = torch.zeros((batch, 1), dtype=torch.int64, device=session.device)
@@ -93,7 +93,7 @@ def generation(session: Session) -> dict[str, Any]:
 
 
 def snapshots(session: Session) -> dict[str, Any]:
-    """Time snapshots of a population and putting them back."""
+    """Time taking and restoring snapshots of a population."""
     config = session.configure("paper", compile="off")
     sizes = session.pick((1, 64), (1, 2))
     return {
@@ -104,7 +104,7 @@ def snapshots(session: Session) -> dict[str, Any]:
 
 
 def enwik8_shape(session: Session) -> dict[str, Any]:
-    """Train as on enwik8: its batch and its alphabet, on random characters."""
+    """Time training with the batch and vocabulary of enwik8, on random characters."""
     config = session.configure("paper", "enwik8", compile=session.long_compile)
     corpus = random_corpus(session.pick(2_000_000, 20_000))
     trainer = PopulationTrainer(config, corpus, 1)
@@ -126,17 +126,17 @@ def enwik8_shape(session: Session) -> dict[str, Any]:
 
 
 def random_corpus(characters: int) -> Corpus:
-    """Return random characters, as many different ones as enwik8 has."""
+    """Return random characters with the vocabulary size of enwik8."""
     generator = np.random.default_rng(0)
-    tokens = generator.integers(VOCABULARY, size=characters, dtype=np.uint8)
+    tokens = generator.integers(VOCAB_SIZE, size=characters, dtype=np.uint8)
     cut = characters * 9 // 10
     return Corpus(
         name="random",
-        vocabulary=tuple(map(chr, range(VOCABULARY))),
+        vocabulary=tuple(map(chr, range(VOCAB_SIZE))),
         train=tokens[:cut],
         val=tokens[cut:],
         test=tokens[:0],
         complete=True,
         sha256="",
-        entropy_rate=float(np.log(VOCABULARY)),
+        entropy_rate=float(np.log(VOCAB_SIZE)),
     )

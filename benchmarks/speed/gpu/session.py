@@ -1,4 +1,4 @@
-"""What the parts of `gpu_queue.py` share: the settings, the clock, the part's file."""
+"""Settings, clock and result files of the parts of `gpu_queue.py`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
+from benchmarks.results_file import write_json
 from benchmarks.speed.timing import CannotRun
 from lr_gym import Corpus, TrainingConfig, preset
-from lr_gym.files import write_text
 
 FORMAT = "lr-gym gpu 1"
-ROOT = Path(__file__).resolve().parents[3]
-RESULTS = ROOT / "benchmarks" / "results" / "gpu"
-SMALL: dict[str, Any] = {  # of a dry run
+COMMITTED = RESULTS / "gpu"
+DRY_RUN_SETTINGS: dict[str, Any] = {
     "n_layer": 1,
     "n_head": 2,
     "n_embd": 16,
@@ -40,12 +40,13 @@ SMALL: dict[str, Any] = {  # of a dry run
 
 @dataclass(frozen=True)
 class SubRun:
-    """A piece of a part: it runs to its end or not at all.
+    """A measurement of a part; it runs to its end or not at all.
 
     Attributes:
         name: Unique within the part.
-        seconds: Expected on an H100.
-        run: Returns the result. ``passed`` False, or any ``errors``, is a failure.
+        seconds: Expected seconds on an H100.
+        run: Returns the result. It has failed if ``passed`` is False, or if it has
+            ``errors``.
     """
 
     name: str
@@ -58,13 +59,13 @@ class Session:
     """One call of the queue.
 
     Attributes:
-        device: Trains everything.
+        device: Where all models train.
         corpus: The text.
         settings: Fields of every `TrainingConfig`.
-        deadline: On the monotonic clock.
-        dry_run: Whether everything is small.
+        deadline: Time of the monotonic clock at which the budget ends.
+        dry_run: Whether models and runs are small.
         folder: For temporary files.
-        long_compile: How long runs are compiled.
+        long_compile: Compile mode of long runs.
     """
 
     device: torch.device
@@ -77,14 +78,14 @@ class Session:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The compile modes to try; a CPU has no CUDA graphs, and compiles slowly."""
+        """The compile modes to try; on a CPU compilation is slow."""
         on_gpu = self.device.type == "cuda"
         return ("off", "default", "graph") if on_gpu else ("off",)
 
     @property
-    def best_mode(self) -> str:
-        """The compile mode expected to be fastest."""
-        return self.modes[-1]
+    def compiled_modes(self) -> tuple[str, ...]:
+        """The modes that compile, the fastest first; on a CPU ``off``."""
+        return tuple(mode for mode in reversed(self.modes) if mode != "off") or ("off",)
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline, below 0 after it."""
@@ -98,14 +99,14 @@ class Session:
         self, scale: str = "paper", corpus: str | None = None, **overrides: Any
     ) -> TrainingConfig:
         """Return a preset with this session's settings, then with `overrides`."""
-        given = self.settings | overrides
-        return preset(scale, corpus or self.corpus.name, **given)
+        settings = self.settings | overrides
+        return preset(scale, corpus or self.corpus.name, **settings)
 
     def free_memory(self) -> None:
         """Return unused memory to the device.
 
         Raises:
-            CannotRun: The device has failed: nothing more can run in this process.
+            CannotRun: The device has failed; this process cannot use it any more.
         """
         if self.device.type != "cuda":
             return
@@ -118,13 +119,14 @@ class Session:
 
 
 class PartFile:
-    """The JSON file of one part; whole after every sub-run."""
+    """The JSON file of one part, written after every sub-run."""
 
     def __init__(self, path: Path, committed: Path | None, dry_run: bool) -> None:
-        """Read what there is: the file itself, or else the committed one.
+        """Read the file, or else the committed file.
 
         Raises:
-            CannotRun: The file is damaged, or one of a dry run, or the opposite.
+            CannotRun: The file is damaged, or only one of file and session is a dry
+                run.
         """
         self.path = path
         self.content: dict[str, Any] = {
@@ -137,11 +139,11 @@ class PartFile:
             "errors": {},
         }
         places = [path] if committed is None else [path, committed / path.name]
-        found = [read_part(place) for place in places if place.is_file()]
-        # A complete committed file counts whatever else is there.
-        found.sort(key=lambda content: not content["complete"])
-        if found:
-            self.content = found[0]
+        contents = [read_part(place) for place in places if place.is_file()]
+        # A complete committed file has precedence over an incomplete one.
+        contents.sort(key=lambda content: not content["complete"])
+        if contents:
+            self.content = contents[0]
         if self.content["dry_run"] != dry_run:
             kind = "a real run" if dry_run else "a dry run"
             raise CannotRun(f"{path} is of {kind}: choose another --out")
@@ -149,7 +151,7 @@ class PartFile:
 
     @property
     def complete(self) -> bool:
-        """Whether every sub-run is there."""
+        """Whether the file has every sub-run."""
         return bool(self.content["complete"])
 
     @property
@@ -159,15 +161,15 @@ class PartFile:
         return [*self.content["errors"], *(n for n, r in runs.items() if failed(r))]
 
     def finished(self, name: str) -> bool:
-        """Whether a sub-run is there and did not fail."""
+        """Whether the file has a sub-run that did not fail."""
         run = self.content["runs"].get(name)
         return run is not None and not failed(run)
 
     def pace(self) -> float:
-        """Return the measured over the expected seconds of finished sub-runs, or 1.
+        """Return measured over expected seconds of finished sub-runs; 1 without any.
 
-        Those with a ``note`` did nothing. It is at least 0.5: a few short sub-runs
-        say little about long ones.
+        Sub-runs with a ``note`` were skipped and do not count. The result is at least
+        0.5, since a few short sub-runs say little about long ones.
         """
         runs = [
             run
@@ -181,13 +183,13 @@ class PartFile:
     def record(
         self, sub: SubRun, seconds: float, result: dict[str, Any] | str, names: set[str]
     ) -> None:
-        """Keep a result, or the traceback of an error; write the file.
+        """Store a result, or the traceback of an error; write the file.
 
         Args:
-            sub: What has run.
-            seconds: How long it took.
-            result: What it returned, or a traceback.
-            names: Of all sub-runs of the part.
+            sub: The sub-run.
+            seconds: Its duration.
+            result: Its return value, or a traceback.
+            names: The names of all sub-runs of the part.
         """
         content = self.content
         if self._session is None:
@@ -205,19 +207,19 @@ class PartFile:
                 **plain(result),
             }
         content["complete"] = all(map(self.finished, names))
-        write_text(self.path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_json(self.path, content)
 
 
 def failed(run: Mapping[str, Any]) -> bool:
-    """Whether a recorded sub-run failed, as a whole or in a part."""
+    """Whether a recorded sub-run failed, at least in part."""
     return run.get("passed") is False or bool(run.get("errors"))
 
 
 def read_part(path: Path) -> dict[str, Any]:
-    """Return a part's file.
+    """Return the content of a part's file.
 
     Raises:
-        CannotRun: It is damaged or something else.
+        CannotRun: The file is damaged or has another format.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -225,11 +227,11 @@ def read_part(path: Path) -> dict[str, Any]:
             return content
     except (ValueError, KeyError, TypeError):
         pass
-    raise CannotRun(f"{path} is no whole {FORMAT!r} file: delete it")
+    raise CannotRun(f"{path} is not a complete {FORMAT!r} file: delete it")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return a value for JSON: NumPy's as Python's own, what is not finite as null."""
+    """Return a value for JSON: NumPy types as Python's, non-finite numbers as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -242,6 +244,6 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def rounded(values: Sequence[float] | np.ndarray[Any, Any]) -> list[float | None]:
-    """Return numbers to five digits; what is not finite becomes null."""
+    """Return numbers to five digits, non-finite numbers as None."""
     numbers = (float(value) for value in values)
     return [float(f"{v:.5g}") if math.isfinite(v) else None for v in numbers]

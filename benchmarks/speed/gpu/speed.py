@@ -1,8 +1,8 @@
-"""Training speed against nanoGPT's loop, and where the time goes.
+"""Training speed against nanoGPT's loop, and profiles.
 
-nanoGPT's loop runs as its authors run it: compiled, bfloat16, fused AdamW. All ways to
-train take turns. Utilisation is model FLOP/s over the best matrix products that were
-measured in the same sub-run.
+nanoGPT's loop runs as published: compiled, in bfloat16, with fused AdamW. All variants
+take turns. Utilisation is model FLOP/s over the highest FLOP/s of matrix products in
+the same sub-run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed import variants
 from benchmarks.speed.gpu import attention
-from benchmarks.speed.gpu.checks import left_out
+from benchmarks.speed.gpu.checks import skipped_check
 from benchmarks.speed.gpu.session import Session, SubRun
 from benchmarks.speed.timing import (
     Variant,
@@ -33,12 +33,12 @@ from lr_gym import PopulationTrainer
 SECONDS = {"E=1": 120.0, "E=8": 120.0, "attention": 150.0, "profile": 20.0}
 PEAK_SIZES = (4096, 8192)  # of square matrix products
 ROUNDS = 5
-MEMBER_UPDATES = 128  # in a slice: E members make 128 / E updates each
-TOP = 25  # rows of the profiler's table
+MEMBER_UPDATES = 128  # per slice; E members make 128 / E updates each
+PROFILE_ROWS = 25
 
 
 def plan(session: Session) -> list[SubRun]:
-    """Return both groups, the kinds of attention, and both profiles."""
+    """Return the timings, the comparison of attention, and the profiles."""
 
     def sub(name: str, kind: str, run: Callable[[], dict[str, Any]]) -> SubRun:
         return SubRun(name, session.pick(SECONDS[kind], 0.0), run)
@@ -49,7 +49,7 @@ def plan(session: Session) -> list[SubRun]:
         for size in sizes
     ]
     profiles = [
-        sub(f"profile, E={size}", "profile", partial(profiled, session, size))
+        sub(f"profile, E={size}", "profile", partial(profile_training, session, size))
         for size in sizes
     ]
     kinds = sub("attention", "attention", partial(compare_attention, session, sizes))
@@ -69,13 +69,13 @@ def headline(runs: Mapping[str, Any]) -> str:
 
 
 def fastest(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of our fastest way to train."""
+    """Return the row of our fastest variant."""
     ours = [row for name, row in table.items() if not name.startswith("plain")]
     return max(ours, key=lambda row: float(row["tokens_per_second"]["median"]))
 
 
 def group(session: Session, size: int) -> dict[str, Any]:
-    """Let nanoGPT's loop and our populations of one size take turns."""
+    """Time nanoGPT's loop and our populations of one size in turns."""
     config = session.configure("paper", compile="off")
     precision = variants.resolved_precision(config)
     compiled = session.device.type == "cuda"
@@ -96,14 +96,14 @@ def group(session: Session, size: int) -> dict[str, Any]:
 
 
 def updates_of(session: Session, size: int) -> int:
-    """Return the updates of each member in a slice."""
+    """Return the updates per slice of each member."""
     return int(session.pick(max(2, MEMBER_UPDATES // size), 2))
 
 
 def population(
     session: Session, size: int, mode: str, reference: str | None = None
 ) -> Callable[[], Variant]:
-    """Return what makes a population of ours at paper scale."""
+    """Return a function that makes a population at paper scale."""
 
     def make() -> Variant:
         return variants.population(
@@ -121,11 +121,11 @@ def population(
 def time_in_turns(
     session: Session, makers: Mapping[str, Callable[[], Variant]]
 ) -> dict[str, Any]:
-    """Time ways to train, slice by slice; what fails is recorded, the others go on.
+    """Time variants in turns; record the errors of variants that fail.
 
     Returns:
-        ``variants`` as of `summarize`, each with ``peak_bytes``, ``errors`` by name,
-        and ``matmul_peak_flops_per_second`` by number format.
+        ``variants``: those of `summarize`, each with ``peak_bytes``. ``errors`` by
+        name. ``matmul_peak_flops_per_second`` by number format.
     """
     device, cuda = session.device, session.device.type == "cuda"
     ready: list[Variant] = []
@@ -168,11 +168,11 @@ def time_in_turns(
 
 
 def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Time training with fused and with plain attention, in processes of their own."""
+    """Time training with fused and with plain attention, in separate processes."""
     if session.device.type != "cuda":
-        return left_out("the fused attention with dropout is for CUDA")
+        return skipped_check("the fused attention with dropout is for CUDA")
     if not attention.available():
-        return left_out("not available")
+        return skipped_check("not available")
     config = session.configure("paper", compile=session.long_compile)
     return {
         "compile": config.compile,
@@ -188,9 +188,9 @@ def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any
     }
 
 
-def profiled(session: Session, size: int) -> dict[str, Any]:
-    """Return what the device spends its time on: the profiler's longest entries."""
-    config = session.configure("paper", compile=session.best_mode)
+def profile_training(session: Session, size: int) -> dict[str, Any]:
+    """Return the longest entries of the profiler."""
+    config = session.configure("paper", compile=session.compiled_modes[0])
     trainer = PopulationTrainer(config, session.corpus, size)
     trainer.reset(range(size), range(size))
     rates = [config.learning_rate] * size
@@ -205,7 +205,7 @@ def profiled(session: Session, size: int) -> dict[str, Any]:
     rows = []
     for event in profiler.key_averages():
         on_cpu = event.device_type.name == "CPU"
-        # A range that somebody named holds kernels that are listed by themselves.
+        # A named range contains kernels that have entries of their own.
         if on_cpu == cuda or getattr(event, "is_user_annotation", False):
             continue
         spent = event.self_device_time_total if cuda else event.self_cpu_time_total
@@ -219,6 +219,6 @@ def profiled(session: Session, size: int) -> dict[str, Any]:
         "device_microseconds": total,
         "table": [
             dict(zip(names, (*row, row[2] / total if total else 0.0), strict=True))
-            for row in rows[:TOP]
+            for row in rows[:PROFILE_ROWS]
         ],
     }

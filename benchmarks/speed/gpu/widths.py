@@ -1,8 +1,8 @@
-"""Does the default controller's update size fit wide models? Shortened runs.
+"""Does one target of the default controller fit wide models? Short runs.
 
-At each width: WSD at five peak rates, and the controller from a rate 30 times too low
-and one 30 times too high. Two seeds each. `benchmarks/controller/widths.py` does it for
-small models.
+Each width trains with WSD at five peaks, and with the controller from a learning rate
+30 times too low and one 30 times too high, two seeds each. For small models see
+`benchmarks/controller/widths.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.speed.gpu.paper import job_settings, summary
 from benchmarks.speed.gpu.session import Session, SubRun
 from lr_gym import preset
 
-# By width and method.
+# By width and method, on an H100.
 SECONDS = {
     (384, "wsd"): 40.0,
     (384, "update_size"): 35.0,
@@ -26,10 +26,10 @@ SECONDS = {
     (1024, "wsd"): 160.0,
     (1024, "update_size"): 85.0,
 }
-HEAD = 64  # width of an attention head
-SHORT = {"max_iters": 1_000, "eval_interval": 50, "batch_size": 32}
+HEAD_WIDTH = 64  # of attention
+SHORT_RUN = {"max_iters": 1_000, "eval_interval": 50, "batch_size": 32}
 SEEDS = (0, 1)
-SHARES = {  # of the preset's rate: peaks, and where the controller starts
+LR_SHARES = {  # of the preset's LR: peaks, and initial LRs of the controller
     "wsd": (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0),
     "update_size": (1 / 30, 30.0),
 }
@@ -51,12 +51,15 @@ def headline(runs: Mapping[str, Any]) -> str:
 
 
 def width_run(session: Session, width: int, method: str) -> dict[str, Any]:
-    """Run one method at one width, all rates and seeds side by side."""
-    good = preset("paper", "shakespeare").learning_rate
-    rates = [share * good for share in SHARES[method] for _ in SEEDS]
-    seeds = SEEDS * len(SHARES[method])
-    own: dict[str, Any] = {"n_embd": width, "n_head": width // session.pick(HEAD, 8)}
-    settings = job_settings(session, **own, **session.pick(SHORT, {}))
+    """Run one method at one width with all learning rates and seeds."""
+    reference_lr = preset("paper", "shakespeare").learning_rate
+    rates = [share * reference_lr for share in LR_SHARES[method] for _ in SEEDS]
+    seeds = SEEDS * len(LR_SHARES[method])
+    shape: dict[str, Any] = {
+        "n_embd": width,
+        "n_head": width // session.pick(HEAD_WIDTH, 8),
+    }
+    settings = job_settings(session, **shape, **session.pick(SHORT_RUN, {}))
     job = Job(
         method,
         session.corpus.name,
@@ -65,12 +68,12 @@ def width_run(session: Session, width: int, method: str) -> dict[str, Any]:
         learning_rates=tuple(rates),
         settings=settings,
     )
-    found = summary(job)
-    final = found["final_val_loss"]["by_seed"]
+    result = summary(job)
+    final = result["final_val_loss"]["by_seed"]
     count = len(SEEDS)
-    found["width"] = width
-    found["rates"] = rates[::count]
-    found["final_by_rate"] = [
+    result["width"] = width
+    result["rates"] = rates[::count]
+    result["final_by_rate"] = [
         fmean(final[first : first + count]) for first in range(0, len(final), count)
     ]
-    return found
+    return result

@@ -13,7 +13,10 @@ from lr_gym.mdp.observations import FEATURES
 
 
 def test_variants_differ_in_what_their_names_say() -> None:
-    seen = {v.name: set(v.changes.get("features", features.SEEN)) for v in VARIANTS}
+    seen = {
+        v.name: set(v.changes.get("features", features.DEFAULT_FEATURES))
+        for v in VARIANTS
+    }
     assert len(seen) == len(VARIANTS)
     four = seen["the four"]
     assert four <= set(FEATURES)
@@ -23,7 +26,7 @@ def test_variants_differ_in_what_their_names_say() -> None:
 
 
 @pytest.mark.slow
-def test_learners_are_judged_and_kept(
+def test_finished_learners_are_evaluated_and_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = Args(
@@ -36,17 +39,20 @@ def test_learners_are_judged_and_kept(
     )
     result = features.main(args)
     assert json.loads(args.out.read_text())["variants"] == result["variants"]
-    assert [row["learner"] for row in rows(result)] == ["without progress", "a table"]
-    for found in result["variants"].values():
-        assert all(gap > -1.0 for gap in found["above_rule"])
-    numbers = [row["learners"] for row in rows(result)]
-    assert numbers == ["2", "1"]  # a table learns once: it is slow
+    assert [row["learner"] for row in rows(result)] == [
+        "without progress",
+        features.LABELS["a table"],
+    ]
+    for variant in result["variants"].values():
+        assert all(gap > -1.0 for gap in variant["above_rule"])
+    numbers = [row["seeds"] for row in rows(result)]
+    assert numbers == ["2", "1"]  # the table is slow and has one seed
     assert "progress" not in result["variants"]["without progress"]["features"]
 
     def never(*_: object) -> None:
-        raise AssertionError("a finished learner learns again")
+        raise AssertionError("a finished learner is trained again")
 
-    monkeypatch.setattr(features, "learned", never)
+    monkeypatch.setattr(features, "train", never)
     assert features.main(args)["variants"] == result["variants"]
 
 

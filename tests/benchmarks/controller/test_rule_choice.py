@@ -36,20 +36,18 @@ def test_variants_differ_in_the_measure_and_the_bound_alone(
     small = replace(TASKS[0], corpus="markov", n_layer=1, max_iters=60)
     tasks = (TASKS[0], replace(small, batch_size=8))
     variants = (Variant(0.0, UNBOUNDED), Variant(1.2, UNBOUNDED), Variant(1.2, 1.5))
-    usual = update_size.RELATIVE_CHANGE_FACTOR
+    default = update_size.RELATIVE_CHANGE_FACTOR
     result = main(args, tasks, variants)
-    assert (
-        usual == update_size.RELATIVE_CHANGE_FACTOR
-    )  # what comes after in this process is measured
+    assert default == update_size.RELATIVE_CHANGE_FACTOR  # restored
     printed = capsys.readouterr().out
 
     assert result == json.loads(args.out.read_text())
     assert np.shape(result["wsd"]) == (1, 2, 2)
     losses_of = [variant["final_val_loss"] for variant in result["variants"]]
-    by_name = {v.name: own for v, own in zip(variants, losses_of, strict=True)}
+    by_name = {v.name: losses for v, losses in zip(variants, losses_of, strict=True)}
     assert len(by_name) == len(variants)
     assert all(np.shape(losses) == (1, 1, 2) for losses in by_name.values())
-    assert by_name["weights 0, bound none"] != by_name["weights 1.2, bound none"]
+    assert by_name["neither"] != by_name["weight term only"]
     rules = [load_controller(path) for path in args.jobs.glob("*.safetensors")]
     bounds = sorted(r.most_rise for r in rules if isinstance(r, UpdateSizeRule))
     assert bounds == [1.5, UNBOUNDED]
@@ -71,11 +69,11 @@ def test_variants_differ_in_the_measure_and_the_bound_alone(
             assert row[name] == f"{np.mean(losses[number]):.3f} ({worst:.2f})"
             assert row[name] in printed
 
-    nowhere = Args(jobs=tmp_path / "none", out=tmp_path / "none.json")
-    for wrong, message in (
+    unused = Args(jobs=tmp_path / "none", out=tmp_path / "none.json")
+    for overrides, message in (
         ({"only": (0,), "seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"only": (2,)}, r"--only must be from 0 to 1, got \[2\]"),
     ):
         with pytest.raises(SystemExit, match=message):
-            main(replace(nowhere, **wrong), tasks)
-    assert not nowhere.out.exists()
+            main(replace(unused, **overrides), tasks)
+    assert not unused.out.exists()

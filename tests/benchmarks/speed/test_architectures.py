@@ -35,11 +35,11 @@ def test_speeds_sizes_and_rates_of_every_architecture(
     # Six taps of 64 x 128 and a projection per layer.
     conv = 32 * 64 + 2 * (6 * 64 * 128 + 64 * 64 + 64) + 64
     assert result["parameters"]["conv"] == conv
-    for name, found in result["learning_rates"].items():
-        assert found["config"]["architecture"] == name
-        losses = found["final_val_loss"][0]
+    for name, sweep in result["learning_rates"].items():
+        assert sweep["config"]["architecture"] == name
+        losses = sweep["final_val_loss"][0]
         best = losses.index(min(losses))
-        assert found["best_learning_rate"] == [1e-3, 1e-2][best]
+        assert sweep["best_learning_rate"] == [1e-3, 1e-2][best]
     printed = capsys.readouterr().out
     assert printed.strip() == table({"markov-tiny": result})
     assert "| markov tiny | `lstm` | 67,776 |" in printed

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.docs_tables.gpu import MISSING, gpu_table
 from benchmarks.speed import gpu_queue
 from benchmarks.speed.gpu import correct, law, session, widths
-from benchmarks.speed.gpu_tables import MISSING, gpu_table
 from benchmarks.speed.timing import CannotRun
 from lr_gym import RecordedRun, fit_surrogate, load_corpus, preset
 from lr_gym.surrogate.runs import load_runs
@@ -26,12 +26,12 @@ from tests.benchmarks.speed.test_throughput import numbers
 SCRIPT = Path(gpu_queue.__file__)
 LARGEST = 1_000_000  # bytes
 LONGEST = 300.0  # seconds of a sub-run: two fit one call
-# What a machine that has a GPU may lack.
+# Packages that a machine with a GPU may lack.
 ABSENT = (
     *("tyro", "scipy", "pandas", "matplotlib", "jinja2", "rliable", "ray"),
     *("stable_baselines3", "sb3_contrib", "schedulefree", "prodigyopt", "filelock"),
 )
-# filelock is torch's own: it is blocked once torch is there.
+# torch needs filelock, so filelock is blocked after torch is imported.
 PROGRAM = f"""
 import runpy, sys
 import torch
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dry(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the folder and the output of a dry run, elsewhere and not installed."""
+    """Return folder and output of a dry run outside the checkout."""
     out = tmp_path_factory.mktemp("queue")
     command = [sys.executable, "-c", PROGRAM, "--dry-run", "--out", str(out)]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -76,26 +76,27 @@ def test_a_dry_run_runs_every_part_with_little_installed(
         assert content["dry_run"]
         assert content["errors"] == {}
         assert all(map(math.isfinite, numbers(content)))
-        (made,) = content["sessions"]
-        assert made["command"].startswith("gpu_queue.py --dry-run")
-        assert made["versions"]["torch"]
+        (source,) = content["sessions"]
+        command = "python benchmarks/speed/gpu_queue.py --dry-run"
+        assert source["command"].startswith(command)
+        assert source["versions"]["torch"]
         assert path.stat().st_size < LARGEST
         assert f"| {path.stem} | done |" in shown
 
 
-def test_every_check_on_a_cpu_passed_or_says_why_it_was_left_out(
+def test_every_check_on_a_cpu_passes_or_says_why_it_is_skipped(
     dry: tuple[Path, str],
 ) -> None:
     checks = read(dry[0] / "correct.json")["runs"]
-    made = {name for name, check in checks.items() if check["passed"] is not None}
-    assert all(checks[name]["passed"] for name in made)
-    assert all(checks[name]["note"] for name in checks.keys() - made)
-    assert {f"off, E={size}, dropout 0.2" for size in correct.SIZES} < made
+    run = {name for name, check in checks.items() if check["passed"] is not None}
+    assert all(checks[name]["passed"] for name in run)
+    assert all(checks[name]["note"] for name in checks.keys() - run)
+    assert {f"off, E={size}, dropout 0.2" for size in correct.SIZES} < run
     assert checks["fused attention"]["attention"] == ["fused", "plain"]
-    assert {"generation", "vector environment", "undo through the environment"} < made
+    assert {"generation", "vector environment", "undo through the environment"} < run
 
 
-def test_the_placebo_trains_as_its_baseline(dry: tuple[Path, str]) -> None:
+def test_as_published_equals_its_baseline(dry: tuple[Path, str]) -> None:
     runs = read(dry[0] / "paper.json")["runs"]
     assert len(runs) == 10
     losses = runs["baseline"]["final_val_loss"]
@@ -106,7 +107,9 @@ def test_the_placebo_trains_as_its_baseline(dry: tuple[Path, str]) -> None:
         assert len(run["curves"]) == len(run["seeds"])
 
 
-def test_readme_shows_what_was_measured(dry: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_table_shows_finished_measurements(
+    dry: tuple[Path, str], tmp_path: Path
+) -> None:
     empty = gpu_table(tmp_path)
     assert empty.count(MISSING) == 7
     renamed = {
@@ -122,10 +125,10 @@ def test_readme_shows_what_was_measured(dry: tuple[Path, str], tmp_path: Path) -
             content["runs"][name] = content["runs"].pop(old)
         (tmp_path / path.name).write_text(json.dumps(content))
     full = gpu_table(tmp_path)
-    assert full.count(MISSING) == 1  # of 64 texts: the dry run writes two
+    assert full.count(MISSING) == 1  # 64 texts; the dry run generates two
     checks = read(dry[0] / "correct.json")["runs"].values()
-    made = sum(check["passed"] is not None for check in checks)
-    assert f"| {made} of {made} | all |" in full
+    count = sum(check["passed"] is not None for check in checks)
+    assert f"| {count} of {count} | all |" in full
     assert full.count("| best val loss, ") == 10
 
 
@@ -139,7 +142,7 @@ def test_recorded_runs_read_back_for_a_law(
     assert len(load_runs(tmp_path / "shakespeare-paper-held-out.npz")) == 3
     (first, *_) = read(dry[0] / "law.json")["runs"].values()
     first["recorded"][0]["rates_crc32"] += 1
-    with pytest.raises(ValueError, match="otherwise now"):
+    with pytest.raises(ValueError, match="has another plan"):
         law.recorded_runs([first])
 
 
@@ -154,7 +157,7 @@ def test_the_law_part_has_40_runs_that_a_fit_takes() -> None:
     assert callable(fit_surrogate)
 
 
-def test_a_killed_run_goes_on_and_repeats_nothing(
+def test_a_killed_run_continues_without_repeating_sub_runs(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
     path = tmp_path / "widths.json"
@@ -179,7 +182,7 @@ def test_a_killed_run_goes_on_and_repeats_nothing(
     assert len(after["sessions"]) == 2
 
 
-def test_a_failure_is_recorded_and_tried_again(
+def test_a_failed_sub_run_is_recorded_and_runs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = widths.width_run
@@ -190,8 +193,8 @@ def test_a_failure_is_recorded_and_tried_again(
         return {"final_by_rate": [2.0]}
 
     monkeypatch.setattr(widths, "width_run", failing)
-    wrong = {"passed": False, "measured": 1.0, "bound": 0.0}
-    monkeypatch.setattr(correct, "same_updates", lambda *_: wrong)
+    failure = {"passed": False, "measured": 1.0, "bound": 0.0}
+    monkeypatch.setattr(correct, "same_updates", lambda *_: failure)
     monkeypatch.setattr(correct, "SIZES", (1,))
     monkeypatch.setattr(correct, "MODES", ("off",))
     checks = ["off, E=1, dropout 0", "off, E=1, dropout 0.2"]
@@ -201,9 +204,9 @@ def test_a_failure_is_recorded_and_tried_again(
     assert "Traceback" in content["errors"]["16 update_size"]
     assert content["runs"].keys() == {"16 wsd", "32 wsd"}
     assert not content["complete"]
-    found = read(tmp_path / "correct.json")
-    assert [n for n, r in found["runs"].items() if r["passed"] is False] == checks
-    assert found["runs"]["generation"]["passed"]
+    checked = read(tmp_path / "correct.json")
+    assert [n for n, r in checked["runs"].items() if r["passed"] is False] == checks
+    assert checked["runs"]["generation"]["passed"]
     assert "FAILED: 16 update_size." in capsys.readouterr().out
 
     monkeypatch.setattr(widths, "width_run", run)
@@ -225,7 +228,7 @@ def test_a_part_that_cannot_be_planned_is_recorded(
     assert call(tmp_path, "--parts", "widths") == 0
 
 
-def test_committed_results_are_not_measured_again(
+def test_committed_sub_runs_do_not_run_again(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
     committed = tmp_path / "committed"
@@ -266,7 +269,7 @@ def test_a_sub_run_starts_only_if_its_seconds_are_left(
 
 
 def fake_gpu(folder: Path) -> session.Session:
-    """Return a session that may plan, and run nothing."""
+    """Return a session for planning only."""
     return session.Session(
         device=torch.device("cuda"),
         corpus=load_corpus("markov"),
@@ -289,7 +292,7 @@ def test_what_a_gpu_runs(tmp_path: Path) -> None:
             assert any("graph" in sub for sub in names)
 
 
-def test_long_runs_use_graphs_once_these_are_right(tmp_path: Path) -> None:
+def test_long_runs_use_graphs_after_their_checks_pass(tmp_path: Path) -> None:
     ours = fake_gpu(tmp_path)
     file = session.PartFile(tmp_path / "correct.json", None, dry_run=False)
     assert gpu_queue.long_compile(ours, file) == "default"
@@ -301,7 +304,7 @@ def test_long_runs_use_graphs_once_these_are_right(tmp_path: Path) -> None:
     assert "| 1 of 2 |" in gpu_table(tmp_path)
 
 
-def test_expected_seconds_follow_what_was_measured(tmp_path: Path) -> None:
+def test_expected_seconds_follow_measured_seconds(tmp_path: Path) -> None:
     file = session.PartFile(tmp_path / "law.json", None, dry_run=True)
     assert file.pace() == 1.0
     sub = session.SubRun("a", 10.0, dict)
@@ -311,9 +314,11 @@ def test_expected_seconds_follow_what_was_measured(tmp_path: Path) -> None:
     assert file.failures == ["b"]
 
 
-def test_what_cannot_run_says_why(dry: tuple[Path, str], tmp_path: Path) -> None:
+def test_files_that_cannot_be_continued_are_errors(
+    dry: tuple[Path, str], tmp_path: Path
+) -> None:
     with pytest.raises(CannotRun, match="is of a dry run"):
         session.PartFile(dry[0] / "law.json", None, dry_run=False)
     (tmp_path / "law.json").write_text("{")
-    with pytest.raises(CannotRun, match="is no whole"):
+    with pytest.raises(CannotRun, match="is not a complete"):
         session.PartFile(tmp_path / "law.json", None, dry_run=True)

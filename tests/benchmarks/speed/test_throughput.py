@@ -49,9 +49,9 @@ def test_the_plain_model_is_ours() -> None:
     ours = small_trainer(n_layer=2, bias=True).model(0)
     plain = PlainGPT(config, 32)
     pairs = list(zip(plain.parameters(), ours.parameters(), strict=True))
-    for own, theirs in pairs:
-        own.data = theirs.data.clone().normal_(std=0.3)
-        theirs.data = own.data
+    for weight, our_weight in pairs:
+        weight.data = our_weight.data.clone().normal_(std=0.3)
+        our_weight.data = weight.data
     tokens = torch.randint(32, (3, 17))
     logits = ours(tokens[:, :-1]).flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
@@ -60,7 +60,7 @@ def test_the_plain_model_is_ours() -> None:
     assert loss > 2.0
 
 
-def test_the_plain_loop_learns_at_the_given_rate(tmp_path: Path) -> None:
+def test_the_plain_loop_trains_with_the_learning_rate(tmp_path: Path) -> None:
     loop = PlainLoop(small_config(dropout=0.1), load_corpus("markov"), tmp_path)
     inputs, targets = loop.batch("val")
     assert inputs.shape == (4, 16)
@@ -115,8 +115,8 @@ def test_flops_by_hand() -> None:
 
 def fake(name: str, seconds: list[float], tokens: int = 100) -> Variant:
     config = small_config()
-    given: dict[str, Any] = {"config": config, "vocab_size": 32, "tokens": tokens}
-    variant = Variant(name, 1, precision="float32", run=lambda: name, **given)
+    fields: dict[str, Any] = {"config": config, "vocab_size": 32, "tokens": tokens}
+    variant = Variant(name, 1, precision="float32", run=lambda: name, **fields)
     variant.seconds = seconds
     variant.reference = "a"
     return variant
@@ -161,8 +161,16 @@ def test_a_stopwatch_changes_nothing_else() -> None:
 def test_a_quick_run_writes_every_section_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--scale", "tiny", "--quick", "--step-size", "1", "--out", str(tmp_path)]
-    path = main(parse(given))
+    arguments = [
+        "--scale",
+        "tiny",
+        "--quick",
+        "--step-size",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    path = main(parse(arguments))
     assert path == tmp_path / "cpu-tiny.json"
     content = json.loads(path.read_text())
     training = content["training"]
@@ -186,7 +194,7 @@ def test_a_quick_run_writes_every_section_and_a_table(
     assert "| snapshot / restore of 2, ms |" in shown
 
 
-def test_what_cannot_run_says_so_in_one_line(
+def test_an_unknown_device_is_an_error_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:

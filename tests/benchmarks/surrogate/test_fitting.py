@@ -13,7 +13,7 @@ import pytest
 from benchmarks.paths import RESULTS
 from benchmarks.surrogate import proposals
 from benchmarks.surrogate import runs as law_runs
-from benchmarks.surrogate.fitting import OURS, Args, collect, main, scores
+from benchmarks.surrogate.fitting import OUR_LAW, Args, collect, main, scores
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, multi_power, tissue
 from lr_gym import load_law, preset
@@ -27,7 +27,7 @@ RECORDED = RESULTS / "surrogate"
 CONFIG = small_config(max_iters=40, eval_interval=10, warmup_iters=4)
 
 
-def test_runs_are_collected_once_and_go_on_where_they_were(tmp_path: Path) -> None:
+def test_a_collection_continues_without_repeating_runs(tmp_path: Path) -> None:
     plans = law_runs.fitting_plan(CONFIG)
     path, args = tmp_path / "runs.npz", Args(env="markov", size=2)
     assert collect(CONFIG, plans, path, args, most=3) == 3
@@ -42,7 +42,7 @@ def test_runs_are_collected_once_and_go_on_where_they_were(tmp_path: Path) -> No
     assert np.array_equal(second[0].val_loss, first[0].val_loss)
 
 
-def test_the_plans_hold_what_they_promise() -> None:
+def test_the_plans_have_distinct_runs_of_all_kinds() -> None:
     fitting, held_out = law_runs.fitting_plan(CONFIG), law_runs.held_out_plan(CONFIG)
     assert len({plan.seed for plan in fitting + held_out}) == len(fitting + held_out)
     names = [plan.name for plan in fitting + held_out]
@@ -55,16 +55,16 @@ def test_the_plans_hold_what_they_promise() -> None:
     assert len(peaks) == 4
 
 
-def test_proposals_are_what_the_rule_does_on_the_law(tmp_path: Path) -> None:
+def test_proposals_are_the_curves_of_the_rule_on_the_law(tmp_path: Path) -> None:
     config, law = preset("tiny", "markov"), tmp_path / "law.json"
     replace(make_law(), training=config).save(law)
-    found = proposals.propose(proposals.Args(), config, law)
-    assert len(found) == len(HELD_OUT_LR_FACTORS)
-    for factor, (_, rates) in zip(HELD_OUT_LR_FACTORS, found, strict=True):
+    curves = proposals.propose(proposals.Args(), config, law)
+    assert len(curves) == len(HELD_OUT_LR_FACTORS)
+    for factor, (_, rates) in zip(HELD_OUT_LR_FACTORS, curves, strict=True):
         assert rates.shape == (config.max_iters,)
         expected = factor * config.learning_rate / 300 * np.arange(1, 11) / 21
         assert rates[:10] == pytest.approx(expected), "far below, and warming up"
-        # Of this law an update's size is its rate; the target is reached and held.
+        # In this law the update size is the LR; the target is reached and held.
         assert rates[config.max_iters // 2] == pytest.approx(0.07, rel=0.11)
         assert rates[-1] < 7e-3, "cooled down"
 
@@ -80,11 +80,11 @@ def test_the_laws_of_the_package_are_those_of_the_reports() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_text
-def test_the_recorded_runs_give_the_accuracy_that_is_claimed(tmp_path: Path) -> None:
+def test_the_recorded_runs_give_the_claimed_accuracy(tmp_path: Path) -> None:
     for kind in ("fit", "held-out"):
         shutil.copy(RECORDED / f"shakespeare-mini-{kind}.npz", tmp_path)
     report = main(Args(scale="mini", collect=False, out=tmp_path))
-    errors = report["laws"][OURS]["held_out"]
+    errors = report["laws"][OUR_LAW]["held_out"]
     assert errors["mean_final_error"] <= 0.03
     assert errors["rank_correlation"] >= 0.9
     assert load_law(tmp_path / "shakespeare-mini.json").runs == 54
@@ -94,8 +94,8 @@ def test_published_laws_by_hand() -> None:
     rates = np.full((1, 40), 2e-3)
     forward = 2e-3 * np.arange(1, 41)
     expected = 1.5 + 0.5 * forward**-0.3
-    found = tissue(np.array([1.5, np.log(0.5), 0.3, 0.0]), rates)[0]
-    assert found == pytest.approx(expected)
+    losses = tissue(np.array([1.5, np.log(0.5), 0.3, 0.0]), rates)[0]
+    assert losses == pytest.approx(expected)
     parameters = np.array([1.5, np.log(0.5), 0.3, 1.0, 0.5, 0.5, 0.5])
     assert multi_power(parameters, rates)[0] == pytest.approx(expected[9::10])
     falling = rates.copy()
@@ -106,7 +106,7 @@ def test_published_laws_by_hand() -> None:
     assert (with_gain[2:] < without[2:]).all()
 
 
-def test_scores_and_a_picture() -> None:
+def test_scores_and_a_figure() -> None:
     runs = planted_runs(make_constants(), 0)[:8]
     real = np.stack([run.val_loss for run in runs])[:, 1:]
     perfect = scores(real, runs)
@@ -114,7 +114,7 @@ def test_scores_and_a_picture() -> None:
     assert (perfect["rank_correlation"], perfect["r2_curves"]) == (1.0, 1.0)
     assert scores(real + 0.1, runs)["worst_final_error"] == pytest.approx(0.1)
     for published in (TISSUE, MULTI_POWER):
-        fitted = published.at(published.fit(runs), runs)
+        fitted = published.losses(published.fit(runs), runs)
         assert scores(fitted, runs)["r2_curves"] > 0.5
     assert "<svg" in draw_curves("law", _named(runs), real)
 

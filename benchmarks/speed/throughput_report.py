@@ -1,4 +1,4 @@
-"""What throughput.py prints: its JSON files as Markdown tables."""
+"""The tables that throughput.py prints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def scale_tables(content: dict[str, Any]) -> str:
-    """Return what a reader wants to see first, as Markdown."""
+    """Return speeds and costs at one scale, as Markdown."""
     episode, evaluation = content["episode"], content["evaluation"]
     seconds = evaluation["seconds"]
     how = "extrapolated" if episode["extrapolated"] else "run in full"

@@ -1,4 +1,4 @@
-"""README's table of what was measured on a GPU, from the committed files."""
+"""The table of what has been measured on a GPU, and what has not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.gpu.session import RESULTS, failed, read_part
+from benchmarks.speed.gpu.session import COMMITTED, failed, read_part
 from benchmarks.speed.gpu.speed import fastest
 from benchmarks.table_text import markdown
 
@@ -14,8 +14,8 @@ MISSING = "not yet measured"
 Runs = Mapping[str, Any]
 
 
-def gpu_table(folder: Path = RESULTS) -> str:
-    """Return the table; a cell without a file or a value says so."""
+def gpu_table(folder: Path = COMMITTED) -> str:
+    """Return the table; missing results are ``not yet measured``."""
     rows: list[tuple[str, str, str, Callable[[Runs], str]]] = [
         ("checks against a CPU that passed", "all", "correct", _checks),
         ("whole episode at `paper`, s", "16", "episode", _episode),
@@ -53,12 +53,12 @@ def gpu_table(folder: Path = RESULTS) -> str:
 
 
 def runs_of(path: Path) -> Runs:
-    """Return the sub-runs of a part's file; none without a file."""
+    """Return the sub-runs of a part's file; {} without a file."""
     if not path.is_file():
         return {}
     content = read_part(path)
     runs: dict[str, Any] = content["runs"]
-    if path.stem == "correct":  # a check that ended in an error has not passed
+    if path.stem == "correct":  # a check with an error has not passed
         runs |= {name: {"passed": False} for name in content["errors"]}
     return runs
 
@@ -75,15 +75,15 @@ def _row(name: str, value: str, target: str, part: str) -> dict[str, str]:
 def _value(runs: Runs, show: Callable[[Runs], str]) -> str:
     try:
         return show(runs)
-    except (KeyError, ValueError):  # this sub-run is missing, or every way failed
+    except (KeyError, ValueError):  # the sub-run is missing or has failed
         return MISSING
 
 
 def _checks(runs: Runs) -> str:
     if not runs:
         return MISSING
-    made = [run for run in runs.values() if run["passed"] is not None]
-    return f"{sum(not failed(run) for run in made)} of {len(made)}"
+    checks = [run for run in runs.values() if run["passed"] is not None]
+    return f"{sum(not failed(run) for run in checks)} of {len(checks)}"
 
 
 def _episode(runs: Runs) -> str:
@@ -106,7 +106,7 @@ def _generation(runs: Runs) -> str:
 
 
 def _paper(runs: Runs) -> list[dict[str, str]]:
-    """Return a row per method of the paper part that is there."""
+    """Return a row per finished method of the paper part."""
     rows = [
         _row(
             f"best val loss, {name}",

@@ -1,0 +1,1 @@
+"""The tables of README.md and docs/, a module per page or group of pages."""
