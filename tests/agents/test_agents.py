@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tyro
 from gymnasium import spaces
 
 from agents import baselines, deep_rl, tabular_q
@@ -340,10 +341,18 @@ def test_deep_agents_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         agent.train(small_env(**agent.settings), 1)
 
 
-@pytest.mark.parametrize("script", ["tabular_q", "deep_rl", "baselines"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "agents/tabular_q",
+        "agents/deep_rl",
+        "agents/baselines",
+        "benchmarks/compare_agents",
+    ],
+)
 def test_scripts_explain_themselves(script: str) -> None:
     result = subprocess.run(
-        [sys.executable, f"agents/{script}.py", "--help"],
+        [sys.executable, f"{script}.py", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -351,6 +360,12 @@ def test_scripts_explain_themselves(script: str) -> None:
     )
     for option in ("--env", "--scale", "--seed"):
         assert option in result.stdout
+
+
+@pytest.mark.parametrize("env", ["enwik8", "text8", "shakespeare", "notes.txt"])
+def test_the_q_learning_script_takes_every_corpus(env: str) -> None:
+    args = tyro.cli(tabular_q.Args, args=["--env", env])
+    assert (args.env, args.scale, args.protocol) == (env, "auto", "improved")
 
 
 def test_the_baseline_script_prints_a_line_per_decision(
