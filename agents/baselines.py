@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from agents.agent import (
     Action,
     Agent,
+    AnyEnv,
     Observation,
     episode_return,
+    episodes_of,
     run_episode,
     script_env,
 )
 from lr_gym.controllers.policies.policy import Policy
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.schedules import SCHEDULES
 
 
@@ -45,9 +46,9 @@ class RandomAgent(Agent):
         """Draw from the stream of `seed`."""
         self._random = np.random.default_rng(seed)
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Note how many actions there are."""
-        self._actions = _factors(episodes).size
+    def begin(self, env: AnyEnv) -> None:
+        """Read the number of actions."""
+        self._actions = _factors(env).size
 
     def act(self, observation: Observation) -> int:
         """Choose any action."""
@@ -70,10 +71,10 @@ class ReduceOnPlateau(Agent):
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the last run."""
-        super().begin(episodes)
-        self._down = int(_factors(episodes).argmin())
+        super().begin(env)
+        self._down = int(_factors(env).argmin())
         self._best = np.inf
         self._waited = 0
 
@@ -98,10 +99,10 @@ class Reactive(Agent):
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the last run."""
-        super().begin(episodes)
-        factors = _factors(episodes)
+        super().begin(env)
+        factors = _factors(env)
         self._up, self._down = int(factors.argmax()), int(factors.argmin())
         self._last: float | None = None
 
@@ -132,9 +133,9 @@ class GreedyLR(Agent):
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the last run."""
-        super().begin(episodes)
+        super().begin(env)
         self._best = np.inf
         self._better = self._worse = 0
 
@@ -175,8 +176,9 @@ class RuleAgent(Agent):
             "min_lr": rule.config.min_lr,
         }
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the last run."""
+        episodes = episodes_of(env)
         self._span = episodes.config.max_log2_factor
         self.rule.reset(episodes.decisions)
 
@@ -203,9 +205,9 @@ class UpdateSizeAgent(RuleAgent):
         super().__init__(UpdateSizeRule(**parameters))
 
 
-def _factors(episodes: EpisodeBatch) -> NDArray[np.float64]:
-    """Return the factor of every action that changes the learning rate."""
-    return np.array(episodes.config.lr_factors)
+def _factors(env: AnyEnv) -> NDArray[np.float64]:
+    """Return the factor of each action that multiplies the learning rate."""
+    return np.array(episodes_of(env).config.lr_factors)
 
 
 def _schedule(name: str) -> Callable[[int], Agent]:

@@ -20,6 +20,7 @@ from agents.agent import (
     ENVS,
     Action,
     Agent,
+    AnyEnv,
     LREnv,
     Observation,
     episode_return,
@@ -28,7 +29,6 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.validation import check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
@@ -162,7 +162,7 @@ class DeepAgent(Agent):
         self.history += tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the recurrent state.
 
         Raises:

@@ -12,8 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Action, Agent, Observation, Transition
-from lr_gym.envs.episodes import EpisodeBatch
+from agents.agent import (
+    Action,
+    Agent,
+    AnyEnv,
+    Observation,
+    Transition,
+    episodes_of,
+)
 
 # Settings that say when a curve's rates apply, and how far an action reaches.
 OF_A_CURVE = (
@@ -56,9 +62,9 @@ class OpenLoop(Agent):
         self.curve = [float(rate) for rate in curve]
         self.learning_rate = self.curve[0]
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Go back to the start of the curve."""
-        self._span = episodes.config.max_log2_factor
+        self._span = episodes_of(env).config.max_log2_factor
         self._now = self.curve[0]
         self._decision = 0
 
@@ -79,9 +85,9 @@ class ActionReplay(Agent):
         self.actions = list(actions)
         self.settings = settings
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Go back to the first action."""
-        super().begin(episodes)
+        super().begin(env)
         self._decision = 0
 
     def act(self, observation: Observation) -> int:
@@ -104,11 +110,11 @@ class Placebo(Agent):
         self.inner = inner
         self.settings = {**inner.settings, "base_schedule": schedule}
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Forget the last run."""
-        super().begin(episodes)
-        self.inner.begin(episodes)
-        self._config = episodes.config
+        super().begin(env)
+        self.inner.begin(env)
+        self._config = episodes_of(env).config
         self.claimed: list[float] = []
 
     def act(self, observation: Observation) -> Action:

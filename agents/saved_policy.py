@@ -6,10 +6,9 @@ import dataclasses
 import os
 from typing import Any
 
-from agents.agent import Action, Agent, Observation
+from agents.agent import Action, Agent, AnyEnv, Observation, episodes_of
 from agents.baselines import RuleAgent
 from lr_gym.controllers import ActionPolicy, load_controller
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.mdp.config import MDPConfig
 
 
@@ -42,9 +41,9 @@ class SavedPolicy(Agent):
             if getattr(policy.config, field.name) != getattr(default, field.name)
         }
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Begin a run."""
-        self.policy.reset(episodes.decisions)
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the policy for a new run."""
+        self.policy.reset(episodes_of(env).decisions)
 
     def act(self, observation: Observation) -> Action:
         """Return the policy's action."""

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.agent import Agent, LREnv, Observation, episodes_of, make_population
+from agents.agent import (
+    Agent,
+    AnyEnv,
+    LREnv,
+    Observation,
+    episodes_of,
+    make_population,
+    run_population,
+)
 from agents.replay import OpenLoop
 from lr_gym.envs.episodes import EpisodeBatch
 
@@ -61,22 +69,13 @@ class RandomSearch(OpenLoop):
 
     def _try(self, env: LREnv, curves: list[list[float]]) -> list[float]:
         """Return the final validation losses of one fresh run per curve."""
-        episodes = make_population(env, len(curves))
-        first = np.array([curve[0] for curve in curves])
-        episodes.reset_members(
-            range(len(curves)), _seeds(self._random, len(curves)), first
+        trajectories = run_population(
+            make_population(env, len(curves)),
+            [OpenLoop(curve) for curve in curves],
+            _seeds(self._random, len(curves)),
+            [curve[0] for curve in curves],
         )
-        agents = [OpenLoop(curve) for curve in curves]
-        for agent in agents:
-            agent.begin(episodes)
-        while not episodes.state.terminated.all():
-            alive = np.flatnonzero(~episodes.state.terminated).tolist()
-            nothing = np.zeros(0, dtype=np.float32)
-            steps = np.zeros(len(curves))
-            for member in alive:
-                steps[member] = np.asarray(agents[member].act(nothing))[0]
-            episodes.step(steps, alive)
-        return [float(loss) for loss in episodes.state.val_loss]
+        return [float(trajectory[-1]["val_loss"]) for trajectory in trajectories]
 
 
 class PopulationBased(OpenLoop):
@@ -100,7 +99,7 @@ class PopulationBased(OpenLoop):
         if episodes % self.size:
             sizes.append(episodes % self.size)
         for size in sizes:
-            loss, curve = self._evolve(make_population(env, size))
+            loss, curve = self._evolve(make_population(env, size).episodes)
             if loss < best_loss:
                 best_loss, best_curve = loss, curve
         self.follow(best_curve)
@@ -155,9 +154,14 @@ class Lookahead(Agent):
     def __init__(self, seed: int = 0) -> None:
         """`seed` changes nothing."""
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Take hold of the run."""
-        super().begin(episodes)
+    def begin(self, env: AnyEnv) -> None:
+        """Keep a reference to the run.
+
+        Raises:
+            ValueError: The population has more than one member.
+        """
+        super().begin(env)
+        episodes = episodes_of(env)
         if episodes.trainer.size != 1:
             raise ValueError(
                 f"lookahead runs alone, got a population of {episodes.trainer.size}"

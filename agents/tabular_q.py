@@ -26,14 +26,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium import spaces
 
 from agents.agent import (
     ENVS,
     Agent,
+    AnyEnv,
     LREnv,
     Observation,
     Transition,
     episode_return,
+    episodes_of,
     run_episode,
     script_env,
 )
@@ -46,7 +49,6 @@ from lr_gym.controllers.policies.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.files import write_text
 from lr_gym.validation import check_choice, check_real
 
@@ -81,6 +83,8 @@ class TabularQ(Agent):
         factors: Sequence[float] | None = None,
         features: Sequence[str] | None = None,
         ties: Ties = "keep",
+        decimals: int | None = None,
+        keep_action: int | None = None,
     ) -> None:
         """Start with an empty table.
 
@@ -98,6 +102,10 @@ class TabularQ(Agent):
             ties: Among actions of equal value, ``keep`` prefers the one that keeps the
                 rate; ``first`` takes the first, as in the paper's released code, where
                 that lowers the rate in every state not seen before.
+            decimals: For any environment with discrete actions: a state is the whole
+                observation, rounded to so many decimals. `reward`, `factors` and
+                `features` then have no meaning. `None` is for lr_gym's environments.
+            keep_action: With `decimals`: what ``keep`` prefers; `None` is action 0.
 
         Raises:
             ValueError: An argument is out of range; the message names it.
@@ -120,11 +128,15 @@ class TabularQ(Agent):
         self.discount = discount
         self.epsilon = 0.1 if paper else 0.3
         self.epsilon_decay = epsilon_decay
-        self.settings: dict[str, Any] = {
-            "features": FEATURES,
-            "lr_factors": tuple(factors),
-            "reward": reward,
-        }
+        self.settings: dict[str, Any] = {}
+        if decimals is None:
+            self.settings = {
+                "features": FEATURES,
+                "lr_factors": tuple(factors),
+                "reward": reward,
+            }
+        self.decimals = decimals
+        self.keep_action = keep_action or 0
         self.features = tuple(features)
         self.ties = ties
         self.table: dict[tuple[float, ...], list[float]] = {}
@@ -136,28 +148,40 @@ class TabularQ(Agent):
         self._episodes = episodes
         self._greedy = False
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Start an episode; set epsilon where it follows the episodes.
 
         Raises:
-            ValueError: No action keeps the rate, or the table is of other factors.
+            TypeError: The actions are not discrete, or without `decimals` the
+                environment is not lr_gym's.
+            ValueError: No action keeps the rate, or the table has another number of
+                actions.
         """
-        super().begin(episodes)
-        self._actions = len(episodes.config.lr_factors)
-        known = {len(row) for row in self.table.values()} - {self._actions}
-        if known:
+        if self.decimals is None:
+            super().begin(env)
+            episodes = episodes_of(env)
+            self._actions = len(episodes.config.lr_factors)
+            self._decisions = episodes.decisions
+        else:
+            space = env.action_space
+            if not isinstance(space, spaces.Discrete):
+                raise TypeError(f"TabularQ needs discrete actions, got {space}")
+            self._actions = int(space.n)
+        other_lengths = {len(row) for row in self.table.values()} - {self._actions}
+        if other_lengths:
             raise ValueError(
-                f"the table has {known.pop()} actions per state, but there are "
+                f"the table has {other_lengths.pop()} actions per state, but there are "
                 f"{self._actions} lr_factors: make both with the same factors"
             )
-        self._decisions = episodes.decisions
         self._episode = []
         if self.protocol == "improved":
             done = self._finished / max(1, self._episodes - 1)
             self.epsilon = 0.3 + (0.02 - 0.3) * min(1.0, done)
 
     def state(self, observation: Observation) -> tuple[float, ...]:
-        """Return the table's row for an observation."""
+        """Return the state of an observation: the table's key."""
+        if self.decimals is not None:
+            return tuple(np.round(np.ravel(observation), self.decimals).tolist())
         seen = dict(zip(FEATURES, map(float, observation), strict=True))
         return tuple(
             rounded(self.protocol, name, seen[name], self._decisions)
@@ -178,14 +202,14 @@ class TabularQ(Agent):
         return best_action(values, self.keep_action, self.ties)
 
     def learn(self, transition: Transition) -> None:
-        """``paper``: update at once. ``improved``: replay the episode backwards."""
+        """``paper``: update at once. ``improved``: at the end, replay it backwards."""
         if self._greedy:
             return
         if self.protocol == "paper":
             self._update(transition)
             return
         self._episode.append(transition)
-        if transition.terminated:
+        if transition.terminated or transition.truncated:
             for past in reversed(self._episode):
                 self._update(past)
             self._finished += 1
@@ -208,7 +232,9 @@ class TabularQ(Agent):
             return
         self._episodes = episodes
         runs = [run_episode(env, self) for _ in range(episodes)]
-        self.history = tuple(float(run[-1]["val_loss"]) for run in runs)
+        self.history = tuple(
+            float(run[-1]["val_loss"]) for run in runs if "val_loss" in run[-1]
+        )
         self.training_episodes = episodes
         self.finish()
 
@@ -218,7 +244,13 @@ class TabularQ(Agent):
         self.learns = False
 
     def save(self, path: str | Path, **provenance: Any) -> None:
-        """Write table and settings as JSON, at once or not at all."""
+        """Write table and settings as JSON, at once or not at all.
+
+        Raises:
+            ValueError: The table is of another environment than lr_gym's.
+        """
+        if self.decimals is not None:
+            raise ValueError("only tables of lr_gym's environments are saved")
         content = {
             "format": FORMAT,
             "protocol": self.protocol,

@@ -31,13 +31,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.agent import Agent, LREnv, episodes_of, run_population
+from agents.agent import Agent, LREnv, episodes_of, make_envs, run_population
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
 from agents.deep_rl import DeepAgent
-from agents.rollouts import final_errors, record_runs, refitted
+from agents.rollouts import final_errors, record_runs, refit_law
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
-from lr_gym.envs.factory import build_episodes
 from lr_gym.files import write_text
 from lr_gym.mdp.instances import LR_MULTIPLIER_RANGE
 from lr_gym.surrogate.law_files import packaged_law, packaged_laws
@@ -141,17 +140,16 @@ def final_losses(
     """
     agents = [make(seed) for seed in range(count)]
     settings = {**run_settings(args), **agents[0].settings, "trainer": trainer}
-    episodes = build_episodes(count, **settings)
-    generators = [np.random.default_rng(CHECK_SEED + n) for n in range(count)]
-    episodes.reset(range(count), generators, {})
-    runs = run_population(
-        episodes,
+    envs = make_envs(settings.pop("corpus"), count, **settings)
+    _, infos = envs.reset(seed=CHECK_SEED)  # draws every member's instance
+    trajectories = run_population(
+        envs,
         agents,
-        episodes.seeds.tolist(),
-        episodes.state.learning_rate.tolist(),
+        infos["seed"].tolist(),
+        infos["learning_rate"].tolist(),
         learning=False,
     )
-    return np.array([run[-1]["val_loss"] for run in runs])
+    return np.array([trajectory[-1]["val_loss"] for trajectory in trajectories])
 
 
 class Keep(Agent):
@@ -181,14 +179,14 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
             wrong = np.exp(draw.uniform(low, high, args.rollouts))
             runs = record_runs(
                 partial(saved_agent, path),
+                corpus,
                 seeds,
                 (GOOD_LR * wrong).tolist(),
                 scale=args.scale,
-                corpus=corpus,
             )
             seen[corpus] += runs
             before = final_errors(laws[corpus], runs)
-            laws[corpus] = refitted(corpus, args.scale, args.fitted_on, seen[corpus])
+            laws[corpus] = refit_law(corpus, args.scale, args.fitted_on, seen[corpus])
             laws[corpus].save(files[corpus])
             outcome[corpus] = {
                 # `None` of a run that diverged

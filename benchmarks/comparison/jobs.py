@@ -7,21 +7,23 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from agents.agent import ENVS, Agent, make_env, run_population
+from agents.agent import ENVS, Agent, make_env, make_envs, run_population
 from agents.optimizers import OptimizerTrainer
 from agents.replay import ActionReplay, OpenLoop
 from benchmarks.comparison.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, preset
-from lr_gym.envs.episodes import EpisodeBatch
-from lr_gym.envs.factory import build_episodes, read_settings
+from lr_gym.envs.factory import read_settings
+from lr_gym.envs.trainer_choice import EPISODE_FIELDS
+from lr_gym.envs.vector import LRTuningVectorEnv
 from lr_gym.files import write_text
+from lr_gym.mdp.config import MDPConfig
 from lr_gym.trainers.population import PopulationTrainer
 from lr_gym.validation import field_names
 
@@ -145,16 +147,16 @@ def _run_part(
 ) -> tuple[PopulationTrainer, list[dict[str, Any]]]:
     """Run a part of the job's runs in one population."""
     seeds = job.seeds[part]
-    episodes = _episodes(job, method, len(seeds), settings)
-    trainer = episodes.trainer
+    envs = _make_envs(job, method, len(seeds), settings)
+    trainer = envs.trainer
     if not isinstance(trainer, PopulationTrainer):
         raise TypeError(f"a comparison needs real training, got {trainer}")
     rates = list(job.learning_rates[part]) or [
-        agent.learning_rate or episodes.training.learning_rate for agent in agents
+        agent.learning_rate or envs.episodes.training.learning_rate for agent in agents
     ]
     used: list[float] = []
     trajectories = run_population(
-        episodes,
+        envs,
         agents,
         seeds,
         rates,
@@ -199,17 +201,24 @@ def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return columns | {key: [row[key] for row in trajectory[1:]] for key in CURVES}
 
 
-def _episodes(
+def _make_envs(
     job: Job, method: Method, size: int, settings: dict[str, Any]
-) -> EpisodeBatch:
-    scale = settings["scale"]
-    given = {k: v for k, v in settings.items() if k != "scale"}
+) -> LRTuningVectorEnv:
+    """Return the environment of `size` runs."""
     if method.optimizer is None:
-        return build_episodes(size, scale=scale, corpus=job.env, **given)
+        return make_envs(job.env, size, **settings)
     # The same decision process over a trainer with another optimizer.
-    training, config, text = read_settings(scale, job.env, given)
-    trainer = OptimizerTrainer(training, text, method.optimizer.make)
-    return EpisodeBatch(trainer, training, config, text.entropy_rate)
+    others = {key: value for key, value in settings.items() if key != "scale"}
+    training, config, corpus = read_settings(settings["scale"], job.env, others)
+    if config.loss_floor is None:
+        config = replace(config, loss_floor=corpus.entropy_rate)
+    return make_envs(
+        job.env,
+        size,
+        trainer=OptimizerTrainer(training, corpus, method.optimizer.make),
+        **{name: getattr(training, name) for name in EPISODE_FIELDS},
+        **{name: getattr(config, name) for name in field_names(MDPConfig)},
+    )
 
 
 def inference_speed(trainer: PopulationTrainer, samples: int) -> float:

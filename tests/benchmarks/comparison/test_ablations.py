@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.agent import Transition, episodes_of, make_env
+from agents.agent import Transition, make_env
 from agents.deep_rl import DeepAgent
 from agents.tabular_q import TabularQ
 from benchmarks.comparison.ablations import VARIANTS, Args, Variant, main, variant_jobs
@@ -136,7 +136,7 @@ def begun(agent: TabularQ, **overrides: Any) -> TabularQ:
     """The agent at the start of an episode, with its own settings."""
     env = small_env(**{**agent.settings, **overrides})
     env.reset(seed=0)
-    agent.begin(episodes_of(env))
+    agent.begin(env)
     return agent
 
 
