@@ -21,12 +21,12 @@ from benchmarks.comparison.executors import (
     run_all,
 )
 from benchmarks.comparison.figures import draw_episodes
+from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.methods import METHODS, find_method
 from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
 from benchmarks.comparison.summary import Row, write_summary
-from benchmarks.comparison.verdict import verdict
 from lr_gym.devices import resolve_device, resolve_scale
 from lr_gym.files import write_text
 
@@ -237,7 +237,7 @@ def main(args: Args) -> Path:
 def publish(
     folder: Path, records: list[dict[str, Any]], protocol: Protocol, args: Args
 ) -> tuple[Path, list[Row]]:
-    """Write summary and report of `records`; print the verdict; return both."""
+    """Write summary and report of `records`; print the headline; return both."""
     rows = write_summary(folder, records)
     command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
     report = write_report(folder / "report.html", records, rows, protocol, command)
@@ -251,5 +251,8 @@ def publish(
     for row in rows:
         losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())
         print(f"  {row.label:{width}}  {losses}  {row.call}")
-    print(f"\n{verdict(rows)}\n\nreport: {report}")
+    print()
+    for name, value in headline(rows).items():
+        print(f"  {name}: {value}")
+    print(f"\nreport: {report}")
     return report, rows

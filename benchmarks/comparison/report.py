@@ -1,4 +1,4 @@
-"""One self-contained HTML page: the verdict, pictures, tables, and how to repeat it."""
+"""One self-contained HTML page: the headline, figures, tables, how to repeat it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from benchmarks.comparison import figures
 from benchmarks.comparison.drawing import looks, methods_of
+from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.comparison.summary import Row, label_of, task_of, tested_runs, timings
-from benchmarks.comparison.verdict import verdict
 from benchmarks.estimates import Estimate
 from benchmarks.table_text import estimate_text
 from lr_gym.files import write_text
@@ -70,7 +70,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         tasks={task: first[task] for task in reference.test_loss},
         reference=reference.label,
-        verdict=verdict(rows),
+        headline=headline(rows),
         cards=_cards(rows, records),
         legend=looks(rows),
         pictures=_pictures(rows, records, list(reference.test_loss)),
