@@ -1,20 +1,22 @@
-"""Tabular Q-learning on the learning rate: the paper's agent, and one that learns.
+"""Tabular Q-learning on the learning rate: the paper's agent and an improved one.
 
     python agents/tabular_q.py --env markov --scale tiny --episodes 20
     python agents/tabular_q.py --env shakespeare --protocol paper --episodes 1
 
 ``paper`` is the paper's agent: states are (validation loss to 2 decimals, learning rate
 to 5), factors 0.9, 1, 1.1, step size 0.1, discount 0.9, epsilon 0.1, one-step updates.
-Where all actions are worth the same, the rate is kept; the paper does not say, and its
-released code lowers it there (``ties="first"``). In one run almost no state repeats, so
-with ``--episodes 1`` (what the paper did) there is nothing it could learn from; the
-environment is what makes its actions real.
+If all actions have the same value, the agent keeps the rate. The paper does not say
+what happens then; its released code lowers the rate (``ties="first"``). With
+``--episodes 1``, as in the paper, almost no state repeats, so the agent cannot learn.
 
-``improved`` changes what measuring showed to matter: states are (decision, learning
-rate in half octaves), so that they repeat between episodes; no discount, since a
-discounted agent decays too early; updates replay the episode backwards, so that the
-outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.3 to
-0.02; factors 0.5, 1, 2, which can leave a bad initial rate within one run.
+``improved`` has the changes that our ablations showed to matter:
+
+- A state is (decision, learning rate in half octaves), so states repeat between
+  episodes.
+- Rewards are not discounted; a discounted agent decays the rate too early.
+- Updates replay the episode backwards: the outcome reaches the first decision at once.
+- The step size is 0.5, and epsilon falls from 0.3 to 0.02.
+- Factors are 0.5, 1, 2: large enough to correct a bad initial rate within one run.
 """
 
 from __future__ import annotations
@@ -95,10 +97,10 @@ class TabularQ(Agent):
             epsilon_decay: ``paper`` only: multiply epsilon by 0.99 at every exploring
                 action, the paper's ablation.
             episodes: ``improved`` only: epsilon falls over this many episodes.
-            discount: In [0, 1]; `None`, here as below, is the protocol's own.
-            factors: What the actions multiply the rate by; 1 must be among them.
-            features: What a state is made of, some of `FEATURES`, each rounded as in
-                the protocol; ``improved`` rounds the loss to 1 decimal.
+            discount: In [0, 1]; `None`, here and below, is the protocol's default.
+            factors: Each action multiplies the rate by one of them; 1 is required.
+            features: The state's entries, some of `FEATURES`, each rounded as in the
+                protocol; ``improved`` rounds the loss to 1 decimal.
             ties: Among actions of equal value, ``keep`` prefers the one that keeps the
                 rate; ``first`` takes the first, as in the paper's released code, where
                 that lowers the rate in every state not seen before.
@@ -123,7 +125,7 @@ class TabularQ(Agent):
         if ties not in ("keep", "first"):
             raise ValueError(f"ties must be keep or first, got {ties!r}")
         self.protocol = protocol
-        self.learns = not paper  # the paper's learns within the run that judges it
+        self.learns = not paper  # the paper's agent learns during the test run
         self.step_size = 0.1 if paper else 0.5
         self.discount = discount
         self.epsilon = 0.1 if paper else 0.3
@@ -182,9 +184,9 @@ class TabularQ(Agent):
         """Return the state of an observation: the table's key."""
         if self.decimals is not None:
             return tuple(np.round(np.ravel(observation), self.decimals).tolist())
-        seen = dict(zip(FEATURES, map(float, observation), strict=True))
+        features = dict(zip(FEATURES, map(float, observation), strict=True))
         return tuple(
-            rounded(self.protocol, name, seen[name], self._decisions)
+            rounded(self.protocol, name, features[name], self._decisions)
             for name in self.features
         )
 
@@ -193,7 +195,7 @@ class TabularQ(Agent):
         return self.table.get(state, [0.0] * self._actions)
 
     def act(self, observation: Observation) -> int:
-        """Explore with probability epsilon, else take the best; `ties` settles ties."""
+        """Explore with probability epsilon, else take the best action."""
         values = self.values(self.state(observation))
         if not self._greedy and self._random.random() < self.epsilon:
             if self.protocol == "paper" and self.epsilon_decay:
@@ -216,17 +218,18 @@ class TabularQ(Agent):
 
     def _update(self, transition: Transition) -> None:
         state = self.state(transition.observation)
-        target = transition.reward
+        td_target = transition.reward
         if not transition.terminated:
-            after = self.values(self.state(transition.next_observation))
-            target += self.discount * max(after)
-        row = self.table.setdefault(state, self.values(state))
-        row[transition.action] += self.step_size * (target - row[transition.action])
+            next_values = self.values(self.state(transition.next_observation))
+            td_target += self.discount * max(next_values)
+        values = self.table.setdefault(state, self.values(state))
+        old = values[transition.action]
+        values[transition.action] += self.step_size * (td_target - old)
 
     def train(self, env: LREnv, episodes: int) -> None:
         """``improved``: learn from `episodes` runs, then act greedily.
 
-        The paper's agent learns within the run that judges it, and is left alone.
+        ``paper``: do nothing; that agent learns during the test run.
         """
         if self.protocol == "paper":
             return
@@ -239,7 +242,7 @@ class TabularQ(Agent):
         self.finish()
 
     def finish(self) -> None:
-        """Explore and learn no more: what is in the table is what it does."""
+        """Stop exploring and learning: act greedily from now on."""
         self._greedy = True
         self.learns = False
 
@@ -280,15 +283,15 @@ class TabularQ(Agent):
             settings = content["settings"]
             factors = settings["lr_factors"]
             protocol = content["protocol"]
-            features: Any = content.get("features")  # absent in older files:
-            if features is None:  # then the protocol's own
+            features: Any = content.get("features")
+            if features is None:  # an older file: the protocol's default
                 features = DEFAULT_FEATURES.get(protocol, ())
             table = read_table(content["table"], len(features), len(factors))
             agent = cls(
                 seed,
                 protocol=protocol,
                 reward=settings["reward"],
-                discount=content.get("discount"),  # likewise
+                discount=content.get("discount"),  # None in an older file
                 factors=factors,
                 features=features,
                 ties=content.get("ties", "keep"),
@@ -326,9 +329,9 @@ class Args:
     seed: int = 0
     """Seeds the runs and the exploration."""
     protocol: Protocol = "improved"
-    """The paper's agent, or the one that measuring found to work."""
+    """The paper's agent, or the improved one."""
     reward: Reward = "loss_reduction"
-    """What a decision is paid."""
+    """The environment's reward."""
     epsilon_decay: bool = False
     """Paper protocol: multiply epsilon by 0.99 at every exploring action."""
     table: Path | None = None
@@ -368,7 +371,7 @@ def main(args: Args) -> TabularQ:
             f"  states {len(agent.table)}{'  diverged' if final['diverged'] else ''}",
             flush=True,
         )
-        # After every episode: an interrupted training loses one run at most.
+        # Saved after every episode: an interruption loses one run at most.
         agent.save(out, env=args.env, scale=args.scale, seed=args.seed, returns=returns)
     print(f"table: {out}")
     return agent

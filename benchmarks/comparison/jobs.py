@@ -1,4 +1,4 @@
-"""One job: runs of equal shape, side by side in one population; kept as one file."""
+"""Jobs: runs of equal shape in one population, with one file as their record."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ LEARNING_SEED = 2_000_000  # far from those of tuning and of testing
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines its runs, and so their result.
+    """Everything that determines the results of some runs.
 
     Attributes:
-        method: A name that `find_method` knows; of a control, whose control it is.
+        method: A name that `find_method` knows; for a control, the method it replays.
         env: A built-in corpus or a text file's path.
         phase: ``tune`` and ``test`` run the method from `learning_rates`; ``learn``
             lets it learn for `budget` runs and then tests it; ``open_loop`` and
             ``shuffled`` replay `script`.
-        seeds: Of the training runs, one each.
-        learning_rates: Initial rates, one per run; empty leaves them to the task.
-        settings: Further keywords of `gym.make`, ``scale`` among them; they win over
-            the method's own.
+        seeds: One per training run.
+        learning_rates: Initial rates, one per run; empty means the task's.
+        settings: Further keywords of `gym.make`, ``scale`` among them; they override
+            the method's.
         replicate: Seed of the learner.
         budget: Trainings to learn from.
         script: Per run the learning rates or the actions to replay.
@@ -69,7 +69,7 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """A name that tells every two jobs apart."""
+        """A name that is unique to the job."""
         words = [self.method, env_name(self.env), self.settings["scale"], self.phase]
         text = "-".join(words)
         readable = "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
@@ -78,12 +78,12 @@ class Job:
 
 
 def env_name(env: str) -> str:
-    """Return the corpus' name, of a text file its stem."""
+    """Return the name of a built-in corpus, or the stem of a text file."""
     return env if env in ENVS else Path(env).stem
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Run it; return the record, ready for JSON."""
+    """Run the job; return its record, ready for JSON."""
     begun = time.perf_counter()
     method = find_method(job.method)
     agents, trained, spent = _agents(job, method)
@@ -93,13 +93,13 @@ def run_job(job: Job) -> dict[str, Any]:
     step = 1 if method.alone else len(agents)
     for first in range(0, len(agents), step):
         part = slice(first, first + step)
-        trainer, found = _run_part(job, method, agents[part], part, settings)
-        runs += found
+        trainer, part_runs = _run_part(job, method, agents[part], part, settings)
+        runs += part_runs
     seconds = time.perf_counter() - started
     for run in runs:
         run["metrics"]["train_seconds"] = seconds / len(runs)
     diverged = runs[0]["metrics"]["diverged"]
-    if job.samples and not diverged:  # a diverged model has no text to draw
+    if job.samples and not diverged:  # a diverged model cannot generate text
         speed = inference_speed(trainer, job.samples)
         runs[0]["metrics"]["inference_tokens_per_second"] = speed
     return {
@@ -120,14 +120,14 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def _agents(job: Job, method: Method) -> tuple[list[Agent], Agent | None, int]:
-    """Return an agent per run, the one that learned, and the trainings it spent."""
+    """Return an agent per run, the agent that learned, and the trainings it spent."""
     if job.phase == "open_loop":
-        own = method.make(0).settings
-        return [OpenLoop(curve, own) for curve in job.script], None, 0
+        settings = method.make(0).settings
+        return [OpenLoop(curve, settings) for curve in job.script], None, 0
     if job.phase == "shuffled":
-        own = method.make(0).settings
-        replays = [[int(action) for action in actions] for actions in job.script]
-        return [ActionReplay(actions, own) for actions in replays], None, 0
+        settings = method.make(0).settings
+        scripts = [[int(action) for action in actions] for actions in job.script]
+        return [ActionReplay(actions, settings) for actions in scripts], None, 0
     if job.phase != "learn":
         return [method.make(seed) for seed in job.seeds], None, 0
     learner = method.make(job.replicate)
@@ -154,20 +154,20 @@ def _run_part(
     rates = list(job.learning_rates[part]) or [
         agent.learning_rate or envs.episodes.training.learning_rate for agent in agents
     ]
-    used: list[float] = []
+    optimizer_rates: list[float] = []
     trajectories = run_population(
         envs,
         agents,
         seeds,
         rates,
         learning=job.phase != "learn",
-        on_step=lambda: used.append(float(trainer.learning_rate[0])),
+        on_step=lambda: optimizer_rates.append(float(trainer.learning_rate[0])),
     )
-    if method.optimizer is not None:  # it may have changed the rate it was given
-        for row, rate in zip(trajectories[0][1:], used, strict=True):
-            row["optimizer_lr"] = rate
-    judged = job.phase != "tune"  # who is still being tuned must not see the test split
-    tests = trainer.evaluate("test", exact=True).tolist() if judged else []
+    if method.optimizer is not None:  # it can change the rate that the environment set
+        for info, rate in zip(trajectories[0][1:], optimizer_rates, strict=True):
+            info["optimizer_lr"] = rate
+    tested = job.phase != "tune"  # tuning must not use the test split
+    test_losses = trainer.evaluate("test", exact=True).tolist() if tested else []
     runs = []
     for member, (seed, trajectory) in enumerate(zip(seeds, trajectories, strict=True)):
         final = trajectory[-1]
@@ -177,9 +177,11 @@ def _run_part(
             "final_val_loss": final["val_loss"],
             "diverged": final["diverged"],
         }
-        if judged:  # a diverged run is given the loss at which runs count as such
-            lost = final["diverged"]
-            metrics["test_loss"] = final["val_loss"] if lost else tests[member]
+        if tested:
+            # The loss of a diverged run is the threshold of divergence.
+            metrics["test_loss"] = (
+                final["val_loss"] if final["diverged"] else test_losses[member]
+            )
         runs.append(
             {
                 "seed": seed,
@@ -195,10 +197,10 @@ def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return a trajectory by column.
 
     ``iteration`` and ``val_loss`` have one entry more than the others: that of the
-    reset, before any decision.
+    reset, before the first decision.
     """
-    columns = {key: [row[key] for row in trajectory] for key in CURVES_FROM_RESET}
-    return columns | {key: [row[key] for row in trajectory[1:]] for key in CURVES}
+    columns = {key: [info[key] for info in trajectory] for key in CURVES_FROM_RESET}
+    return columns | {key: [info[key] for info in trajectory[1:]] for key in CURVES}
 
 
 def _make_envs(
@@ -241,14 +243,14 @@ def inference_speed(trainer: PopulationTrainer, samples: int) -> float:
 
 
 def task_learning_rate(job: Job) -> float:
-    """Return the initial rate that the task, not a method, has: the preset's."""
-    known = field_names(TrainingConfig)
-    given = {k: v for k, v in job.settings.items() if k in known and k != "scale"}
-    return preset(job.settings["scale"], job.env, **given).learning_rate
+    """Return the task's initial learning rate: the preset's, or its settings'."""
+    names = set(field_names(TrainingConfig)) - {"scale"}
+    training = {k: v for k, v in job.settings.items() if k in names}
+    return preset(job.settings["scale"], job.env, **training).learning_rate
 
 
 def load_record(path: Path, job: Job) -> dict[str, Any] | None:
-    """Return the finished record of `job`, or `None` where it still has to be run.
+    """Return the record of `job`, or `None` if it has not been run.
 
     Raises:
         ValueError: The file is damaged, or holds another job.
@@ -257,16 +259,16 @@ def load_record(path: Path, job: Job) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = record["format"], record["job"]
+        identity = record["format"], record["job"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a whole record ({error!r}); delete it to repeat that job"
         ) from error
-    if known != (FORMAT, json.loads(json.dumps(asdict(job)))):
+    if identity != (FORMAT, json.loads(json.dumps(asdict(job)))):
         raise ValueError(f"{path} holds another job; choose another --out")
     return record
 
 
 def save_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     write_text(path, json.dumps(record, allow_nan=False) + "\n")

@@ -127,7 +127,7 @@ def train(args: Args) -> tuple[QNetwork, list[float]]:
             old = q_network(b_obs).gather(1, b_actions[:, None]).squeeze(1)
             loss = F.mse_loss(td_target, old)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
             optimizer.step()
         if step % args.target_network_steps == 0:
             target_network.load_state_dict(q_network.state_dict())

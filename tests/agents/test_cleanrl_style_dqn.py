@@ -29,6 +29,6 @@ def test_a_dqn_of_one_file_trains_on_the_simulator() -> None:
 
 
 def test_it_trains_on_the_default_observation_and_another_environment() -> None:
-    short = {"total_steps": 100}
-    assert train(Args(env_settings={"trainer": "surrogate", "scale": "tiny"}, **short))
-    assert train(Args(env_id="CartPole-v1", **short))[1]
+    default = {"trainer": "surrogate", "scale": "tiny"}
+    assert train(Args(env_settings=default, total_steps=100))[1]
+    assert train(Args(env_id="CartPole-v1", total_steps=100))[1]

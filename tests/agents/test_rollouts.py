@@ -72,7 +72,7 @@ def test_a_fit_knows_of_steps_back() -> None:
     ]
     found = fit_surrogate([*runs, *back], preset("tiny")).constants
     assert found.damage_rate == pytest.approx(law.damage_rate, rel=0.5)
-    # To who does not know, what such rates do has vanished by the next evaluation.
+    # Without `undone` the fit takes the restored loss for the effect of such rates.
     unaware = [replace(run, undone=None) for run in back]
     found = fit_surrogate([*runs, *unaware], preset("tiny")).constants
     assert found.damage_rate > 10 * law.damage_rate
