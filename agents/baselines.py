@@ -239,7 +239,7 @@ class Args:
     seed: int = 0
     """Seeds the run and the agent."""
     learning_rate: float | None = None
-    """Initial learning rate; default: the scale's own."""
+    """Initial learning rate; default: the scale's."""
 
 
 def main(args: Args) -> None:

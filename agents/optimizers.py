@@ -45,7 +45,7 @@ class OptimizerTrainer(PopulationTrainer):
     def __init__(
         self, config: TrainingConfig, corpus: Corpus, make: Callable[[AdamW], Stepper]
     ) -> None:
-        """Build the run; `make` gets the settings of the environment's own AdamW."""
+        """Build the run; `make` gets the environment's AdamW."""
         super().__init__(config, corpus, 1)
         self.stepper = make(self.optimizer)
         self.optimizer = self.stepper  # type: ignore[assignment]  # the same `step`

@@ -91,7 +91,7 @@ def looks(rows: Sequence[Row]) -> dict[str, LineStyle]:
 
 
 def draw(title: str, size: tuple[float, float], *paint: Painter) -> str:
-    """Return an SVG element: one set of axes per painter, side by side."""
+    """Return an SVG element with one panel per painter."""
     with rc_context(STYLE | {"svg.hashsalt": title}):
         figure = Figure(figsize=size, layout="constrained")
         [row] = figure.subplots(1, len(paint), squeeze=False)

@@ -71,7 +71,7 @@ class Args:
     tune_seeds: int | None = None
     """Tuning runs per peak; default 3."""
     peaks: tuple[float, ...] | None = None
-    """Peaks tried, as multiples of the scale's own rate; default 1/8 to 16."""
+    """Peaks tried, as multiples of the scale's rate; default 1/8 to 16."""
     learners: int | None = None
     """Independent trainings of every learning agent; default 5."""
     settings: str = "{}"
@@ -230,7 +230,7 @@ def main(args: Args) -> Path:
     except KeyboardInterrupt:
         raise SystemExit(
             f"interrupted: finished jobs are kept in {folder}/jobs, and the same "
-            "command goes on from there"
+            "command continues"
         ) from None
     return report
 

@@ -58,8 +58,7 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(
-            "interrupted: finished jobs are kept, and the same command goes on from "
-            "there"
+            "interrupted: finished jobs are kept, and the same command continues"
         ) from None
 
 

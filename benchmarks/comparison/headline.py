@@ -10,7 +10,7 @@ from benchmarks.estimates import Estimate
 from benchmarks.table_text import NOTHING, estimate_text
 
 PAPER_AGENT = "q_paper"
-NOT_COUNTED = ("control", "placebo")  # kinds that are no methods of their own
+NOT_COUNTED = ("control", "placebo")  # rows that are not methods
 MIN_RUNS = 8  # per task: with fewer a signed-rank test rarely decides
 
 

@@ -89,7 +89,7 @@ def test_a_comparison_on_another_architecture_ends_with_a_report(
     few = {"agents": ("constant", "linear"), "seeds": 2, "peaks": (1.0, 2.0)}
     args = small_args(tmp_path, architecture=architecture, **few)
     report = main(args).read_text()
-    assert f"On markov tiny {architecture}, 2 test runs" in capsys.readouterr().out
+    assert f"tasks: markov tiny {architecture}\n" in capsys.readouterr().out
     assert f"1 layers of {architecture}, width\n    16, context" in report
     records = records_of(tmp_path)
     assert {record["training"]["architecture"] for record in records} == {architecture}
