@@ -1,1 +1,1 @@
-"""Who decides: agents for the learning-rate environment, each a script and a module."""
+"""Agents for the learning-rate environment; most modules are scripts as well."""

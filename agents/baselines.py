@@ -1,6 +1,6 @@
-"""Agents that do not learn: schedules, chance, and reactive rules.
+"""Agents that do not learn: schedules, random actions, and rules.
 
-Run one on one corpus, and see its curve as a line of text per decision:
+Run one agent on one corpus; the script prints a line per decision:
 
     python agents/baselines.py --agent plateau --env markov --scale tiny
 """
@@ -18,39 +18,40 @@ from numpy.typing import NDArray
 from agents.agent import (
     Action,
     Agent,
+    AnyEnv,
     Observation,
     episode_return,
+    episodes_of,
     run_episode,
     script_env,
 )
 from lr_gym.controllers.policies.policy import Policy
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.schedules import SCHEDULES
 
 
 class ScheduleAgent(Agent):
-    """Always keeps the rate: the base schedule alone decides."""
+    """Always keeps the rate: follows the base schedule."""
 
     def __init__(self, schedule: str, seed: int = 0) -> None:
-        """Follow `schedule`, one of `lr_gym.SCHEDULES`; `seed` changes nothing."""
+        """Follow `schedule`, one of `lr_gym.SCHEDULES`; `seed` is unused."""
         self.settings = {"base_schedule": schedule}
 
 
 class RandomAgent(Agent):
-    """Chooses uniformly."""
+    """Chooses actions uniformly at random."""
 
     def __init__(self, seed: int = 0) -> None:
-        """Draw from the stream of `seed`."""
+        """Seed the actions."""
         self._random = np.random.default_rng(seed)
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Note how many actions there are."""
-        self._actions = _factors(episodes).size
+    def begin(self, env: AnyEnv) -> None:
+        """Read the number of actions."""
+        self._actions = _factors(env).size
 
     def act(self, observation: Observation) -> int:
-        """Choose any action."""
+        """Return a random action."""
         return int(self._random.integers(self._actions))
 
 
@@ -66,19 +67,19 @@ class ReduceOnPlateau(Agent):
     def __init__(
         self, seed: int = 0, patience: int = 1, threshold: float = 1e-4
     ) -> None:
-        """Set the rule; `seed` changes nothing."""
+        """Set the rule; `seed` is unused."""
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the last run."""
-        super().begin(episodes)
-        self._down = int(_factors(episodes).argmin())
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the memory of the last run."""
+        super().begin(env)
+        self._down = int(_factors(env).argmin())
         self._best = np.inf
         self._waited = 0
 
     def act(self, observation: Observation) -> int:
-        """Lower the rate when patience ran out, else keep it."""
+        """Lower the rate after more than `patience` decisions without a new best."""
         if observation[0] < self._best * (1.0 - self.threshold):
             self._best = float(observation[0])
             self._waited = 0
@@ -96,17 +97,17 @@ class Reactive(Agent):
     settings = {"features": ("val_loss", "learning_rate")}  # noqa: RUF012 - read only
 
     def __init__(self, seed: int = 0) -> None:
-        """`seed` changes nothing."""
+        """`seed` is unused."""
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the last run."""
-        super().begin(episodes)
-        factors = _factors(episodes)
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the memory of the last run."""
+        super().begin(env)
+        factors = _factors(env)
         self._up, self._down = int(factors.argmax()), int(factors.argmin())
         self._last: float | None = None
 
     def act(self, observation: Observation) -> int:
-        """Up or down; keep at the first decision, when nothing was compared yet."""
+        """Raise or lower the rate; at the first decision keep it."""
         loss, last = float(observation[0]), self._last
         self._last = loss
         if last is None:
@@ -115,12 +116,13 @@ class Reactive(Agent):
 
 
 class GreedyLR(Agent):
-    """Raises the rate after `patience` new bests in a row, lowers it after as many not.
+    """Raises the rate after more than `patience` new bests in a row, else lowers it.
 
     GreedyLR (Subramanian et al. 2023, "Zeroth-order GreedyLR: An adaptive learning rate
-    scheduler for deep neural network training"), without its smoothing: here every
-    validation loss is exact. Unlike `Reactive` it compares with the best so far, and
-    its steps are small.
+    scheduler for deep neural network training"), without its smoothing: validation
+    losses are exact here. It lowers the rate after more than `patience` decisions in a
+    row without a new best. `Reactive` compares with the last loss and takes larger
+    steps.
     """
 
     settings = {"lr_factors": (0.75, 1.0, 1.0 / 0.75)}  # noqa: RUF012 - read only
@@ -128,18 +130,18 @@ class GreedyLR(Agent):
     def __init__(
         self, seed: int = 0, patience: int = 1, threshold: float = 1e-4
     ) -> None:
-        """Set the rule; `seed` changes nothing."""
+        """Set the rule; `seed` is unused."""
         self.patience = patience
         self.threshold = threshold
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the last run."""
-        super().begin(episodes)
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the memory of the last run."""
+        super().begin(env)
         self._best = np.inf
         self._better = self._worse = 0
 
     def act(self, observation: Observation) -> int:
-        """Count, and act when a count exceeds `patience`."""
+        """Count decisions with and without a new best; act when a count is high."""
         loss = float(observation[0])
         if loss < self._best * (1.0 - self.threshold):
             self._best = loss
@@ -156,27 +158,29 @@ class GreedyLR(Agent):
 
 
 class RuleAgent(Agent):
-    """Follows a rule of `lr_gym.controllers`: no rate to tune, but one step back.
+    """Follows a rule of `lr_gym.controllers`, which needs no tuned learning rate.
 
-    It decides every 10 iterations over the first quarter of the run, and owns the
-    start: its first action, before any training, goes far below the rate it is given.
+    The rule decides every 10 iterations over the first quarter of the run. Its first
+    action, before any training, sets a rate far below the initial one; it can undo a
+    chunk of training.
     """
 
     def __init__(self, rule: Policy) -> None:
-        """Act as `rule` does, by continuous actions."""
+        """Turn the decisions of `rule` into continuous actions."""
         self.rule = rule
         self.settings: Mapping[str, Any] = {
             "features": rule.config.features,
             "base_schedule": rule.config.base_schedule,
             "action_type": "continuous",
-            "max_log2_factor": 10.0,  # the start, or a cooldown's end, in one step
+            "max_log2_factor": 10.0,  # one action reaches the first rate, and the last
             "allow_undo": True,
             "decision_spacing": "dense_start",
             "min_lr": rule.config.min_lr,
         }
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the last run."""
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the memory of the last run."""
+        episodes = episodes_of(env)
         self._span = episodes.config.max_log2_factor
         self.rule.reset(episodes.decisions)
 
@@ -191,7 +195,7 @@ class RampAndUndoAgent(RuleAgent):
     """Follows `lr_gym.controllers.policies.ramp_and_undo`."""
 
     def __init__(self, seed: int = 0, **parameters: Any) -> None:
-        """Set the rule by `parameters` of `RampAndUndo`; `seed` changes nothing."""
+        """Pass `parameters` to `RampAndUndo`; `seed` is unused."""
         super().__init__(RampAndUndo(**parameters))
 
 
@@ -199,13 +203,13 @@ class UpdateSizeAgent(RuleAgent):
     """Follows `lr_gym.controllers.policies.update_size_rule`."""
 
     def __init__(self, seed: int = 0, **parameters: Any) -> None:
-        """Set the rule by `parameters` of `UpdateSizeRule`; `seed` changes nothing."""
+        """Pass `parameters` to `UpdateSizeRule`; `seed` is unused."""
         super().__init__(UpdateSizeRule(**parameters))
 
 
-def _factors(episodes: EpisodeBatch) -> NDArray[np.float64]:
-    """Return the factor of every action that changes the learning rate."""
-    return np.array(episodes.config.lr_factors)
+def _factors(env: AnyEnv) -> NDArray[np.float64]:
+    """Return the factor of each action that multiplies the learning rate."""
+    return np.array(episodes_of(env).config.lr_factors)
 
 
 def _schedule(name: str) -> Callable[[int], Agent]:
@@ -233,9 +237,9 @@ class Args:
     scale: Literal["auto", "paper", "mini", "tiny"] = "auto"
     """Size of the model and length of the run."""
     seed: int = 0
-    """Seeds the run, and the agent where it draws."""
+    """Seeds the run and the agent."""
     learning_rate: float | None = None
-    """Initial learning rate; default: the scale's own."""
+    """Initial learning rate; default: the scale's."""
 
 
 def main(args: Args) -> None:

@@ -2,11 +2,12 @@
 
     python agents/deep_rl.py --algo ppo --env markov --scale tiny --episodes 50
 
-Settings are for episodes of about 20 decisions that each cost a training run: updates
-come after one or two episodes (the libraries' defaults wait for 2,048 steps, a hundred
-trainings), nothing is discounted (a discounted agent decays too early), the observation
-is (log excess loss, log learning rate, progress) and the reward is the log-loss
-reduction. Real training is slow: of tens of episodes expect little more than chance.
+An episode is a training run of about 20 decisions, so the settings differ from the
+libraries' defaults. Updates come after one or two episodes; the defaults wait for 2,048
+steps, a hundred runs. Rewards are not discounted, since a discounted agent decays the
+rate too early. The observation is (log excess loss, log learning rate, progress), the
+reward the log-loss reduction. Tens of episodes of real training teach an agent little;
+the simulator gives it thousands.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from agents.agent import (
     ENVS,
     Action,
     Agent,
+    AnyEnv,
     LREnv,
     Observation,
     episode_return,
@@ -28,11 +30,10 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.validation import check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
-REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1: bring returns to order 1
+REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1; returns become about 1
 
 _REPLAY = {
     "buffer_size": 20_000,
@@ -61,7 +62,7 @@ ALGORITHMS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 
 
 class DeepAgent(Agent):
-    """A stable-baselines3 model, trained before it is judged, then greedy."""
+    """A stable-baselines3 model: trained by `train`, then greedy."""
 
     settings = {  # noqa: RUF012 - read only
         "features": ("log_excess_loss", "log_learning_rate", "progress"),
@@ -80,11 +81,11 @@ class DeepAgent(Agent):
         """Choose the algorithm; `train` builds the model.
 
         Args:
-            seed: Of the policy and its runs.
+            seed: Seeds the policy and its runs.
             algo: One of `ALGORITHMS`.
-            num_envs: Training runs side by side, in one population.
-            discount: In [0, 1]; below 1 the rate decays too early.
-            **model_settings: Replace single settings of the algorithm.
+            num_envs: Training runs in one population.
+            discount: In [0, 1]; below 1 the agent decays the rate too early.
+            **model_settings: Override the algorithm's settings.
 
         Raises:
             ValueError: `algo` is unknown, or `discount` out of range.
@@ -102,13 +103,13 @@ class DeepAgent(Agent):
         self.model: Any = None
 
     def train(self, env: LREnv, episodes: int) -> None:
-        """Learn from `episodes` whole runs like those of `env`, in a population.
+        """Learn from `episodes` whole runs in a population made as `env` was.
 
-        Called again, it goes on learning, from other runs. `training_episodes` is what
-        was spent in the end: stable-baselines3 rounds up to whole updates.
+        A second call continues the learning on other runs. `training_episodes` can
+        exceed `episodes`: stable-baselines3 rounds up to whole updates.
 
         Args:
-            env: Made with the agent's settings; the population gets the same.
+            env: Made with the agent's settings.
             episodes: Training runs to spend.
 
         Raises:
@@ -130,13 +131,13 @@ class DeepAgent(Agent):
         decisions = episodes_of(env).decisions
         model_settings = dict(defaults)
         if defaults is not _REPLAY:
-            # An update after one whole episode of each member, two of a single one.
+            # Update after one episode per member, or two of a single member.
             episodes_per_update = 2 if self.num_envs == 1 else 1
             model_settings["n_steps"] = decisions * episodes_per_update
         if defaults in (_PPO, _TRPO):
             model_settings["batch_size"] = model_settings["n_steps"]
-        begins = self.model is None
-        if begins:
+        first_call = self.model is None
+        if first_call:
             self.model = algorithm(
                 policy,
                 scaled,
@@ -157,27 +158,27 @@ class DeepAgent(Agent):
         self.model.learn(
             total_timesteps=episodes * decisions,
             callback=note,
-            reset_num_timesteps=begins,
+            reset_num_timesteps=first_call,
         )
         self.history += tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the recurrent state.
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the recurrent state.
 
         Raises:
             RuntimeError: The agent was not trained.
         """
         if self.model is None:
             raise RuntimeError("train() the agent before it acts")
-        self._memory: Any = None
+        self._recurrent_state: Any = None
         self._start = True
 
     def act(self, observation: Observation) -> Action:
         """Take the policy's most likely action."""
-        action, self._memory = self.model.predict(
+        action, self._recurrent_state = self.model.predict(
             observation,
-            state=self._memory,
+            state=self._recurrent_state,
             episode_start=[self._start],
             deterministic=True,
         )
@@ -187,7 +188,7 @@ class DeepAgent(Agent):
 
 @dataclass
 class Args:
-    """Train a deep agent on real training runs, then judge it on a fresh one."""
+    """Train a deep agent on real training runs, then test it on a new one."""
 
     algo: Algorithm = "ppo"
     """The algorithm; qrdqn, trpo and recurrent_ppo come from sb3-contrib."""
@@ -198,7 +199,7 @@ class Args:
     episodes: int = 50
     """Training runs to learn from."""
     num_envs: int = 1
-    """Training runs side by side, in one population."""
+    """Training runs in one population."""
     seed: int = 0
     """Seeds the agent and its runs."""
     out: Path | None = None

@@ -1,8 +1,8 @@
-"""Optimizers that claim to need less of a schedule, on our own training runs.
+"""Optimizers that need no tuned schedule, as their authors claim, on our training runs.
 
-A run differs from the environment's in its optimizer alone: same model, first weights,
-batches, clipping and evaluation. The rate the environment sets is still the optimizer's
-`lr`, so that a base schedule acts as its authors recommend.
+A run differs from the environment's only in its optimizer: model, initial weights,
+batches, clipping and evaluation are the same. The environment still sets the
+optimizer's `lr`, so that it can follow the base schedule its authors recommend.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HYPER_STEP = 0.02  # of the hypergradient; chosen here: 50 agreeing updates make
 
 
 class Stepper(Protocol):
-    """What stands in the place of `lr_gym.trainers.adamw.AdamW`, for one run."""
+    """Replaces `lr_gym.trainers.adamw.AdamW`, for one run."""
 
     def start(self, parameters: Tensor) -> None:
         """Begin a run with the weights (1, P), which are changed in place."""
@@ -49,12 +49,12 @@ class OptimizerTrainer(PopulationTrainer):
     def __init__(
         self, config: TrainingConfig, corpus: Corpus, make: Callable[[AdamW], Stepper]
     ) -> None:
-        """Build the run; `make` gets the settings of the environment's own AdamW."""
+        """Build the run; `make` gets the environment's AdamW."""
         super().__init__(config, corpus, 1)
         self.stepper = make(self.optimizer)
         self.optimizer = self.stepper  # type: ignore[assignment]  # the same `step`
         self._step = replace(self._step, optimizer=self.optimizer)
-        self._compiled_step = None  # foreign code, as it is
+        self._compiled_step = None  # other libraries' code is not compiled
         self.stepper.start(self._state["parameters"])
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:
@@ -69,7 +69,7 @@ class OptimizerTrainer(PopulationTrainer):
         exact: bool = False,
         members: Sequence[int] | None = None,
     ) -> FloatArray:
-        """Return the loss of the weights that the optimizer means to be used."""
+        """Return the loss at the weights that the optimizer evaluates at."""
         self.stepper.evaluating(True)
         loss = super().evaluate(split, exact=exact, members=members)
         self.stepper.evaluating(False)
@@ -138,25 +138,25 @@ class TorchOptimizer:
         return norms, diverged
 
     def evaluating(self, now: bool) -> None:
-        """Tell optimizers that average (schedule-free) which weights are meant."""
+        """Switch averaging optimizers (schedule-free) to the weights to use."""
         switch = getattr(self._optimizer, "eval" if now else "train", None)
         if switch is not None:
             switch()
 
 
 class HypergradientAdamW:
-    """AdamW whose rate follows the gradient of the loss with respect to itself.
+    """AdamW with a rate that follows the gradient of the loss in that rate.
 
     Baydin et al. 2018 (arXiv 1703.04782), the multiplicative form: the rate grows by
     `HYPER_STEP` times the cosine between the descent direction and the last update.
     """
 
     def __init__(self, reference: AdamW) -> None:
-        """Use `reference` for the updates themselves."""
+        """Use `reference` for the updates."""
         self._reference = reference
 
     def start(self, parameters: Tensor) -> None:
-        """Forget the last run."""
+        """Reset the factor on the rate."""
         self._factor = 1.0
         self._last: Tensor | None = None
 
@@ -182,11 +182,11 @@ class HypergradientAdamW:
 
 @dataclass(frozen=True)
 class OptimizerMethod:
-    """One such optimizer, with what its authors recommend around it."""
+    """One such optimizer and the settings that its authors recommend."""
 
     make: Callable[[AdamW], Stepper]
     base_schedule: str
-    learning_rate: float | None = None  # the middle of its grid; `None`: the task's
+    learning_rate: float | None = None  # middle of its grid; `None` is the task's
 
 
 def _library(module: str, name: str) -> Callable[..., torch.optim.Optimizer]:

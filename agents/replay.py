@@ -1,7 +1,7 @@
-"""Agents that replay: learning rates or actions written down before the run begins.
+"""Agents that replay learning rates or actions and ignore what they observe.
 
-They are the controls of the evidence. What an agent's mean curve, or its own actions in
-another order, achieve without looking, no observation was needed for.
+They are controls. If the replayed mean schedule of an agent, or its actions in another
+order, do as well as the agent, then it gains nothing from its observations.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Action, Agent, Observation, Transition
-from lr_gym.envs.episodes import EpisodeBatch
+from agents.agent import (
+    Action,
+    Agent,
+    AnyEnv,
+    Observation,
+    Transition,
+    episodes_of,
+)
 
-# Settings that say when a curve's rates apply, and how far an action reaches.
-OF_A_CURVE = (
+# Settings that decide when a curve's rates apply and how far one action reaches.
+CURVE_SETTINGS = (
     "base_schedule",
     "decision_spacing",
     "dense_interval",
@@ -28,20 +34,21 @@ OF_A_CURVE = (
 
 
 class OpenLoop(Agent):
-    """Follows a curve of learning rates, one per decision, whatever happens."""
+    """Follows a fixed curve of learning rates, one per decision."""
 
     settings: Mapping[str, Any] = {"action_type": "continuous"}
 
     def __init__(
-        self, curve: Sequence[float], own: Mapping[str, Any] | None = None
+        self, curve: Sequence[float], settings: Mapping[str, Any] | None = None
     ) -> None:
-        """Follow `curve`, as far as one action reaches: a factor of 2 by default.
+        """Follow `curve`; one action changes the rate by a factor of 2 at most.
 
         Args:
             curve: Learning rates, one per decision.
-            own: Settings of the agent whose curve it is.
+            settings: Settings of the agent that the curve comes from; its
+                `max_log2_factor` replaces the factor of 2.
         """
-        kept = {k: v for k, v in (own or {}).items() if k in OF_A_CURVE}
+        kept = {k: v for k, v in (settings or {}).items() if k in CURVE_SETTINGS}
         self.settings = {**kept, "action_type": "continuous"}
         self.follow(curve)
 
@@ -56,47 +63,48 @@ class OpenLoop(Agent):
         self.curve = [float(rate) for rate in curve]
         self.learning_rate = self.curve[0]
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Go back to the start of the curve."""
-        self._span = episodes.config.max_log2_factor
-        self._now = self.curve[0]
+        self._span = episodes_of(env).config.max_log2_factor
+        self._rate = self.curve[0]
         self._decision = 0
 
     def act(self, observation: Observation) -> Action:
-        """Go to the curve's next rate, as far as one action reaches."""
-        wanted = self.curve[min(self._decision, len(self.curve) - 1)]
+        """Move to the curve's next rate, as far as one action reaches."""
+        next_rate = self.curve[min(self._decision, len(self.curve) - 1)]
         self._decision += 1
-        step = np.clip(math.log2(wanted / self._now) / self._span, -1.0, 1.0)
-        self._now *= 2.0 ** float(step * self._span)
+        step = np.clip(math.log2(next_rate / self._rate) / self._span, -1.0, 1.0)
+        self._rate *= 2.0 ** float(step * self._span)
         return np.array([step], dtype=np.float32)
 
 
 class ActionReplay(Agent):
-    """Takes given actions in their order."""
+    """Repeats a list of actions."""
 
     def __init__(self, actions: Sequence[int], settings: Mapping[str, Any]) -> None:
-        """Replay `actions`, which mean what they do under `settings`."""
+        """Replay `actions` of an agent with `settings`."""
         self.actions = list(actions)
         self.settings = settings
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Go back to the first action."""
-        super().begin(episodes)
+        super().begin(env)
         self._decision = 0
 
     def act(self, observation: Observation) -> int:
-        """Take the next action; keep the rate where there is none left."""
-        decision = self._decision
+        """Take the next action; after the last, keep the rate."""
+        if self._decision >= len(self.actions):
+            return self.keep_action
         self._decision += 1
-        rest = self.actions[decision : decision + 1]
-        return rest[0] if rest else self.keep_action
+        return self.actions[self._decision - 1]
 
 
 class Placebo(Agent):
-    """What the paper's released code does: an agent whose rate trains nothing.
+    """Reproduces the paper's released code: the agent's rate is never used.
 
-    The agent sees the rate it chose, learns from what follows, and believes; the
-    optimizer follows the base schedule, since every action sent to it is "keep".
+    The inner agent observes the rate that it chose and learns from the losses that
+    follow. The environment gets "keep" at every decision, so that the optimizer follows
+    the base schedule.
     """
 
     def __init__(self, inner: Agent, schedule: str = "cosine") -> None:
@@ -104,18 +112,18 @@ class Placebo(Agent):
         self.inner = inner
         self.settings = {**inner.settings, "base_schedule": schedule}
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Forget the last run."""
-        super().begin(episodes)
-        self.inner.begin(episodes)
-        self._config = episodes.config
+    def begin(self, env: AnyEnv) -> None:
+        """Start both agents on a new run."""
+        super().begin(env)
+        self.inner.begin(env)
+        self._config = episodes_of(env).config
         self.claimed: list[float] = []
 
     def act(self, observation: Observation) -> Action:
-        """Let the inner agent choose its own rate; touch nothing."""
-        if not self.claimed:  # it starts from the run's own
+        """Record the inner agent's choice; keep the real rate."""
+        if not self.claimed:  # starts from the run's initial rate
             self.claimed.append(float(observation[1]))
-        chosen = self.inner.act(self._believed(observation))
+        chosen = self.inner.act(self._with_claimed_rate(observation))
         rate = self.claimed[-1] * self._config.lr_factors[int(chosen)]
         low, high = self._config.min_lr, self._config.max_lr
         self.claimed.append(float(np.clip(rate, low, high)))
@@ -123,17 +131,17 @@ class Placebo(Agent):
         return self.keep_action
 
     def learn(self, transition: Transition) -> None:
-        """Let the inner agent learn from its own action and belief."""
+        """Let the inner agent learn from its own action and claimed rate."""
         before = transition.observation.copy()
         before[1] = self.claimed[-2]
-        after = self._believed(transition.next_observation)
+        after = self._with_claimed_rate(transition.next_observation)
         self.inner.learn(
             Transition(
                 before, self._chosen, transition.reward, after, transition.terminated
             )
         )
 
-    def _believed(self, observation: Observation) -> Observation:
-        believed = observation.copy()
-        believed[1] = self.claimed[-1]
-        return believed
+    def _with_claimed_rate(self, observation: Observation) -> Observation:
+        changed = observation.copy()
+        changed[1] = self.claimed[-1]
+        return changed

@@ -1,7 +1,7 @@
-"""Real runs under an agent, recorded, and the law fitted again with them.
+"""Record real runs under an agent, and fit the law of the loss again with them.
 
-A simulator is exploited where it is wrong, and a learner goes where it promises most.
-Its own runs are therefore what the law most needs to have seen.
+An agent that learns on the simulator exploits the law's errors. The real runs of that
+agent lie where the errors matter most, so the law is fitted to them as well.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Agent, run_population
+from agents.agent import Agent, make_envs, run_population
 from lr_gym import LossLaw, fit_surrogate, load_corpus, preset
 from lr_gym.envs.episodes import EpisodeBatch
-from lr_gym.envs.factory import build_episodes
 from lr_gym.schedules import schedule_factor
 from lr_gym.surrogate.law import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, undone_chunks
@@ -24,62 +23,69 @@ from lr_gym.trainers.base import FloatArray
 
 def record_runs(
     make: Callable[[int], Agent],
+    corpus: str,
     seeds: Sequence[int],
     learning_rates: Sequence[float],
     **settings: Any,
 ) -> list[RecordedRun]:
-    """Return real runs under an agent, side by side, one per seed.
+    """Return one run per seed under an agent, trained as one population.
 
     Args:
         make: Returns the agent of a run's seed; it does not learn from the run.
-        seeds: Of the runs.
-        learning_rates: Initial ones.
-        **settings: Keywords of `gym.make`, `scale` and `corpus` among them; the
-            agent's own win.
+        corpus: As of `TrainingConfig`.
+        seeds: Seeds of the runs.
+        learning_rates: Initial learning rates.
+        **settings: Further keywords of `gym.make`; the agent's settings override them.
     """
     agents = [make(seed) for seed in seeds]
-    episodes = build_episodes(len(seeds), **{**settings, **agents[0].settings})
+    envs = make_envs(corpus, len(seeds), **{**settings, **agents[0].settings})
     measured = []  # after every decision: (E,) each
 
     def measure() -> None:
-        found = episodes.trainer.telemetry()
-        measured.append((found["grad_norm"].copy(), found["update_size"].copy()))
+        telemetry = envs.trainer.telemetry()
+        measured.append(
+            (telemetry["grad_norm"].copy(), telemetry["update_size"].copy())
+        )
 
-    runs = run_population(
-        episodes, agents, seeds, learning_rates, learning=False, on_step=measure
+    trajectories = run_population(
+        envs, agents, seeds, learning_rates, learning=False, on_step=measure
     )
     telemetry = np.array(measured)  # (decisions, 2, E)
     return [
-        _recorded(episodes, seed, rows, telemetry[:, :, member])
-        for member, (seed, rows) in enumerate(zip(seeds, runs, strict=True))
+        _recorded_run(envs.episodes, seed, trajectory, telemetry[:, :, member])
+        for member, (seed, trajectory) in enumerate(
+            zip(seeds, trajectories, strict=True)
+        )
     ]
 
 
-def _recorded(
-    episodes: EpisodeBatch, seed: int, rows: list[dict[str, Any]], telemetry: FloatArray
+def _recorded_run(
+    episodes: EpisodeBatch,
+    seed: int,
+    trajectory: list[dict[str, Any]],
+    telemetry: FloatArray,
 ) -> RecordedRun:
-    """Return one run; what a diverged one did not come to is not a number."""
+    """Return one run; beyond the end of a diverged one its curves are NaN."""
     training, config = episodes.training, episodes.config
-    taken = rows[1:]
-    length = len(taken)
+    steps = trajectory[1:]
+    missing = len(episodes.points[0]) - len(steps)  # 0 unless the run diverged
     points = np.concatenate([[0], episodes.points[0]])
     curves = np.full((4, len(points)), np.nan)
-    for place, row in enumerate(rows):
-        if not row["diverged"]:
-            curves[0, place] = row["val_loss"]
-    for place, row in enumerate(taken, start=1):
-        curves[1, place] = row["train_loss"]
-    curves[2:, 1 : length + 1] = telemetry[:length].T
-    rates = np.array([row["learning_rate"] for row in taken])
-    # A diverged run is over: its last rate fills the rest.
-    rates = np.concatenate([rates, np.full(len(points) - 1 - length, rates[-1])])
+    for point, info in enumerate(trajectory):
+        if not info["diverged"]:
+            curves[0, point] = info["val_loss"]
+    for point, info in enumerate(steps, start=1):
+        curves[1, point] = info["train_loss"]
+    curves[2:, 1 : len(steps) + 1] = telemetry[: len(steps)].T
+    rates = np.array([info["learning_rate"] for info in steps])
+    rates = np.concatenate([rates, np.full(missing, rates[-1])])
     factors = schedule_factor(
         config.base_schedule,
         np.arange(training.max_iters),
         training.max_iters,
         training.warmup_iters,
     )
-    undone = [row["action"] == config.undo_action for row in taken]
+    undone = [info["action"] == config.undo_action for info in steps]
     return RecordedRun(
         name=f"rollout {seed}",
         seed=seed,
@@ -89,20 +95,20 @@ def _recorded(
         train_loss=curves[1],
         grad_norm=curves[2],
         update_size=curves[3],
-        undone=np.array([False, *undone, *[False] * (len(points) - 1 - length)]),
+        undone=np.array([False, *undone, *[False] * missing]),
     )
 
 
-def refitted(
+def refit_law(
     corpus: str, scale: str, fitted_on: Path, rollouts: Sequence[RecordedRun]
 ) -> LossLaw:
-    """Return the law of what `surrogate/fitting.py` recorded, and of `rollouts`.
+    """Fit the law to the runs of `benchmarks/surrogate/fitting.py` and to `rollouts`.
 
     Args:
         corpus: As of `TrainingConfig`.
         scale: The preset.
         fitted_on: Folder of ``{corpus}-{scale}-fit.npz``.
-        rollouts: Of the preset's length, evaluated at the same iterations.
+        rollouts: Runs of the preset's length, evaluated at the same iterations.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -114,12 +120,12 @@ def refitted(
 
 
 def final_errors(law: LossLaw, runs: Sequence[RecordedRun]) -> FloatArray:
-    """Return |predicted - real| final loss of runs that did not diverge, nats."""
-    alive = [run for run in runs if np.isfinite(run.val_loss[-1])]
-    if not alive:
+    """Return |predicted - real| final loss of the runs that did not diverge, nats."""
+    finished = [run for run in runs if np.isfinite(run.val_loss[-1])]
+    if not finished:
         return np.zeros(0)
-    rates = np.stack([run.rates for run in alive])
-    undone = undone_chunks(alive)
-    losses, _ = predict(law.constants, rates, alive[0].iterations, undone=undone)
-    real = np.array([run.val_loss[-1] for run in alive])
+    rates = np.stack([run.rates for run in finished])
+    undone = undone_chunks(finished)
+    losses, _ = predict(law.constants, rates, finished[0].iterations, undone=undone)
+    real = np.array([run.val_loss[-1] for run in finished])
     return np.asarray(np.abs(losses[:, -1] - real))

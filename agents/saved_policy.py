@@ -1,4 +1,4 @@
-"""A policy file as an agent: what a controller learned, judged like any other."""
+"""Saved policies and rules as agents, so that they can be compared with others."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import dataclasses
 import os
 from typing import Any
 
-from agents.agent import Action, Agent, Observation
+from agents.agent import Action, Agent, AnyEnv, Observation, episodes_of
 from agents.baselines import RuleAgent
 from lr_gym.controllers import ActionPolicy, load_controller
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.mdp.config import MDPConfig
 
 
 def saved_agent(path: str | os.PathLike[str], seed: int = 0) -> Agent:
-    """Return the agent that acts as the policy or the rule of a file does.
+    """Return an agent that follows the policy or rule in a file.
 
     Args:
         path: The file, or a name that `lr_gym.load_controller` knows.
-        seed: Changes nothing.
+        seed: Unused.
 
     Raises:
-        ValueError: The file is refused.
+        ValueError: The file is not a valid policy.
     """
     policy = load_controller(path)
     if isinstance(policy, ActionPolicy):
@@ -30,10 +29,10 @@ def saved_agent(path: str | os.PathLike[str], seed: int = 0) -> Agent:
 
 
 class SavedPolicy(Agent):
-    """Acts as a policy that was made in the environment does, and learns nothing."""
+    """Follows a policy that was trained in the environment; does not learn."""
 
     def __init__(self, policy: ActionPolicy) -> None:
-        """Take the policy's own view of the environment as settings."""
+        """Make the policy's features and actions the agent's settings."""
         self.policy = policy
         default = MDPConfig()
         self.settings: dict[str, Any] = {
@@ -42,9 +41,9 @@ class SavedPolicy(Agent):
             if getattr(policy.config, field.name) != getattr(default, field.name)
         }
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Begin a run."""
-        self.policy.reset(episodes.decisions)
+    def begin(self, env: AnyEnv) -> None:
+        """Reset the policy for a new run."""
+        self.policy.reset(episodes_of(env).decisions)
 
     def act(self, observation: Observation) -> Action:
         """Return the policy's action."""

@@ -1,7 +1,4 @@
-"""Agents that search: over schedules beforehand, or over actions as the run goes.
-
-All use nothing but the environment: its populations, its learning rates, its snapshots.
-"""
+"""Agents that search over schedules before the test, or over actions during the run."""
 
 from __future__ import annotations
 
@@ -12,25 +9,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.agent import Agent, LREnv, Observation, episodes_of, make_population
+from agents.agent import (
+    Agent,
+    AnyEnv,
+    LREnv,
+    Observation,
+    episodes_of,
+    make_population,
+    run_population,
+)
 from agents.replay import OpenLoop
 from lr_gym.envs.episodes import EpisodeBatch
 
-# Initial learning rates searched, as multiples of the task's own.
-LEAST, MOST = 1 / 8, 16.0
+# The range of initial learning rates, as multiples of the task's.
+MIN_MULTIPLE, MAX_MULTIPLE = 1 / 8, 16.0
+LOG_RANGE = math.log(MIN_MULTIPLE), math.log(MAX_MULTIPLE)
 TOP = 3  # candidates of `RandomSearch` that are run again on further seeds
 
 
 class RandomSearch(OpenLoop):
-    """Tries random schedules, repeats the best few, and follows the best of them.
+    """Tries random schedules, repeats the best three, and follows the best of them.
 
-    A schedule is: a peak, log-uniform; held for a share of the run, uniform in 0 to
-    90 %; then down to zero by a power of what is left, 1/2, 1 or 2. Two thirds and more
-    of the runs explore, the rest repeat the best three on two further seeds.
+    A schedule holds a log-uniform peak for 0 to 90 % of the run and then decays to zero
+    as a power (1/2, 1 or 2) of the time left. At least half of the runs explore; the
+    rest repeat the best three on two further seeds.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        """Draw from the stream of `seed`; `train` finds the curve."""
+        """Seed the search."""
         self._random = np.random.default_rng(seed)
 
     def train(self, env: LREnv, episodes: int) -> None:
@@ -38,7 +44,9 @@ class RandomSearch(OpenLoop):
         decisions = episodes_of(env).decisions
         rate = episodes_of(env).training.learning_rate
         repeats = 2 * TOP if episodes >= 4 * TOP else 0
-        curves = [self._draw(rate, decisions) for _ in range(episodes - repeats)]
+        curves = [
+            self._sample_curve(rate, decisions) for _ in range(episodes - repeats)
+        ]
         losses = [[loss] for loss in self._try(env, curves)]
         self.history = tuple(loss for [loss] in losses)
         best = sorted(range(len(curves)), key=lambda i: losses[i][0])[:TOP]
@@ -51,8 +59,9 @@ class RandomSearch(OpenLoop):
         self.follow(curves[best[0]])
         self.training_episodes = episodes
 
-    def _draw(self, rate: float, decisions: int) -> list[float]:
-        peak = rate * math.exp(self._random.uniform(math.log(LEAST), math.log(MOST)))
+    def _sample_curve(self, rate: float, decisions: int) -> list[float]:
+        """Return a random schedule: one learning rate per decision."""
+        peak = rate * math.exp(self._random.uniform(*LOG_RANGE))
         hold = self._random.uniform(0.0, 0.9)
         power = self._random.choice([0.5, 1.0, 2.0])
         middle = (np.arange(decisions) + 0.5) / decisions
@@ -61,46 +70,37 @@ class RandomSearch(OpenLoop):
 
     def _try(self, env: LREnv, curves: list[list[float]]) -> list[float]:
         """Return the final validation losses of one fresh run per curve."""
-        episodes = make_population(env, len(curves))
-        first = np.array([curve[0] for curve in curves])
-        episodes.reset_members(
-            range(len(curves)), _seeds(self._random, len(curves)), first
+        trajectories = run_population(
+            make_population(env, len(curves)),
+            [OpenLoop(curve) for curve in curves],
+            _seeds(self._random, len(curves)),
+            [curve[0] for curve in curves],
         )
-        agents = [OpenLoop(curve) for curve in curves]
-        for agent in agents:
-            agent.begin(episodes)
-        while not episodes.state.terminated.all():
-            alive = np.flatnonzero(~episodes.state.terminated).tolist()
-            nothing = np.zeros(0, dtype=np.float32)
-            steps = np.zeros(len(curves))
-            for member in alive:
-                steps[member] = np.asarray(agents[member].act(nothing))[0]
-            episodes.step(steps, alive)
-        return [float(loss) for loss in episodes.state.val_loss]
+        return [float(trajectory[-1]["val_loss"]) for trajectory in trajectories]
 
 
 class PopulationBased(OpenLoop):
-    """Population based training (Jaderberg et al. 2017), then its schedule, replayed.
+    """Population based training (Jaderberg et al. 2017); then replays its schedule.
 
     Members start at log-uniform rates. At every decision the worst quarter copies
-    weights, optimizer and rate of the best quarter and perturbs the rate by 0.8 or
-    1.25. The rates along the line of descent of the best final member are the schedule
-    that is followed afterwards, on any run.
+    weights, optimizer and rate of the best quarter and multiplies the rate by 0.8 or
+    1.25. The rates that led to the best final member are the schedule that the agent
+    follows in later runs.
     """
 
     def __init__(self, seed: int = 0, size: int = 8) -> None:
-        """Draw from the stream of `seed`; `train` finds the curve."""
+        """Seed the search over populations of `size`."""
         self._random = np.random.default_rng(seed)
         self.size = size
 
     def train(self, env: LREnv, episodes: int) -> None:
-        """Spend `episodes` runs on populations of `size`; keep the best descent."""
+        """Spend `episodes` runs on populations of `size`; keep the best schedule."""
         best_loss, best_curve = math.inf, [episodes_of(env).training.learning_rate]
         sizes = [self.size] * (episodes // self.size)
         if episodes % self.size:
             sizes.append(episodes % self.size)
         for size in sizes:
-            loss, curve = self._evolve(make_population(env, size))
+            loss, curve = self._evolve(make_population(env, size).episodes)
             if loss < best_loss:
                 best_loss, best_curve = loss, curve
         self.follow(best_curve)
@@ -109,8 +109,8 @@ class PopulationBased(OpenLoop):
     def _evolve(self, population: EpisodeBatch) -> tuple[float, list[float]]:
         """Run one population; return its best final loss and the rates behind it."""
         size, random = population.trainer.size, self._random
-        span = random.uniform(math.log(LEAST), math.log(MOST), size)
-        rates = population.training.learning_rate * np.exp(span)
+        multiples = np.exp(random.uniform(*LOG_RANGE, size))
+        rates = population.training.learning_rate * multiples
         population.reset_members(range(size), _seeds(random, size), rates)
         curves: list[list[float]] = [[] for _ in range(size)]
         steps: NDArray[np.float64] = np.zeros(size)
@@ -128,7 +128,7 @@ class PopulationBased(OpenLoop):
     def _exploit(
         self, population: EpisodeBatch, alive: NDArray[Any], curves: list[list[float]]
     ) -> NDArray[np.float64]:
-        """Copy the best over the worst; return everybody's next log2 factors."""
+        """Copy the best members over the worst; return all next log2 factors, (E,)."""
         steps = np.zeros(population.trainer.size)
         alive = alive[~population.state.terminated[alive]]
         order = alive[np.argsort(population.state.val_loss[alive], kind="stable")]
@@ -145,19 +145,24 @@ class PopulationBased(OpenLoop):
 
 
 class Lookahead(Agent):
-    """Tries every action on the run itself, goes back, and takes the best.
+    """Tries every action on the run itself, restores the run, and takes the best.
 
-    The oracle of short-horizon control: nobody who looks one decision ahead can do
-    better, and every run costs as many as there are actions, and one more. It needs the
-    trainer, so it runs alone.
+    The oracle of short-horizon control: no agent that looks one decision ahead does
+    better. A run costs one training per action and one more. It restores the trainer,
+    so it runs alone.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        """`seed` changes nothing."""
+        """`seed` is unused."""
 
-    def begin(self, episodes: EpisodeBatch) -> None:
-        """Take hold of the run."""
-        super().begin(episodes)
+    def begin(self, env: AnyEnv) -> None:
+        """Keep a reference to the run.
+
+        Raises:
+            ValueError: The population has more than one member.
+        """
+        super().begin(env)
+        episodes = episodes_of(env)
         if episodes.trainer.size != 1:
             raise ValueError(
                 f"lookahead runs alone, got a population of {episodes.trainer.size}"

@@ -1,20 +1,22 @@
-"""Tabular Q-learning on the learning rate: the paper's agent, and one that learns.
+"""Tabular Q-learning on the learning rate: the paper's agent and an improved one.
 
     python agents/tabular_q.py --env markov --scale tiny --episodes 20
     python agents/tabular_q.py --env shakespeare --protocol paper --episodes 1
 
 ``paper`` is the paper's agent: states are (validation loss to 2 decimals, learning rate
 to 5), factors 0.9, 1, 1.1, step size 0.1, discount 0.9, epsilon 0.1, one-step updates.
-Where all actions are worth the same, the rate is kept; the paper does not say, and its
-released code lowers it there (``ties="first"``). In one run almost no state repeats, so
-with ``--episodes 1`` (what the paper did) there is nothing it could learn from; the
-environment is what makes its actions real.
+If all actions have the same value, the agent keeps the rate. The paper does not say
+what happens then; its released code lowers the rate (``ties="first"``). With
+``--episodes 1``, as in the paper, almost no state repeats, so the agent cannot learn.
 
-``improved`` changes what measuring showed to matter: states are (decision, learning
-rate in half octaves), so that they repeat between episodes; no discount, since a
-discounted agent decays too early; updates replay the episode backwards, so that the
-outcome reaches the first decision at once; step size 0.5; epsilon falls from 0.3 to
-0.02; factors 0.5, 1, 2, which can leave a bad initial rate within one run.
+``improved`` has the changes that our ablations showed to matter:
+
+- A state is (decision, learning rate in half octaves), so states repeat between
+  episodes.
+- Rewards are not discounted; a discounted agent decays the rate too early.
+- Updates replay the episode backwards: the outcome reaches the first decision at once.
+- The step size is 0.5, and epsilon falls from 0.3 to 0.02.
+- Factors are 0.5, 1, 2: large enough to correct a bad initial rate within one run.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium import spaces
 
 from agents.agent import (
     ENVS,
     Agent,
+    AnyEnv,
     LREnv,
     Observation,
     Transition,
     episode_return,
+    episodes_of,
     run_episode,
     script_env,
 )
@@ -46,7 +51,6 @@ from lr_gym.controllers.policies.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.files import write_text
 from lr_gym.validation import check_choice, check_real
 
@@ -81,6 +85,8 @@ class TabularQ(Agent):
         factors: Sequence[float] | None = None,
         features: Sequence[str] | None = None,
         ties: Ties = "keep",
+        decimals: int | None = None,
+        keep_action: int | None = None,
     ) -> None:
         """Start with an empty table.
 
@@ -91,13 +97,17 @@ class TabularQ(Agent):
             epsilon_decay: ``paper`` only: multiply epsilon by 0.99 at every exploring
                 action, the paper's ablation.
             episodes: ``improved`` only: epsilon falls over this many episodes.
-            discount: In [0, 1]; `None`, here as below, is the protocol's own.
-            factors: What the actions multiply the rate by; 1 must be among them.
-            features: What a state is made of, some of `FEATURES`, each rounded as in
-                the protocol; ``improved`` rounds the loss to 1 decimal.
+            discount: In [0, 1]; `None`, here and below, is the protocol's default.
+            factors: Each action multiplies the rate by one of them; 1 is required.
+            features: The state's entries, some of `FEATURES`, each rounded as in the
+                protocol; ``improved`` rounds the loss to 1 decimal.
             ties: Among actions of equal value, ``keep`` prefers the one that keeps the
                 rate; ``first`` takes the first, as in the paper's released code, where
                 that lowers the rate in every state not seen before.
+            decimals: For any environment with discrete actions: a state is the whole
+                observation, rounded to so many decimals. `reward`, `factors` and
+                `features` then have no meaning. `None` is for lr_gym's environments.
+            keep_action: With `decimals`: what ``keep`` prefers; `None` is action 0.
 
         Raises:
             ValueError: An argument is out of range; the message names it.
@@ -115,16 +125,20 @@ class TabularQ(Agent):
         if ties not in ("keep", "first"):
             raise ValueError(f"ties must be keep or first, got {ties!r}")
         self.protocol = protocol
-        self.learns = not paper  # the paper's learns within the run that judges it
+        self.learns = not paper  # the paper's agent learns during the test run
         self.step_size = 0.1 if paper else 0.5
         self.discount = discount
         self.epsilon = 0.1 if paper else 0.3
         self.epsilon_decay = epsilon_decay
-        self.settings: dict[str, Any] = {
-            "features": FEATURES,
-            "lr_factors": tuple(factors),
-            "reward": reward,
-        }
+        self.settings: dict[str, Any] = {}
+        if decimals is None:
+            self.settings = {
+                "features": FEATURES,
+                "lr_factors": tuple(factors),
+                "reward": reward,
+            }
+        self.decimals = decimals
+        self.keep_action = keep_action or 0
         self.features = tuple(features)
         self.ties = ties
         self.table: dict[tuple[float, ...], list[float]] = {}
@@ -136,31 +150,43 @@ class TabularQ(Agent):
         self._episodes = episodes
         self._greedy = False
 
-    def begin(self, episodes: EpisodeBatch) -> None:
+    def begin(self, env: AnyEnv) -> None:
         """Start an episode; set epsilon where it follows the episodes.
 
         Raises:
-            ValueError: No action keeps the rate, or the table is of other factors.
+            TypeError: The actions are not discrete, or without `decimals` the
+                environment is not lr_gym's.
+            ValueError: No action keeps the rate, or the table has another number of
+                actions.
         """
-        super().begin(episodes)
-        self._actions = len(episodes.config.lr_factors)
-        known = {len(row) for row in self.table.values()} - {self._actions}
-        if known:
+        if self.decimals is None:
+            super().begin(env)
+            episodes = episodes_of(env)
+            self._actions = len(episodes.config.lr_factors)
+            self._decisions = episodes.decisions
+        else:
+            space = env.action_space
+            if not isinstance(space, spaces.Discrete):
+                raise TypeError(f"TabularQ needs discrete actions, got {space}")
+            self._actions = int(space.n)
+        other_lengths = {len(row) for row in self.table.values()} - {self._actions}
+        if other_lengths:
             raise ValueError(
-                f"the table has {known.pop()} actions per state, but there are "
+                f"the table has {other_lengths.pop()} actions per state, but there are "
                 f"{self._actions} lr_factors: make both with the same factors"
             )
-        self._decisions = episodes.decisions
         self._episode = []
         if self.protocol == "improved":
             done = self._finished / max(1, self._episodes - 1)
             self.epsilon = 0.3 + (0.02 - 0.3) * min(1.0, done)
 
     def state(self, observation: Observation) -> tuple[float, ...]:
-        """Return the table's row for an observation."""
-        seen = dict(zip(FEATURES, map(float, observation), strict=True))
+        """Return the state of an observation: the table's key."""
+        if self.decimals is not None:
+            return tuple(np.round(np.ravel(observation), self.decimals).tolist())
+        features = dict(zip(FEATURES, map(float, observation), strict=True))
         return tuple(
-            rounded(self.protocol, name, seen[name], self._decisions)
+            rounded(self.protocol, name, features[name], self._decisions)
             for name in self.features
         )
 
@@ -169,7 +195,7 @@ class TabularQ(Agent):
         return self.table.get(state, [0.0] * self._actions)
 
     def act(self, observation: Observation) -> int:
-        """Explore with probability epsilon, else take the best; `ties` settles ties."""
+        """Explore with probability epsilon, else take the best action."""
         values = self.values(self.state(observation))
         if not self._greedy and self._random.random() < self.epsilon:
             if self.protocol == "paper" and self.epsilon_decay:
@@ -178,47 +204,56 @@ class TabularQ(Agent):
         return best_action(values, self.keep_action, self.ties)
 
     def learn(self, transition: Transition) -> None:
-        """``paper``: update at once. ``improved``: replay the episode backwards."""
+        """``paper``: update at once. ``improved``: at the end, replay it backwards."""
         if self._greedy:
             return
         if self.protocol == "paper":
             self._update(transition)
             return
         self._episode.append(transition)
-        if transition.terminated:
+        if transition.terminated or transition.truncated:
             for past in reversed(self._episode):
                 self._update(past)
             self._finished += 1
 
     def _update(self, transition: Transition) -> None:
         state = self.state(transition.observation)
-        target = transition.reward
+        td_target = transition.reward
         if not transition.terminated:
-            after = self.values(self.state(transition.next_observation))
-            target += self.discount * max(after)
-        row = self.table.setdefault(state, self.values(state))
-        row[transition.action] += self.step_size * (target - row[transition.action])
+            next_values = self.values(self.state(transition.next_observation))
+            td_target += self.discount * max(next_values)
+        values = self.table.setdefault(state, self.values(state))
+        old = values[transition.action]
+        values[transition.action] += self.step_size * (td_target - old)
 
     def train(self, env: LREnv, episodes: int) -> None:
         """``improved``: learn from `episodes` runs, then act greedily.
 
-        The paper's agent learns within the run that judges it, and is left alone.
+        ``paper``: do nothing; that agent learns during the test run.
         """
         if self.protocol == "paper":
             return
         self._episodes = episodes
         runs = [run_episode(env, self) for _ in range(episodes)]
-        self.history = tuple(float(run[-1]["val_loss"]) for run in runs)
+        self.history = tuple(
+            float(run[-1]["val_loss"]) for run in runs if "val_loss" in run[-1]
+        )
         self.training_episodes = episodes
         self.finish()
 
     def finish(self) -> None:
-        """Explore and learn no more: what is in the table is what it does."""
+        """Stop exploring and learning: act greedily from now on."""
         self._greedy = True
         self.learns = False
 
     def save(self, path: str | Path, **provenance: Any) -> None:
-        """Write table and settings as JSON, at once or not at all."""
+        """Write table and settings as JSON, at once or not at all.
+
+        Raises:
+            ValueError: The table is of another environment than lr_gym's.
+        """
+        if self.decimals is not None:
+            raise ValueError("only tables of lr_gym's environments are saved")
         content = {
             "format": FORMAT,
             "protocol": self.protocol,
@@ -248,15 +283,15 @@ class TabularQ(Agent):
             settings = content["settings"]
             factors = settings["lr_factors"]
             protocol = content["protocol"]
-            features: Any = content.get("features")  # absent in older files:
-            if features is None:  # then the protocol's own
+            features: Any = content.get("features")
+            if features is None:  # an older file: the protocol's default
                 features = DEFAULT_FEATURES.get(protocol, ())
             table = read_table(content["table"], len(features), len(factors))
             agent = cls(
                 seed,
                 protocol=protocol,
                 reward=settings["reward"],
-                discount=content.get("discount"),  # likewise
+                discount=content.get("discount"),  # None in an older file
                 factors=factors,
                 features=features,
                 ties=content.get("ties", "keep"),
@@ -294,9 +329,9 @@ class Args:
     seed: int = 0
     """Seeds the runs and the exploration."""
     protocol: Protocol = "improved"
-    """The paper's agent, or the one that measuring found to work."""
+    """The paper's agent, or the improved one."""
     reward: Reward = "loss_reduction"
-    """What a decision is paid."""
+    """The environment's reward."""
     epsilon_decay: bool = False
     """Paper protocol: multiply epsilon by 0.99 at every exploring action."""
     table: Path | None = None
@@ -336,7 +371,7 @@ def main(args: Args) -> TabularQ:
             f"  states {len(agent.table)}{'  diverged' if final['diverged'] else ''}",
             flush=True,
         )
-        # After every episode: an interrupted training loses one run at most.
+        # Saved after every episode: an interruption loses one run at most.
         agent.save(out, env=args.env, scale=args.scale, seed=args.seed, returns=returns)
     print(f"table: {out}")
     return agent

@@ -1,20 +1,20 @@
-"""Learn a controller on simulated runs, and check and mend it on real ones.
+"""Learn a controller on simulated runs; fine-tune and test it on real ones.
 
     python agents/train_controller.py                     # minutes on two cores
-    python agents/train_controller.py --real 12           # and 12 real trainings
-    python agents/train_controller.py --rounds 2          # and 36 to learn from
+    python agents/train_controller.py --real 12           # tests on 12 real runs
+    python agents/train_controller.py --rounds 2          # learns from 36 real runs
 
-Every simulated episode is another run: its corpus is one of those with a fitted law,
-its horizon one of three, its initial learning rate wrong by up to a factor of 30. The
-controller decides often at the start, which it owns (one of its actions goes far below
-the rate it was given), and can take a step back. It sees only what means the same in
-any training: no absolute rate, no absolute loss.
+Every simulated episode is a different run: its corpus is one of those with a fitted
+law, its horizon one of three, and its initial learning rate is wrong by up to a factor
+of 30. The controller decides often at the start. One of its actions lowers the rate by
+a factor of 300, another undoes a chunk of training. It observes only quantities that
+mean the same in any training: no absolute rate, no absolute loss.
 
-In each of ``--rounds`` it controls some real runs of every corpus, the laws are fitted
-again with these runs among theirs, and it goes on learning on the new laws.
+In each of ``--rounds`` the controller runs some real trainings of every corpus. The
+laws are then fitted again with these runs, and it continues to learn on the new laws.
 
-The result is a policy file, for `ControllerLR` and `compare_agents.py`, and a report:
-final losses on fresh runs beside those of the two rules and of keeping the rate,
+The results are a policy file, for `ControllerLR` and `compare_agents.py`, and a report
+with final losses on new runs: of the controller, of two rules, and of keeping the rate;
 simulated and, with ``--real``, in real training of the same instances.
 """
 
@@ -31,13 +31,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.agent import Agent, LREnv, episodes_of, run_population
+from agents.agent import Agent, LREnv, episodes_of, make_envs, run_population
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
 from agents.deep_rl import DeepAgent
-from agents.rollouts import final_errors, record_runs, refitted
+from agents.rollouts import final_errors, record_runs, refit_law
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
-from lr_gym.envs.factory import build_episodes
 from lr_gym.files import write_text
 from lr_gym.mdp.instances import LR_MULTIPLIER_RANGE
 from lr_gym.surrogate.law_files import packaged_law, packaged_laws
@@ -55,7 +54,7 @@ DECISIONS: dict[str, Any] = {
     "lr_factors": (1 / 300, 0.5, 1.0, 2.0),
     "features": ("progress", "loss_slope", "update_size", "generalization_gap"),
     "reward": "log_loss_reduction",
-    "base_schedule": "wsd",  # cools the run down, as under the rules
+    "base_schedule": "wsd",  # decays at the end, as under the rules
     "min_lr": 1e-8,
     "max_lr": 10.0,
 }
@@ -63,24 +62,24 @@ DECISIONS: dict[str, Any] = {
 
 @dataclass
 class Args:
-    """Train on the surrogate, compare with the rule, save."""
+    """Train on the simulator, compare with the rules, save."""
 
     scale: str = "tiny"
     """A scale with laws."""
     episodes: int = 30_000
     """Simulated runs to learn from."""
     num_envs: int = 128
-    """Simulated runs side by side."""
+    """Simulated runs in one population."""
     seed: int = 0
     """Seeds the learner and its runs."""
     checks: int = 500
-    """Fresh simulated runs that it is judged on."""
+    """New simulated runs to test on."""
     real: int = 0
-    """Real runs that it is checked on; they are of the same family, not held out."""
+    """Real runs to test on; they are of the same family, not held out."""
     rounds: int = 0
-    """Rounds of real runs, new laws, and learning on."""
+    """Rounds of real runs, refitted laws, and further learning."""
     rollouts: int = 6
-    """Real runs of every corpus in a round."""
+    """Real runs per corpus and round."""
     round_episodes: int = 10_000
     """Simulated runs to learn from after each round."""
     fitted_on: Path = Path("benchmarks/results/surrogate")
@@ -90,7 +89,7 @@ class Args:
 
 
 def family(scale: str) -> dict[str, Any]:
-    """Return what the runs differ in: all corpora with a law at `scale`."""
+    """Return the family of runs, with all corpora that have a law at `scale`."""
     corpora = [corpus for corpus, size in packaged_laws() if size == scale]
     if not corpora:
         raise ValueError(f"there is no law for any corpus at scale {scale!r}")
@@ -98,7 +97,7 @@ def family(scale: str) -> dict[str, Any]:
 
 
 def run_settings(args: Args) -> dict[str, Any]:
-    """Return the keywords of the environment that the controller lives in."""
+    """Return the keywords of `gym.make` that all agents share."""
     runs = family(args.scale)
     corpus = runs["corpora"][0]
     return {"scale": args.scale, "corpus": corpus, "family": runs}
@@ -110,9 +109,9 @@ def simulated(
     """Return the environment to learn in.
 
     Args:
-        args: The scale.
-        laws: Files of laws by corpus; `None` is those of the package.
-        **changes: Win over `DECISIONS`.
+        args: Its `scale` is used.
+        laws: Corpus to the file of its law; `None` is the packaged laws.
+        **changes: Override `DECISIONS`.
     """
     trainer = "surrogate" if laws is None else dict(laws)
     settings = {**run_settings(args), "trainer": trainer, **DECISIONS, **changes}
@@ -120,7 +119,7 @@ def simulated(
 
 
 def learner(args: Args, env: LREnv, algo: str = "ppo") -> DeepAgent:
-    """Return an agent that is about to learn in `env`."""
+    """Return an untrained agent for `env`."""
     return DeepAgent(
         args.seed,
         algo=algo,
@@ -135,23 +134,22 @@ def learner(args: Args, env: LREnv, algo: str = "ppo") -> DeepAgent:
 def final_losses(
     make: Callable[[int], Agent], trainer: str, count: int, args: Args
 ) -> FloatArray:
-    """Return final losses of `count` runs, (count,); the same runs for everybody.
+    """Return the final losses of `count` runs, (count,); all agents get the same runs.
 
-    Of diverged runs it is the loss at which they count as such.
+    The loss of a diverged run is the threshold of divergence.
     """
     agents = [make(seed) for seed in range(count)]
     settings = {**run_settings(args), **agents[0].settings, "trainer": trainer}
-    episodes = build_episodes(count, **settings)
-    generators = [np.random.default_rng(CHECK_SEED + n) for n in range(count)]
-    episodes.reset(range(count), generators, {})
-    runs = run_population(
-        episodes,
+    envs = make_envs(settings.pop("corpus"), count, **settings)
+    _, infos = envs.reset(seed=CHECK_SEED)  # draws every member's instance
+    trajectories = run_population(
+        envs,
         agents,
-        episodes.seeds.tolist(),
-        episodes.state.learning_rate.tolist(),
+        infos["seed"].tolist(),
+        infos["learning_rate"].tolist(),
         learning=False,
     )
-    return np.array([run[-1]["val_loss"] for run in runs])
+    return np.array([trajectory[-1]["val_loss"] for trajectory in trajectories])
 
 
 class Keep(Agent):
@@ -160,11 +158,11 @@ class Keep(Agent):
     settings = {"min_lr": 1e-8, "max_lr": 10.0}  # noqa: RUF012 - read only
 
     def __init__(self, seed: int) -> None:
-        """Take a seed, as all agents do."""
+        """`seed` is unused."""
 
 
 def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
-    """Alternate real runs, laws fitted again, and learning on; return what was seen."""
+    """Alternate real runs, refitting and learning; return the report of each round."""
     seen: dict[str, list[RecordedRun]] = {c: [] for c in family(args.scale)["corpora"]}
     laws = {corpus: packaged_law(corpus, args.scale) for corpus in seen}
     files = {c: str(args.out / "laws" / f"{c}-{args.scale}.json") for c in seen}
@@ -181,14 +179,14 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
             wrong = np.exp(draw.uniform(low, high, args.rollouts))
             runs = record_runs(
                 partial(saved_agent, path),
+                corpus,
                 seeds,
                 (GOOD_LR * wrong).tolist(),
                 scale=args.scale,
-                corpus=corpus,
             )
             seen[corpus] += runs
             before = final_errors(laws[corpus], runs)
-            laws[corpus] = refitted(corpus, args.scale, args.fitted_on, seen[corpus])
+            laws[corpus] = refit_law(corpus, args.scale, args.fitted_on, seen[corpus])
             laws[corpus].save(files[corpus])
             outcome[corpus] = {
                 # `None` of a run that diverged
@@ -207,11 +205,11 @@ def fine_tune(agent: DeepAgent, args: Args) -> list[dict[str, Any]]:
 
 
 def check(args: Args) -> None:
-    """Refuse what would end in an error once there is something to lose.
+    """Validate the arguments before any training.
 
     Raises:
         ValueError: A count is out of range.
-        FileNotFoundError: The runs that a law was fitted on are not where they should.
+        FileNotFoundError: The recorded runs of a law are not in `fitted_on`.
     """
     check_integer("--rounds", args.rounds, 0)
     check_integer("--rollouts", args.rollouts, 1)
@@ -225,7 +223,7 @@ def check(args: Args) -> None:
 
 
 def main(args: Args) -> dict[str, Any]:
-    """Learn, fine-tune, save, judge; return the report."""
+    """Learn, fine-tune, save, test; return the report."""
     check(args)
     env = simulated(args)
     agent = learner(args, env)
@@ -259,11 +257,12 @@ def main(args: Args) -> dict[str, Any]:
             for name, make in makers.items()
         }
         report["final_val_loss"][trainer] = {k: v.tolist() for k, v in losses.items()}
-        for name, own in losses.items():
-            gap = own - losses["update_size"]
+        for name, final in losses.items():
+            gap = final - losses["update_size"]
             print(
-                f"{trainer:9s} {name:13s} mean {own.mean():.4f}  "
-                f"median {np.median(own):.4f}  worst tenth {np.quantile(own, 0.9):.4f}"
+                f"{trainer:9s} {name:13s} mean {final.mean():.4f}  "
+                f"median {np.median(final):.4f}  "
+                f"worst tenth {np.quantile(final, 0.9):.4f}"
                 f"  minus update_size {gap.mean():+.4f}"
             )
     write_text(args.out / "report.json", json.dumps(report, indent=1) + "\n")

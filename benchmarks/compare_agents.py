@@ -1,4 +1,4 @@
-"""Compare methods of learning-rate control, as a sceptic would want it done.
+"""Compare methods of learning-rate control at equal budgets, on held-out seeds.
 
     python benchmarks/compare_agents.py --env shakespeare text8
     python benchmarks/compare_agents.py --env markov --quick
@@ -6,9 +6,9 @@
     python benchmarks/compare_agents.py --architecture lstm
 
 Every method gets the same budget of trainings, to tune its initial rate or to learn
-(`protocol.py`), and is then tested on fresh seeds and on the test split; `summary.py`
-says what the numbers are. Each finished job is a file in the output folder, so that an
-interrupted comparison, started again, goes on where it was.
+(`comparison/protocol.py`). It is then tested on held-out seeds and on the test split;
+`comparison/summary.py` defines the numbers. Each finished job is a file in the output
+folder, so the same command continues an interrupted comparison.
 """
 
 from benchmarks.comparison.entry import Args, main

@@ -1,11 +1,11 @@
-"""The statistics of a comparison: rliable's estimators, by SciPy's own functions.
+"""The statistics of a comparison: rliable's estimators, computed with SciPy.
 
 Agarwal et al. 2021 (arXiv 2108.13264): interquartile means, intervals by a bootstrap
-that is stratified by task, probability of improvement, performance profiles. Here a
-score is a loss and lower is better. Runs on the same seed of the same task share data
-and initialization, so differences are taken seed by seed and resampled as such.
+stratified by task, probability of improvement, performance profiles. A score is a
+loss: lower is better. Runs with the same task and seed share data and initialization,
+so differences are taken seed by seed and then resampled.
 
-`Scores` maps a task to its runs' scores, (runs,), in the order of the seeds.
+`Scores` maps a task to the scores of its runs, (runs,), in the order of the seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its bootstrap interval; without one where there is one run."""
+    """A value with its bootstrap interval; `None` with a single run."""
 
     value: float
     low: float | None
@@ -48,11 +48,11 @@ def pooled_iqm(scores: Scores) -> Estimate:
 
 
 def bootstrap(samples: Sequence[FloatArray], statistic: object) -> Estimate:
-    """Return `statistic` of `samples` and its interval, resampling each on its own.
+    """Return `statistic` of `samples` and its interval; samples are strata.
 
     Args:
         samples: One per stratum, (runs,) each.
-        statistic: Of as many arrays, along `axis`.
+        statistic: Function of as many arrays, and of their `axis`.
     """
     value = float(statistic(*samples))  # type: ignore[operator]  # scipy's protocol
     if min(map(len, samples)) < 2:
@@ -72,38 +72,40 @@ def bootstrap(samples: Sequence[FloatArray], statistic: object) -> Estimate:
 
 
 def differences(scores: Scores, reference: Scores) -> dict[str, FloatArray]:
-    """Return scores minus the reference's, seed by seed, on the tasks both have."""
+    """Return scores minus the reference's, seed by seed, on their common tasks."""
     return {t: scores[t] - reference[t] for t in scores if t in reference}
 
 
 def improvement(scores: Scores, reference: Scores) -> Estimate:
-    """Return the probability that a run beats a run of the reference.
+    """Return the probability that a run beats a run of the reference on its task.
 
-    On any task, any seeds: the Mann-Whitney statistic, averaged over tasks.
+    This is the Mann-Whitney statistic, averaged over tasks.
     """
     tasks = [task for task in scores if task in reference]
 
     def statistic(*samples: FloatArray, axis: int = -1) -> FloatArray:
         half = len(samples) // 2
         shares = [
-            _share_below(own, other)
-            for own, other in zip(samples[:half], samples[half:], strict=True)
+            _share_below(losses, reference_losses)
+            for losses, reference_losses in zip(
+                samples[:half], samples[half:], strict=True
+            )
         ]
         return np.asarray(np.mean(shares, axis=0))
 
-    own = [scores[task] for task in tasks]
-    return bootstrap([*own, *(reference[task] for task in tasks)], statistic)
+    pairs = [*(scores[t] for t in tasks), *(reference[t] for t in tasks)]
+    return bootstrap(pairs, statistic)
 
 
-def _share_below(own: FloatArray, other: FloatArray) -> FloatArray:
-    """Return the share of pairs (along the last axis) in which own is lower."""
-    left, right = own[..., :, None], other[..., None, :]
+def _share_below(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the share of pairs (along the last axis) with the first value lower."""
+    left, right = first[..., :, None], second[..., None, :]
     wins = (left < right) + 0.5 * (left == right)
     return np.asarray(wins.mean(axis=(-2, -1)))
 
 
 def profile(scores: Scores, thresholds: FloatArray) -> FloatArray:
-    """Return the share of runs at or below each threshold, tasks weighing the same."""
+    """Return the share of runs at or below each threshold, averaged over tasks."""
     shares = [
         (values[:, None] <= thresholds).mean(axis=0) for values in scores.values()
     ]
@@ -111,10 +113,10 @@ def profile(scores: Scores, thresholds: FloatArray) -> FloatArray:
 
 
 def paired_p(difference: Scores) -> float:
-    """Return the two-sided p-value of no difference: Wilcoxon's signed-rank test.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test on all pairs.
 
-    Of all tasks' pairs, pooled. By ranks, since a few runs that were damaged early
-    can lie far from all others, which a t-test would take for noise.
+    The test uses ranks: a few runs that were damaged early are outliers, which would
+    hide a difference from a t-test.
     """
     pairs = np.concatenate(list(difference.values()))
     if len(pairs) < 2 or not pairs.any():
@@ -123,10 +125,9 @@ def paired_p(difference: Scores) -> float:
 
 
 def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values adjusted for their number.
+    """Return p-values adjusted by the method of Benjamini and Hochberg (1995).
 
-    By Benjamini and Hochberg 1995: of the differences called, the expected share of
-    false ones stays below the level.
+    It bounds the expected share of false calls among all differences called.
     """
     if not p_values:
         return {}
@@ -135,10 +136,10 @@ def adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def call(estimate: Estimate, adjusted_p: float) -> str:
-    """Return ``better``, ``worse`` or ``open``: what a paired comparison supports.
+    """Return ``better``, ``worse`` or ``open``.
 
-    A difference counts where its interval is clear of zero and its p-value, adjusted
-    for the number of comparisons made, is below 5 %.
+    A difference is called if its interval excludes zero and its p-value, adjusted for
+    the number of comparisons, is below 5 %.
     """
     low, high = estimate.low, estimate.high
     if low is None or high is None or adjusted_p >= 1.0 - LEVEL:

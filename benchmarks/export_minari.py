@@ -1,23 +1,23 @@
-"""The runs of a comparison as an offline dataset, in Minari's format.
+"""Export the runs of a comparison as an offline dataset in Minari's format.
 
     python -m benchmarks.export_minari results/compare/shakespeare-tiny
 
-Every run of every finished job becomes an episode: tuning, tests and controls alike, in
-one format for all methods. The dataset goes where Minari keeps its own,
-`MINARI_DATASETS_PATH` or the user's home, and `minari.load_dataset` reads it.
+Every run of every finished job becomes an episode: tuning, tests and controls. All
+methods have the same format. The dataset is written to Minari's folder,
+`MINARI_DATASETS_PATH` or one in the user's home; `minari.load_dataset` reads it.
 
 - observations, (T + 1, 2) float32: validation loss in nats per character, learning rate
-- actions, (T, 1) float32: log2 of what the learning rate was multiplied by
+- actions, (T, 1) float32: log2 of the factor on the learning rate
 - rewards, (T,) float64: reduction of the validation loss
 - terminations: true at the last step, when the budget is spent or the run diverged
 - truncations: false
-- infos: optimizer_lr, (T + 1,), the rate of the last update, 0 before any
+- infos: optimizer_lr, (T + 1,), the rate of the last update, 0 before the first
 - metadata of an episode: label, task, phase, base_schedule, allow_undo, diverged, seed
 
-The learning rate is the agent's. Where `base_schedule` is not ``constant``, or another
-optimizer trains, what the weights felt is `optimizer_lr`; where `allow_undo` is true,
-weights may have gone back, which no action says. Leave such episodes out to learn the
-environment's own dynamics.
+The learning rate is the agent's. If `base_schedule` is not ``constant``, or another
+optimizer trained, the optimizer used `optimizer_lr` instead. If `allow_undo` is true,
+weights can have been restored, which no action shows. To learn the environment's
+dynamics, leave these episodes out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from lr_gym.mdp.observations import LOSS_BOUND
 
 DATASET_ID = re.compile(r"([-_\w]+/)*[-_\w]+-v\d+")
 FEATURES = ("val_loss", "learning_rate")
-# Metadata that Minari recommends, and that only some datasets have.
+# Minari warns about metadata that it recommends and that not all datasets have.
 EXPECTED_WARNINGS = (
     r"`(author_email|code_permalink|eval_env)` is set to None|env_spec is None"
 )
@@ -58,19 +58,19 @@ class Args:
     dataset: str | None = None
     """Id of the dataset; default lrtuning/ENV-SCALE-v0."""
     author: str = "lr-gym contributors"
-    """Kept with the dataset, as are the next two."""
+    """Author, kept with the dataset."""
     author_email: str | None = None
-    """Where to reach the author."""
+    """Author's address, kept with the dataset."""
     code_permalink: str | None = None
-    """Address of the code that made the runs."""
+    """URL of the code that made the runs, kept with the dataset."""
 
 
 def read_records(folder: Path) -> list[Record]:
     """Return the finished jobs in `folder`, in the order of their names.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: A file is no record.
+        FileNotFoundError: There is no finished job.
+        ValueError: A file is not a record.
     """
     paths = sorted((folder / "jobs").glob("*.json"))
     if not paths:
@@ -82,11 +82,11 @@ def read_records(folder: Path) -> list[Record]:
     for path in paths:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            known = record["format"]
+            record_format = record["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a whole record ({error!r})") from error
-        if known != FORMAT:
-            raise ValueError(f"{path} is of format {known!r}, not {FORMAT!r}")
+        if record_format != FORMAT:
+            raise ValueError(f"{path} is of format {record_format!r}, not {FORMAT!r}")
         records.append(record)
     return records
 
@@ -108,7 +108,7 @@ def episode(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata(record: Record, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of an episode besides its steps and its seed."""
+    """Return the metadata of an episode, without its seed."""
     return {
         "label": label_of(record["job"]),
         "task": task_of(record["job"]),
@@ -120,21 +120,21 @@ def metadata(record: Record, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def observation_space(episodes: Sequence[Mapping[str, Any]]) -> spaces.Box:
-    """Return the bounds of all observations, those of the environment or wider."""
+    """Return the environment's space, widened if an observation is outside it."""
     rate = max(float(e["observations"][:, 1].max()) for e in episodes)
     high = np.array([LOSS_BOUND, max(1.0, rate)], dtype=np.float32)
     return spaces.Box(np.zeros(2, dtype=np.float32), high)
 
 
 def action_space(episodes: Sequence[Mapping[str, Any]]) -> spaces.Box:
-    """Return the bounds of all actions, those of the environment or wider."""
+    """Return the environment's space, widened if an action is outside it."""
     largest = max(float(np.abs(e["actions"]).max()) for e in episodes)
     bound = max(1.0, float(np.ceil(largest - 1e-6)))
     return spaces.Box(-bound, bound, (1,), np.float32)
 
 
 def shared_env(records: Sequence[Record]) -> LREnv | None:
-    """Return the environment of all records with continuous actions, if it is one."""
+    """Return the environment of the records; `None` if they have several."""
     jobs = [record["job"] for record in records]
     first = jobs[0]
     same = all(
@@ -142,8 +142,12 @@ def shared_env(records: Sequence[Record]) -> LREnv | None:
     )
     if not same:
         return None
-    own = {"action_type": "continuous", "features": FEATURES, "allow_undo": False}
-    return make_env(first["env"], **{**first["settings"], **own})
+    format_settings = {
+        "action_type": "continuous",
+        "features": FEATURES,
+        "allow_undo": False,
+    }
+    return make_env(first["env"], **{**first["settings"], **format_settings})
 
 
 def default_id(records: Sequence[Record]) -> str:
@@ -164,7 +168,7 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
         ValueError: A record is damaged, or the dataset's id is malformed or taken.
     """
     try:
-        import h5py  # noqa: F401 - what minari writes with
+        import h5py  # noqa: F401 - minari writes with it
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
@@ -212,7 +216,7 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
 
 
 def main(args: Args) -> None:
-    """Export, and say what was written where."""
+    """Export; print the dataset's id, size and path."""
     with one_line_errors():
         dataset = export(args)
     print(

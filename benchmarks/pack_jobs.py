@@ -1,10 +1,10 @@
-"""Pack the job files of a result folder, so that they can be kept with the code.
+"""Pack the job files of a results folder into one archive, to commit it.
 
     python -m benchmarks.pack_jobs --folder benchmarks/results/comparison/tiny
 
-writes jobs.tar.xz there, the same bytes for the same jobs. Unpacked in the folder
-(``tar -xJf jobs.tar.xz``), the command that made them finds every job done and computes
-summary and report again.
+writes jobs.tar.xz there; the same jobs give the same bytes. Unpack it in the folder
+(``tar -xJf jobs.tar.xz``): the command that made the jobs then finds all of them
+finished, and computes the summary and report again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Args:
     """Pack FOLDER/jobs into FOLDER/jobs.tar.xz."""
 
     folder: Path
-    """Of a comparison, as its --out."""
+    """Output folder of a comparison."""
 
 
-def packed(folder: Path) -> bytes:
+def pack(folder: Path) -> bytes:
     """Return the archive of ``jobs/*.json`` in `folder`.
 
     Raises:
-        FileNotFoundError: There are none.
+        FileNotFoundError: There are no jobs.
     """
     paths = sorted((folder / "jobs").glob("*.json"))
     if not paths:
@@ -39,7 +39,7 @@ def packed(folder: Path) -> bytes:
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in paths:
             content = path.read_bytes()
-            entry = tarfile.TarInfo(f"jobs/{path.name}")  # nobody's, of no date
+            entry = tarfile.TarInfo(f"jobs/{path.name}")  # without owner and date
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return lzma.compress(archive.getvalue(), preset=9 | lzma.PRESET_EXTREME)
@@ -48,7 +48,7 @@ def packed(folder: Path) -> bytes:
 def main(args: Args) -> Path:
     """Write the archive and return its path."""
     try:
-        content = packed(args.folder)
+        content = pack(args.folder)
     except FileNotFoundError as error:
         raise SystemExit(f"error: {error}") from error
     path = args.folder / "jobs.tar.xz"

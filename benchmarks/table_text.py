@@ -16,7 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def markdown(rows: Rows) -> str:
-    """Return `rows` as a Markdown table; a missing cell says so."""
+    """Return `rows` as a Markdown table; a missing cell is `NOTHING`."""
     columns = columns_of(rows)
     lines = [columns, ["---"] * len(columns)]
     lines += [[str(row.get(name, NOTHING)) for name in columns] for row in rows]
@@ -38,7 +38,7 @@ def columns_of(rows: Rows) -> list[str]:
 
 
 def estimate_text(estimate: Estimate, form: str = "+.4f") -> str:
-    """Return a value with its interval, where it has one, each in the format `form`."""
+    """Return a value with its interval, if it has one, in the format `form`."""
     text = format(estimate.value, form)
     if estimate.low is None or estimate.high is None:
         return text
@@ -46,6 +46,6 @@ def estimate_text(estimate: Estimate, form: str = "+.4f") -> str:
 
 
 def spread_text(spread: dict[str, float], digits: int = 2) -> str:
-    """Return a median with the least and the greatest of its sample."""
+    """Return a median with the minimum and the maximum of its sample."""
     median, low, high = (f"{spread[k]:.{digits}f}" for k in ("median", "min", "max"))
     return f"{median} ({low} to {high})"

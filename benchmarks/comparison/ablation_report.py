@@ -19,29 +19,29 @@ from benchmarks.table_text import NOTHING, csv_text, estimate_text, markdown
 from lr_gym.files import write_text
 
 DEFAULT = "default"
-FEW = 9  # runs below which nothing stands an adjustment for half a dozen variants
+MIN_RUNS = 9  # with fewer, no p-value is small enough after the adjustment
 
 Records = Sequence[Mapping[str, Any]]
 
 
 class Change(Protocol):
-    """What a row says of its variant: see `ablations.Variant`."""
+    """The change of a variant: see `ablations.Variant`."""
 
     @property
     def agent(self) -> str:
-        """Whose default it is compared with."""
+        """The agent; the variant is compared with its default."""
 
     @property
     def what(self) -> str:
-        """The thing that is changed, or `DEFAULT`."""
+        """What is changed, or `DEFAULT`."""
 
     @property
     def value(self) -> str:
-        """What it is changed to."""
+        """The new value."""
 
 
-class Asked(Protocol):
-    """What the report says of the command: see `ablations.Args`."""
+class Options(Protocol):
+    """The options that the report prints: see `ablations.Args`."""
 
     env: tuple[str, ...]
     learners: int
@@ -52,17 +52,18 @@ class Row:
     """One line of the result.
 
     Attributes:
-        agent: Whose ablation.
-        what: The thing that is changed, or `DEFAULT`.
-        value: What it is changed to.
-        trainings: Most that a learner spent; 0 where the agent learns in the run that
-            judges it.
+        agent: The agent.
+        what: What is changed, or `DEFAULT`.
+        value: The new value.
+        trainings: Trainings that a learner spent at most; 0 if the agent learns only
+            during the test run.
         runs: Test runs.
-        diverged: Of them.
+        diverged: Number of test runs that diverged.
         test_loss: Interquartile mean over all runs, nats per character.
-        final_val_loss: Likewise.
-        difference: Of test loss to the agent's default, seed by seed; `None` for it.
-        p_value: Adjusted for the number of the agent's variants; `None` likewise.
+        final_val_loss: Interquartile mean over all runs, nats per character.
+        difference: Test loss minus the default's, seed by seed; `None` for the default.
+        p_value: Adjusted for the number of the agent's variants; `None` for the
+            default.
         call: ``better``, ``worse``, ``open``, or `DEFAULT`.
         test_losses: Task to the losses of its runs, in the order of their seeds.
     """
@@ -81,10 +82,10 @@ class Row:
     test_losses: dict[str, list[float]]
 
 
-def summarize(found: Iterable[tuple[Change, Records]]) -> list[Row]:
-    """Return a row per variant, from its records; the default comes before others."""
+def summarize(variants: Iterable[tuple[Change, Records]]) -> list[Row]:
+    """Return a row per variant and its records; an agent's default comes first."""
     by_agent: dict[str, list[tuple[Change, Records]]] = {}
-    for change, records in found:
+    for change, records in variants:
         by_agent.setdefault(change.agent, []).append((change, records))
     return [row for pairs in by_agent.values() for row in _agent_rows(pairs)]
 
@@ -138,11 +139,11 @@ def scores(records: Records, metric: str) -> Scores:
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         runs.setdefault(task_of(record["job"]), []).extend(record["runs"])
-    for own in runs.values():
-        own.sort(key=lambda run: int(run["seed"]))
+    for task_runs in runs.values():
+        task_runs.sort(key=lambda run: int(run["seed"]))
     return {
-        task: np.array([float(run["metrics"][metric]) for run in own])
-        for task, own in runs.items()
+        task: np.array([float(run["metrics"][metric]) for run in task_runs])
+        for task, task_runs in runs.items()
     }
 
 
@@ -150,10 +151,10 @@ def _middle(values: Scores) -> float:
     return float(estimates.iqm(np.concatenate(list(values.values()))))
 
 
-def write_report(folder: Path, rows: Sequence[Row], asked: Asked) -> str:
-    """Write ablations.md, .csv and .json; return the first."""
+def write_report(folder: Path, rows: Sequence[Row], options: Options) -> str:
+    """Write ablations.md, .csv and .json; return the Markdown."""
     source = provenance()
-    text = _report(rows, asked, source)
+    text = _report(rows, options, source)
     content = {"provenance": source, "rows": [asdict(row) for row in rows]}
     write_text(folder / "ablations.md", text)
     write_text(folder / "ablations.csv", csv_text([_flat(row) for row in rows]))
@@ -161,8 +162,8 @@ def write_report(folder: Path, rows: Sequence[Row], asked: Asked) -> str:
     return text
 
 
-def _report(rows: Sequence[Row], asked: Asked, source: Mapping[str, Any]) -> str:
-    """Return the table as Markdown, with what has to be known to read it."""
+def _report(rows: Sequence[Row], options: Options, source: Mapping[str, Any]) -> str:
+    """Return the table as Markdown, with notes for its reader."""
     cells = [
         {
             "agent": row.agent,
@@ -179,25 +180,25 @@ def _report(rows: Sequence[Row], asked: Asked, source: Mapping[str, Any]) -> str
         }
         for row in rows
     ]
-    corpora = " and ".join(env_name(env) for env in asked.env)
+    corpora = " and ".join(env_name(env) for env in options.env)
     runs = min(row.runs for row in rows)
-    few = (  # the least p of a signed-rank test: all signs equal, either way
-        f" With {runs} runs no p-value can be below {2.0 ** (1 - runs):.3f}, even "
-        "before it is adjusted: expect no call here, whatever the difference."
-        if runs < FEW
+    few = (  # the smallest p of a two-sided signed-rank test: all signs equal
+        f" With {runs} runs every unadjusted p-value is at least "
+        f"{2.0 ** (1 - runs):.3f}, so all calls are open."
+        if runs < MIN_RUNS
         else ""
     )
     return (
         f"# Ablations on {corpora}\n\n`{source['command']}`, commit "
         f"{source['commit']}.\n\nTest loss is in nats per character, an interquartile "
-        "mean; differences are taken seed by seed. Runs of one learner share what it "
-        f"learned, so that with {asked.learners} learners the intervals are narrower "
-        f"than they claim.{few}\n\n{markdown(cells)}\n"
+        "mean; differences are taken seed by seed. The runs of one learner depend on "
+        f"each other: with {options.learners} learners the intervals are too "
+        f"narrow.{few}\n\n{markdown(cells)}\n"
     )
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    """Return a row without single runs, its difference in three columns."""
+    """Return a row without its runs' losses, its difference in three columns."""
     flat = {**vars(row)}
     del flat["test_losses"]
     difference = flat.pop("difference")

@@ -1,14 +1,14 @@
-"""What matters in the agents: one thing changed at a time, everything else the same.
+"""Ablations of the agents: one change at a time.
 
     python -m benchmarks.comparison.ablations  # on the embedded corpus, tiny
     python -m benchmarks.comparison.ablations --agents q_paper --env shakespeare --scale
         mini
 
-The paper's three ablations (initial rate, reward signal, epsilon decay) on its own
-agent; discount, factors, features and decisions per episode on an agent that learns, by
-a table and by a network. Every variant gets the same budget of trainings, the same
-number of learners and the same test seeds, and is compared with its agent's default
-seed by seed. Finished jobs are kept, as in `compare_agents.py`.
+The paper's agent gets the paper's three ablations: initial rate, reward signal, epsilon
+decay. The improved Q-table and PPO get others: discount, factors, features and
+decisions per episode. Every variant has the same budget of trainings, the same number
+of learners and the same test seeds, and is compared with its agent's default seed by
+seed. Finished jobs are kept, as in `compare_agents.py`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ FIVE_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """An agent with one thing changed.
+    """An agent with one change.
 
     Attributes:
-        agent: Whose default it is compared with.
-        what: The thing that is changed.
-        value: What it is changed to.
+        agent: The agent; the variant is compared with its default.
+        what: What is changed.
+        value: The new value.
         method: A name that `find_method` knows.
         settings: Keywords of `gym.make` that differ from the default's.
         rate: Multiple of the task's initial learning rate.
@@ -70,21 +70,21 @@ class Variant:
 
 
 def interval(task: Task) -> int:
-    """Return the task's own number of iterations between decisions."""
-    known = field_names(TrainingConfig)
-    given = {k: v for k, v in task.settings.items() if k in known and k != "scale"}
-    return preset(task.settings["scale"], task.env, **given).eval_interval
+    """Return the task's iterations between decisions."""
+    names = set(field_names(TrainingConfig)) - {"scale"}
+    training = {k: v for k, v in task.settings.items() if k in names}
+    return preset(task.settings["scale"], task.env, **training).eval_interval
 
 
-def _learner(agent: str, own: Sequence[Variant]) -> list[Variant]:
-    """Return the ablations of an agent that learns: the shared ones, and its `own`."""
+def _learner(agent: str, additional: Sequence[Variant]) -> list[Variant]:
+    """Return the ablations of a learning agent: the shared and `additional` ones."""
     small, large = str(PAPER_FACTORS), str(FIVE_FACTORS)
     return [
         Variant(agent),
         Variant(agent, "discount", "0.9, not 1", f"{agent}_discounted"),
         Variant(agent, "factors", small, settings={"lr_factors": PAPER_FACTORS}),
         Variant(agent, "factors", large, settings={"lr_factors": FIVE_FACTORS}),
-        *own,
+        *additional,
         Variant(agent, "decisions", "twice as many", interval=0.5),
         Variant(agent, "decisions", "half as many", interval=2.0),
     ]
@@ -126,25 +126,25 @@ VARIANTS: dict[str, list[Variant]] = {
 
 @dataclass
 class Args:
-    """Change one thing at a time, and compare."""
+    """Run the ablations and compare each with its default."""
 
     env: tuple[str, ...] = ("markov",)
     """Corpora: markov, shakespeare, enwik8, text8, or text files' paths."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "tiny"
     """Size of the model and length of a run; auto is paper on CUDA, else mini."""
     agents: tuple[str, ...] = tuple(VARIANTS)
-    """Whose ablations: q_paper, q_improved, ppo."""
+    """Agents to ablate: q_paper, q_improved, ppo."""
     budget: int = 24
-    """Trainings that a learning agent may spend; that of compare_agents."""
+    """Trainings that a learning agent may spend; the default is compare_agents'."""
     learners: int = 3
-    """Times that a learning agent learns from scratch."""
+    """Independent trainings of every learning agent."""
     seeds: int = 12
-    """Test runs per variant and corpus, shared out to the learners; with fewer than
-    about 9 no difference can be called, whatever it is."""
+    """Test runs per variant and corpus, divided among the learners; with fewer than
+    about 9 every call is open."""
     settings: str = "{}"
     """Further keywords of gym.make for every run, as JSON."""
     workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
+    """Processes; default: one per core, or a single one with a GPU."""
     ray: str | None = None
     """Address of a Ray cluster to run on; local starts one here."""
     gpus: float = 0.0
@@ -154,9 +154,10 @@ class Args:
 
 
 def variant_jobs(variant: Variant, task: Task, args: Args) -> list[Job]:
-    """Return the jobs of one variant on one corpus; seeds are dealt out as elsewhere.
+    """Return the jobs of one variant on one corpus.
 
-    An agent that does not learn beforehand takes all seeds in one job.
+    Every learner is a job with its share of the seeds, as in `protocol.plan`; an agent
+    that does not learn beforehand has one job with all seeds.
     """
     seeds = tuple(range(args.seeds))
     if not find_method(variant.method or variant.agent).learns:
@@ -175,7 +176,7 @@ def variant_jobs(variant: Variant, task: Task, args: Args) -> list[Job]:
 
 
 def check(args: Args) -> None:
-    """Raise ValueError where an argument is out of range."""
+    """Raise ValueError if an argument is out of range."""
     check_counts(args, "budget", "learners", "seeds", "workers")
     unknown = [name for name in args.agents if name not in VARIANTS]
     if unknown or not args.agents:
@@ -185,7 +186,7 @@ def check(args: Args) -> None:
 
 
 def main(args: Args) -> Path:
-    """Run what is missing; write and print the table; return its folder."""
+    """Run missing jobs; write and print the table; return its folder."""
     with one_line_errors():
         check(args)
         tasks = make_tasks(args, args.env, args.agents)
@@ -197,11 +198,11 @@ def main(args: Args) -> Path:
             [job for task in tasks for job in variant_jobs(variant, task, args)]
             for variant in variants
         ]
-        plan = [job for own in jobs for job in own]
+        plan = [job for variant_plan in jobs for job in variant_plan]
         done = run_plan(plan, folder / "jobs", args)
     rows = summarize(
-        (variant, [done[job.file_name] for job in own])
-        for variant, own in zip(variants, jobs, strict=True)
+        (variant, [done[job.file_name] for job in variant_plan])
+        for variant, variant_plan in zip(variants, jobs, strict=True)
     )
     print(write_report(folder, rows, args))
     print(f"report: {folder / 'ablations.md'}")

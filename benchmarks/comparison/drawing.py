@@ -1,7 +1,8 @@
-"""How the figures look: SVG that stands inside a page, or beside README.
+"""The style of the figures: SVG inside a page, or in a file of its own.
 
-Text and axes take the page's own colour and font, so that they read on light and on
-dark. A method keeps its colour on the whole page. The same data give the same bytes.
+Text and axes take the colour and font of the page, so that they are readable on light
+and on dark. A method has the same colour in all figures. The same data give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.comparison.summary import Row
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#010101"  # while drawing; in the SVG it becomes the page's own colour
 FAINT = "#7d8590"  # reads on white and on black
@@ -47,7 +48,7 @@ Painter = Callable[[Axes], None]
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a method's line looks, in every picture of the page."""
+    """The line of a method, the same in all figures."""
 
     color: str
     dashed: bool = False
@@ -64,44 +65,44 @@ def methods_of(rows: Sequence[Row]) -> list[Row]:
 
 
 def looks(rows: Sequence[Row]) -> dict[str, LineStyle]:
-    """Return who is drawn in colour, at most eight, the best first.
+    """Return the lines of the methods drawn in colour, at most eight, the best first.
 
-    The reference, whoever is best, the best two schedules and agents, the best of all
-    else, and the placebo.
+    These are the reference, the best method, the best two schedules and agents, the
+    best of the other kinds, and the placebo.
     """
-    own = methods_of(rows)
+    methods = methods_of(rows)
     chosen = [
-        *own[:1],
-        *[row for row in own if row.kind == "schedule"][:2],
-        *[row for row in own if row.kind == "agent"][:2],
-        *[row for row in own if row.kind not in ("schedule", "agent")][:1],
+        *methods[:1],
+        *[row for row in methods if row.kind == "schedule"][:2],
+        *[row for row in methods if row.kind == "agent"][:2],
+        *[row for row in methods if row.kind not in ("schedule", "agent")][:1],
     ]
     placebos = [row for row in rows if row.kind == "placebo"]
     colors = iter(COLORS)
-    found = {}
+    styles = {}
     for row in rows:
         if row.call == "reference":
-            found[row.label] = LineStyle(INK)
+            styles[row.label] = LineStyle(INK)
         elif row in placebos[:1]:
-            found[row.label] = LineStyle(FAINT, dashed=True)
+            styles[row.label] = LineStyle(FAINT, dashed=True)
         elif row in chosen:
-            found[row.label] = LineStyle(next(colors))
-    return found
+            styles[row.label] = LineStyle(next(colors))
+    return styles
 
 
 def draw(title: str, size: tuple[float, float], *paint: Painter) -> str:
-    """Return an SVG element: one set of axes per painter, side by side."""
+    """Return an SVG element with one panel per painter."""
     with rc_context(STYLE | {"svg.hashsalt": title}):
         figure = Figure(figsize=size, layout="constrained")
         [row] = figure.subplots(1, len(paint), squeeze=False)
         for axes, painter in zip(row, paint, strict=True):
             painter(axes)
         text = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(text, metadata=nothing)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(text, metadata=no_metadata)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    # Ids and styles of one drawing would apply to the whole page that it stands in.
+    # Ids and styles of a figure would apply to the whole page.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"<]*(; )?", "", svg)
@@ -110,7 +111,7 @@ def draw(title: str, size: tuple[float, float], *paint: Painter) -> str:
 
 
 def shortened(label: str) -> str:
-    """Return `label`, without its middle where it is long."""
+    """Return `label`; a long one loses its middle."""
     if len(label) <= LONGEST_LABEL:
         return label
     return f"{label[:FIRST_PART]}…{label[FIRST_PART + 1 - LONGEST_LABEL :]}"

@@ -1,4 +1,4 @@
-"""What `benchmarks/compare_agents.py` runs: tune or teach, test, report."""
+"""The program of `benchmarks/compare_agents.py`: tune or train, test, report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent import make_env
-from benchmarks.comparison.drawing import looks
+from benchmarks.comparison.drawing import looks, methods_of
 from benchmarks.comparison.executors import (
     Executor,
     ProcessExecutor,
@@ -21,12 +21,12 @@ from benchmarks.comparison.executors import (
     run_all,
 )
 from benchmarks.comparison.figures import draw_episodes
+from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.methods import METHODS, find_method
 from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
 from benchmarks.comparison.summary import Row, write_summary
-from benchmarks.comparison.verdict import verdict
 from lr_gym.devices import resolve_device, resolve_scale
 from lr_gym.files import write_text
 
@@ -45,17 +45,17 @@ QUICK_AGENTS = (
 QUICK = Protocol(
     peaks=(0.5, 1.0, 2.0, 4.0),
     tune_seeds=(1_000, 1_001),
-    test_seeds=tuple(range(8)),  # fewer could show nothing, whatever they are
+    test_seeds=tuple(range(8)),  # with fewer every call is open
     learners=2,
     widen=2,
 )
-MOST_SHOWN = 6  # curves in the picture
-FINALISTS = 4  # tested again at the scale of --final, with the best agent among them
+MAX_CURVES = 6  # in the figure
+FINALISTS = 4  # the best methods, tested again at the scale of --final
 
 
 @dataclass
 class Args:
-    """Tune or teach, test, and report."""
+    """Tune or train, test, and report."""
 
     env: tuple[str, ...] = ("markov",)
     """Corpora: markov, shakespeare, enwik8, text8, or text files' paths."""
@@ -64,16 +64,16 @@ class Args:
     architecture: Literal["gpt", "lstm", "conv"] | None = None
     """Of the model; default gpt."""
     agents: tuple[str, ...] | None = None
-    """Names (default: all), your own as module:Class or file.py:Class, or a saved
-    Q-table's .json."""
+    """Names (default: all), your own as module:Class or file.py:Class, a saved Q-table
+    (.json), or a policy (.safetensors)."""
     seeds: int | None = None
     """Test runs per method and corpus; default 10."""
     tune_seeds: int | None = None
     """Tuning runs per peak; default 3."""
     peaks: tuple[float, ...] | None = None
-    """Peaks tried, as multiples of the scale's own rate; default 1/8 to 16."""
+    """Peaks tried, as multiples of the scale's rate; default 1/8 to 16."""
     learners: int | None = None
-    """Times that a learning agent learns from scratch; default 5."""
+    """Independent trainings of every learning agent; default 5."""
     settings: str = "{}"
     """Further keywords of gym.make for every method, as JSON."""
     samples: int = 1
@@ -82,7 +82,7 @@ class Args:
     """A larger scale at which the winners are tuned again, over 3 peaks, and tested, on
     the first corpus."""
     workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
+    """Processes; default: one per core, or a single one with a GPU."""
     ray: str | None = None
     """Address of a Ray cluster to run on; local starts one here."""
     gpus: float = 0.0
@@ -125,7 +125,7 @@ def make_protocol(args: Args) -> Protocol:
 
 
 def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
-    """Return a task per corpus, after trying each with each method's own settings.
+    """Return a task per corpus; every method's settings are tried on the first.
 
     Raises:
         ValueError: An argument is wrong; the message names it.
@@ -148,16 +148,16 @@ def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
             raise ValueError(f"--{flag} must name each once, got {values}")
     scale = resolve_scale(args.scale, settings.get("device", "auto"))
     tasks = [Task(env, {"scale": scale, **settings}) for env in args.env]
-    for name in methods:  # wrong names and settings fail before any work
-        own = find_method(name).make(0).settings
-        make_env(args.env[0], **{**own, **tasks[0].settings}).close()
+    for name in methods:  # wrong names and settings fail before any training
+        method_settings = find_method(name).make(0).settings
+        make_env(args.env[0], **{**method_settings, **tasks[0].settings}).close()
     for task in tasks[1:]:
         make_env(task.env, **task.settings).close()
     return tasks
 
 
-def make_pool(args: Args, device: str) -> Executor:
-    """Return who runs the jobs."""
+def make_executor(args: Args, device: str) -> Executor:
+    """Return the executor that the arguments ask for."""
     if args.ray is not None:
         return RayExecutor(args.ray, gpus=args.gpus)
     cpu = resolve_device(device).type == "cpu"
@@ -166,11 +166,12 @@ def make_pool(args: Args, device: str) -> Executor:
 
 
 def finalists(rows: list[Row]) -> tuple[str, ...]:
-    """Return who is tested at a larger scale: the best, the references, an agent."""
-    own = [row for row in rows if row.kind not in ("control", "placebo")]
-    names = [row.label for row in own if row.run_cost == 1][:FINALISTS]
-    names += [row.label for row in own if row.kind == "agent"][:1]
-    names += [row.label for row in own if row.label in ("linear", "cosine", "constant")]
+    """Return the methods of --final: the best, the best agent, and three schedules."""
+    methods = methods_of(rows)
+    names = [row.label for row in methods if row.run_cost == 1][:FINALISTS]
+    names += [row.label for row in methods if row.kind == "agent"][:1]
+    schedules = ("linear", "cosine", "constant")
+    names += [row.label for row in methods if row.label in schedules]
     return tuple(dict.fromkeys(names))
 
 
@@ -216,20 +217,20 @@ def main(args: Args) -> Path:
         device = str(tasks[0].settings.get("device", "auto"))
         jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
         (folder / "jobs").mkdir(parents=True, exist_ok=True)
-        done = run_all(jobs, folder / "jobs", make_pool(args, device))
+        done = run_all(jobs, folder / "jobs", make_executor(args, device))
         report, rows = publish(folder, list(done.values()), protocol, args)
         if args.final != "none":
             best = finalists(rows)
             larger, fewer = final_plan(tasks, best, protocol, done, args)
             jobs = partial(plan, larger, best, fewer, samples=args.samples)
-            done = run_all(jobs, folder / "jobs", make_pool(args, device))
+            done = run_all(jobs, folder / "jobs", make_executor(args, device))
             report, _ = publish(folder / "final", list(done.values()), fewer, args)
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(
             f"interrupted: finished jobs are kept in {folder}/jobs, and the same "
-            "command goes on from there"
+            "command continues"
         ) from None
     return report
 
@@ -237,11 +238,11 @@ def main(args: Args) -> Path:
 def publish(
     folder: Path, records: list[dict[str, Any]], protocol: Protocol, args: Args
 ) -> tuple[Path, list[Row]]:
-    """Write summary and report of `records`; print the verdict; return both."""
+    """Write summary and report of `records`; print the headline; return both."""
     rows = write_summary(folder, records)
     command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
     report = write_report(folder / "report.html", records, rows, protocol, command)
-    shown = list(looks(rows))[:MOST_SHOWN]
+    shown = list(looks(rows))[:MAX_CURVES]
     write_text(folder / "curves.svg", draw_episodes(records, shown))
     if args.tensorboard:
         from benchmarks.comparison.event_files import write_curves
@@ -251,5 +252,8 @@ def publish(
     for row in rows:
         losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())
         print(f"  {row.label:{width}}  {losses}  {row.call}")
-    print(f"\n{verdict(rows)}\n\nreport: {report}")
+    print()
+    for name, value in headline(rows).items():
+        print(f"  {name}: {value}")
+    print(f"\nreport: {report}")
     return report, rows

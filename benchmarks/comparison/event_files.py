@@ -1,6 +1,6 @@
 """Test runs as TensorBoard's event files: one run folder per method, task and seed.
 
-Not named after TensorBoard: scripts of this folder would then import this file instead.
+A module called tensorboard.py would hide the library from the scripts in this folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TAGS = {
 
 
 def write_curves(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write the curves of all test runs; those of an earlier call are replaced.
+    """Write the curves of all test runs; replace those of an earlier call.
 
     Args:
         folder: For ``tensorboard --logdir``; a run is ``label/task/seed-N`` below it.
@@ -37,17 +37,19 @@ def write_curves(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
     for label, tasks in tested_runs(records).items():
         for task, runs in tasks.items():
             for run in runs:
-                own = folder / _plain(label) / _plain(task) / f"seed-{run['seed']}"
-                for old in own.glob("events.out.tfevents.*"):
+                run_folder = (
+                    folder / _plain(label) / _plain(task) / f"seed-{run['seed']}"
+                )
+                for old in run_folder.glob("events.out.tfevents.*"):
                     old.unlink()
-                with SummaryWriter(str(own)) as writer:
+                with SummaryWriter(str(run_folder)) as writer:
                     for tag, key in TAGS.items():
                         for iteration, value in _points(run["curves"], key):
                             writer.add_scalar(tag, value, iteration)
 
 
 def _points(curves: Mapping[str, Any], key: str) -> list[tuple[int, float]]:
-    """Return iterations and values; all but the loss begin after the first decision."""
+    """Return iterations and values; only the loss has a value at the reset."""
     values = curves[key]
     return list(zip(curves["iteration"][-len(values) :], values, strict=True))
 

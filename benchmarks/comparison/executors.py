@@ -1,8 +1,8 @@
-"""Running jobs: in this process, in several, or on a Ray cluster.
+"""Run jobs in this process, in several, or on a Ray cluster.
 
-A job gives the same numbers wherever it runs: on a CPU always on one thread. What is
-finished is a file, written whole by this process alone; what is lost with a worker is
-run again; and whoever starts the same command anew finds all finished jobs.
+A job gives the same numbers everywhere: on a CPU it always uses one thread. Every
+finished job is a file, written atomically by this process. A job that is lost with its
+worker runs again. The same command, started again, continues with the missing jobs.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from tqdm import tqdm
 
 from benchmarks.comparison.jobs import Job, load_record, run_job, save_record
 
-ATTEMPTS = 3  # a worker may die under a job this often, less one
+ATTEMPTS = 3  # a job fails when this many workers have died running it
 Plan = Callable[[dict[str, dict[str, Any]]], list[Job]]
 
 
 class Executor(Protocol):
-    """Whoever takes jobs, as many at a time as its size."""
+    """Runs up to `size` jobs at a time."""
 
     size: int
 
     def submit(self, job: Job) -> Future[dict[str, Any]]:
-        """Start a job."""
+        """Start a job; return the future of its record."""
 
     def close(self, *, failed: bool) -> None:
-        """Take no more jobs."""
+        """Release all workers; `failed` means that jobs may still be running."""
 
 
 class SerialExecutor:
-    """This process, one job at a time."""
+    """Runs jobs in this process, one at a time."""
 
     size = 1
 
     def close(self, *, failed: bool) -> None:
-        """Nothing to end."""
+        """Do nothing: there are no workers."""
 
     def submit(self, job: Job) -> Future[dict[str, Any]]:
         """Run the job now."""
@@ -55,10 +55,10 @@ class SerialExecutor:
 
 
 class ProcessExecutor:
-    """Worker processes of this machine, one thread each."""
+    """Runs jobs in worker processes of this machine, one thread each."""
 
     def __init__(self, size: int) -> None:
-        """Start `size` workers when the first job comes."""
+        """Prepare `size` workers; they start with the first jobs."""
         self.size = size
         self._pool = self._start()
 
@@ -70,7 +70,7 @@ class ProcessExecutor:
         )
 
     def close(self, *, failed: bool) -> None:
-        """End the workers, after a failure in the middle of their jobs."""
+        """End the workers; after a failure kill them in the middle of their jobs."""
         workers = list((self._pool._processes or {}).values())
         self._pool.shutdown(wait=not failed, cancel_futures=True)
         if failed:
@@ -88,7 +88,7 @@ class ProcessExecutor:
 
 
 class RayExecutor:
-    """A Ray cluster; on GPUs, several populations share one by `gpus` below 1."""
+    """Runs jobs on a Ray cluster; with `gpus` below 1 several jobs share a GPU."""
 
     def __init__(self, address: str, cpus: float = 1.0, gpus: float = 0.0) -> None:
         """Join the cluster at `address`, or with ``local`` start one here.
@@ -105,7 +105,7 @@ class RayExecutor:
         if self._owned:
             place = None if address == "local" else address
             ray.init(place, log_to_driver=False, include_dashboard=False)
-        # A lost worker or node: Ray itself runs the job again, elsewhere.
+        # Ray itself repeats a job when its worker or node is lost.
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS - 1)(
             _run_on_one_thread
         )
@@ -116,7 +116,7 @@ class RayExecutor:
         self.size = max(1, int(min(counts)))
 
     def close(self, *, failed: bool) -> None:
-        """Leave the cluster, or end it where it was started here."""
+        """End the cluster if this executor started it."""
         if self._owned:
             self._ray.shutdown()
 
@@ -126,13 +126,14 @@ class RayExecutor:
         return future
 
 
-def run_all(plan: Plan, folder: Path, pool: Executor) -> dict[str, dict[str, Any]]:
-    """Run every job that `plan` names, and those it names once these are done.
+def run_all(plan: Plan, folder: Path, executor: Executor) -> dict[str, dict[str, Any]]:
+    """Run all jobs of `plan`, which can add jobs when others are done.
 
     Args:
-        plan: From the finished records, by `Job.file_name`, all jobs known so far.
-        folder: Where the records are, and go.
-        pool: Who runs the jobs; closed in the end.
+        plan: Takes the finished records by `Job.file_name`; returns all jobs that can
+            be named by then.
+        folder: Folder of the records.
+        executor: Runs the jobs; is closed at the end.
 
     Returns:
         The record of every job, by `Job.file_name`.
@@ -144,32 +145,32 @@ def run_all(plan: Plan, folder: Path, pool: Executor) -> dict[str, dict[str, Any
     failed = True
     try:
         with tqdm(unit="job") as bar:
-            done = _run_all(plan, folder, pool, bar)
+            done = _run_all(plan, folder, executor, bar)
         failed = False
         return done
     finally:
-        pool.close(failed=failed)
+        executor.close(failed=failed)
 
 
 def _run_all(
-    plan: Plan, folder: Path, pool: Executor, bar: tqdm[NoReturn]
+    plan: Plan, folder: Path, executor: Executor, bar: tqdm[NoReturn]
 ) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
     attempts: dict[str, int] = {}
-    flying: dict[Future[dict[str, Any]], Job] = {}
+    running: dict[Future[dict[str, Any]], Job] = {}
     while True:
         jobs = _read_finished(plan, folder, done)
         bar.total = len(jobs)
         bar.update(sum(job.file_name in done for job in jobs) - bar.n)
-        taken = {job.file_name for job in flying.values()} | done.keys()
-        waiting = [job for job in jobs if job.file_name not in taken]
-        for job in waiting[: pool.size - len(flying)]:
+        started = {job.file_name for job in running.values()} | done.keys()
+        waiting = [job for job in jobs if job.file_name not in started]
+        for job in waiting[: executor.size - len(running)]:
             bar.set_description(f"{job.method} {job.phase} on {job.env}")
-            flying[pool.submit(job)] = job
-        if not flying:  # in the plan's order, whoever was first
+            running[executor.submit(job)] = job
+        if not running:  # the plan's order, not that of completion
             return {job.file_name: done[job.file_name] for job in jobs}
-        for future in wait(flying, return_when=FIRST_COMPLETED).done:
-            job = flying.pop(future)
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
             try:
                 save_record(folder / job.file_name, future.result())
             except BrokenProcessPool as error:
@@ -183,23 +184,23 @@ def _run_all(
 def _read_finished(
     plan: Plan, folder: Path, done: dict[str, dict[str, Any]]
 ) -> list[Job]:
-    """Read finished records while that makes more jobs known; return all jobs."""
+    """Read finished records into `done` until the plan adds no job; return all jobs."""
     while True:
         jobs = plan(done)
-        found = {
+        finished = {
             job.file_name: record
             for job in jobs
             if job.file_name not in done
             and (record := load_record(folder / job.file_name, job)) is not None
         }
-        if not found:
+        if not finished:
             return jobs
-        done.update(found)
+        done.update(finished)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: results then do not depend on who else computes."""
+    """Compute on one thread, so that results do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -214,7 +215,7 @@ def _run_on_one_thread(job: Job) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is gone, however that died."""
+    """End this worker when its parent has died."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

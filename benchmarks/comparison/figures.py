@@ -1,10 +1,9 @@
-"""The pictures of a comparison: how far from the reference, when, for how much."""
+"""The figures of a comparison: differences, curves, and quality against budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from benchmarks import estimates
+from benchmarks.comparison.curves import WINDOW, band, quality
 from benchmarks.comparison.drawing import (
     COLORS,
     FAINT,
@@ -22,14 +22,7 @@ from benchmarks.comparison.drawing import (
     methods_of,
     shortened,
 )
-from benchmarks.comparison.summary import (
-    Row,
-    Runs,
-    label_of,
-    scores,
-    task_of,
-    tested_runs,
-)
+from benchmarks.comparison.summary import Row, Runs, scores, tested_runs
 from benchmarks.estimates import Estimate, FloatArray
 from benchmarks.table_text import estimate_text
 
@@ -39,30 +32,30 @@ CALLS = {
     "open": (FAINT, "o", "none"),
     "reference": (INK, "s", "full"),
 }
-WIDE = (9.0, 3.9)  # inches, of one alone
-PANEL = (4.6, 3.0)  # inches, of one of several side by side
-WINDOW = 8  # training episodes that a learner's quality is the mean of
+WIDE = (9.0, 3.9)  # inches, of a single figure
+PANEL = (4.6, 3.0)  # inches, of one of several panels
 
 
 def limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the differences to draw: every gain, and losses up to four times typical.
+    """Return the range of the axis of differences.
 
-    Beyond that is who diverged, and would press all others together.
+    It holds every negative difference, and positive ones up to four times the median:
+    methods that diverged lie far beyond.
     """
-    found = [row.difference for row in methods_of(rows) if row.difference is not None]
-    typical = float(np.median([abs(e.value) for e in found])) if found else 0.0
-    left = min([0.0, *(e.value if e.low is None else e.low for e in found)])
-    furthest = max([0.0, *(e.value if e.high is None else e.high for e in found)])
-    right = min(furthest, max(4.0 * typical, -left))
+    gaps = [row.difference for row in methods_of(rows) if row.difference is not None]
+    typical = float(np.median([abs(gap.value) for gap in gaps])) if gaps else 0.0
+    left = min([0.0, *(gap.value if gap.low is None else gap.low for gap in gaps)])
+    largest = max([0.0, *(gap.value if gap.high is None else gap.high for gap in gaps)])
+    right = min(largest, max(4.0 * typical, -left))
     margin = max(0.05 * (right - left), 1e-4)
     return left - margin, right + margin
 
 
 def forest(rows: Sequence[Row]) -> str:
     """Draw every row's difference to the reference, with its 95 % interval."""
-    own = methods_of(rows)
-    rest = [row for row in rows if row not in own]
-    lines: list[Row | None] = [*own, *([None, *rest] if rest else [])]
+    methods = methods_of(rows)
+    others = [row for row in rows if row not in methods]
+    lines: list[Row | None] = [*methods, *([None, *others] if others else [])]
     paint = partial(_paint_forest, lines=lines, limits=limits(rows))
     return draw(
         "Difference to the reference", (WIDE[0], 0.7 + 0.22 * len(lines)), paint
@@ -96,20 +89,20 @@ def _paint_forest(
 
 
 def _paint_estimate(axes: Axes, y: int, row: Row, limits: tuple[float, float]) -> None:
-    """Draw a point and its interval; an arrow at the limit stands for what is cut."""
-    found = row.difference or Estimate(0.0, None, None)
+    """Draw a point and its interval; an arrow marks an interval cut at the limit."""
+    gap = row.difference or Estimate(0.0, None, None)
     color, marker, fill = CALLS[row.call]
-    low = found.value if found.low is None else found.low
-    high = found.value if found.high is None else found.high
+    low = gap.value if gap.low is None else gap.low
+    high = gap.value if gap.high is None else gap.high
     if y % 2 == 0:
         axes.axhspan(y - 0.5, y + 0.5, color=INK, alpha=0.035, lw=0)
     start, end = np.clip((low, high), *limits)
     axes.hlines(y, start, end, color=color, lw=1.6, alpha=0.8)
     if high > limits[1]:
         axes.plot(limits[1], y, ">", color=color, ms=5, clip_on=False)
-    if found.value <= limits[1]:
-        look: dict[str, Any] = {"color": color, "ms": 5, "mew": 1.4, "fillstyle": fill}
-        axes.plot(found.value, y, marker, **look)
+    if gap.value <= limits[1]:
+        style: dict[str, Any] = {"color": color, "ms": 5, "mew": 1.4, "fillstyle": fill}
+        axes.plot(gap.value, y, marker, **style)
 
 
 def profiles(rows: Sequence[Row], runs: Runs) -> str:
@@ -133,7 +126,7 @@ def profiles(rows: Sequence[Row], runs: Runs) -> str:
 
 
 def _styles(rows: Sequence[Row]) -> list[tuple[Row, dict[str, Any]]]:
-    """Return rows and how they are drawn: thin grey, and above it those in colour."""
+    """Return rows with their line styles: thin and grey, or on top and in colour."""
     chosen = looks(rows)
     thin = {"color": FAINT, "lw": 0.8, "alpha": 0.45}
     background = [(row, thin) for row in methods_of(rows) if row.label not in chosen]
@@ -141,57 +134,8 @@ def _styles(rows: Sequence[Row]) -> list[tuple[Row, dict[str, Any]]]:
     return background + front[::-1]  # the best on top
 
 
-def _line(look: LineStyle) -> dict[str, Any]:
-    return {"color": look.color, "ls": "--" if look.dashed else "-"}
-
-
-def expected_best(losses: Sequence[float]) -> list[float]:
-    """Return the expected lowest of k losses drawn without replacement, for every k.
-
-    Of n sorted losses the i-th (from 0) is the lowest of k in C(n - 1 - i, k - 1) of
-    the C(n, k) subsets.
-    """
-    n = len(losses)
-    ordered = sorted(losses)
-    return [
-        sum(x * comb(n - 1 - i, k - 1) for i, x in enumerate(ordered)) / comb(n, k)
-        for k in range(1, n + 1)
-    ]
-
-
-def quality(
-    row: Row, records: Sequence[Mapping[str, Any]], task: str
-) -> tuple[list[float], list[float]]:
-    """Return trainings spent, and the validation loss that they buy `row`.
-
-    Of a tuned method: of the best of as many random peaks as they pay for, on average.
-    Of a search: the lowest so far. Of a learner: the mean of its last `WINDOW` training
-    episodes. Searches and learners are averaged over replicates.
-    """
-    own = [r for r in records if label_of(r["job"]) == row.label]
-    own = [r for r in own if task_of(r["job"]) == task]
-    tuning = [r for r in own if r["job"]["phase"] == "tune"]
-    if tuning:
-        found: dict[float, list[float]] = {}
-        for run in (run for record in tuning for run in record["runs"]):
-            loss = run["metrics"]["final_val_loss"]
-            found.setdefault(run["learning_rate"], []).append(loss)
-        cost = sum(record["trainings"] for record in tuning) / len(found)
-        best = expected_best([float(np.mean(losses)) for losses in found.values()])
-        return [cost * k for k in range(1, len(best) + 1)], best
-    histories = [r["history"] for r in own if r["job"]["phase"] == "learn"]
-    shortest = min(map(len, histories), default=0)
-    if shortest == 0:
-        return [], []
-    losses = np.array([history[:shortest] for history in histories])
-    if row.kind == "search":
-        lines = np.minimum.accumulate(losses, axis=1)
-    else:
-        width = min(WINDOW, shortest)
-        sums = np.lib.stride_tricks.sliding_window_view(losses, width, axis=1)
-        lines = sums.mean(axis=-1)
-    spent = range(shortest - lines.shape[1] + 1, shortest + 1)
-    return list(map(float, spent)), lines.mean(axis=0).tolist()
+def _line(style: LineStyle) -> dict[str, Any]:
+    return {"color": style.color, "ls": "--" if style.dashed else "-"}
 
 
 def budgets(
@@ -219,7 +163,7 @@ def budgets(
 
 
 def _leave_out(axes: Axes, tops: Sequence[float]) -> None:
-    """Set the vertical axis so that the worst quarter of lines may leave it."""
+    """Set the vertical axis; the worst quarter of the lines may exceed it."""
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
     if not lines:
         return
@@ -228,31 +172,14 @@ def _leave_out(axes: Axes, tops: Sequence[float]) -> None:
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 
 
-def band(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], FloatArray]:
-    """Return iterations, and quartiles over runs of the column `key`, (3, steps).
-
-    A diverged run ends early: it keeps its last loss, and has no learning rate.
-    """
-    longest = max((run["curves"]["iteration"] for run in runs), key=len)
-    iterations = longest[len(longest) - max(len(r["curves"][key]) for r in runs) :]
-    columns: list[list[float]] = [[] for _ in iterations]
-    for run in runs:
-        values = run["curves"][key]
-        missing = len(iterations) - len(values) if key != "optimizer_lr" else 0
-        whole = [*values, *values[-1:] * missing]
-        for column, value in zip(columns, whole, strict=False):
-            column.append(value)
-    return iterations, np.array([np.quantile(c, (0.25, 0.5, 0.75)) for c in columns]).T
-
-
 def losses(rows: Sequence[Row], runs: Runs, task: str) -> str:
-    """Draw the validation loss along the run, of who is in colour."""
+    """Draw the validation loss of the methods in colour over iterations."""
     paint = partial(_paint_losses, styles=_lines(rows), runs=runs, task=task)
     return draw(f"Validation loss, {task}", PANEL, paint)
 
 
 def rates(rows: Sequence[Row], runs: Runs, task: str) -> str:
-    """Draw the learning rate along the run, of who is in colour."""
+    """Draw the learning rate of the methods in colour over iterations."""
     paint = partial(_paint_rates, styles=_lines(rows), runs=runs, task=task)
     return draw(f"Learning rate, {task}", PANEL, paint)
 
@@ -268,7 +195,7 @@ def _paint_losses(
     tops = []
     for label, style in styles.items():
         iterations, quartiles = band(runs[label][task], "val_loss")
-        # The first tenth is a cliff in every loss, and would be all of the picture.
+        # Every loss falls steeply in the first tenth, which would fill the figure.
         first = next(i for i, x in enumerate(iterations) if x >= iterations[-1] / 10)
         _paint_band(axes, iterations[first:], quartiles[:, first:], style)
         tops.append(float(quartiles[1, first]))
@@ -287,7 +214,7 @@ def _paint_rates(
         peaks.append(float(quartiles[1].max()))
     axes.set_yscale("log")
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(bottom, min(peaks) / 300.0), top)  # what decays to zero leaves
+    axes.set_ylim(max(bottom, min(peaks) / 300.0), top)  # some decay to zero
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -304,11 +231,11 @@ def _paint_band(
 
 
 def draw_episodes(records: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
-    """Return an SVG file of loss and learning rate, side by side, on one task.
+    """Return an SVG file with a panel of the loss and one of the learning rate.
 
     Args:
-        records: Of one comparison; its first task is drawn.
-        labels: Whom to draw, at most six, in the order of the legend.
+        records: The records of a comparison; its first task is drawn.
+        labels: The methods to draw, at most six, in the order of the legend.
 
     Raises:
         ValueError: There are more labels than colours.

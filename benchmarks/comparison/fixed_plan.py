@@ -1,4 +1,4 @@
-"""Running jobs that are all known beforehand, with the options of `compare_agents`."""
+"""Run a fixed list of jobs, with the options of `compare_agents.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.comparison.protocol import Task
 
 
 class Options(Protocol):
-    """What such a script's arguments have in common."""
+    """The arguments that all such scripts have."""
 
     scale: Literal["auto", "paper", "mini", "tiny"]
     settings: str
@@ -26,11 +26,11 @@ class Options(Protocol):
 def make_tasks(
     options: Options, envs: Sequence[str], methods: Sequence[str]
 ) -> list[Task]:
-    """Return a task per corpus, each tried with the methods' own settings.
+    """Return a task per corpus; every method's settings are tried on the first.
 
     Raises:
         ValueError: An argument is wrong; the message names it.
-        FileNotFoundError: A corpus is not there.
+        FileNotFoundError: A corpus is absent.
     """
     return entry.make_tasks(_shared(options, *envs), tuple(methods))
 
@@ -38,28 +38,27 @@ def make_tasks(
 def run_plan(
     jobs: Sequence[Job], folder: Path, options: Options
 ) -> dict[str, dict[str, Any]]:
-    """Run what is not finished in `folder`; return all records by `Job.file_name`."""
+    """Run the jobs missing in `folder`; return all records by `Job.file_name`."""
     device = str(jobs[0].settings.get("device", "auto"))
     folder.mkdir(parents=True, exist_ok=True)
-    return run_all(lambda _: list(jobs), folder, make_pool(options, device))
+    return run_all(lambda _: list(jobs), folder, make_executor(options, device))
 
 
-def make_pool(options: Options, device: str) -> Executor:
-    """Return who runs the jobs that the options ask for."""
-    return entry.make_pool(_shared(options), device)
+def make_executor(options: Options, device: str) -> Executor:
+    """Return the executor that the options ask for."""
+    return entry.make_executor(_shared(options), device)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the script in one line where its user, not its author, can do something."""
+    """Report user errors without a traceback."""
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(
-            "interrupted: finished jobs are kept, and the same command goes on from "
-            "there"
+            "interrupted: finished jobs are kept, and the same command continues"
         ) from None
 
 

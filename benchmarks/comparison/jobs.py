@@ -1,4 +1,4 @@
-"""One job: runs of equal shape, side by side in one population; kept as one file."""
+"""Jobs: runs of equal shape in one population, with one file as their record."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from agents.agent import ENVS, Agent, make_env, run_population
+from agents.agent import ENVS, Agent, make_env, make_envs, run_population
 from agents.optimizers import OptimizerTrainer
 from agents.replay import ActionReplay, OpenLoop
 from benchmarks.comparison.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, preset
-from lr_gym.envs.episodes import EpisodeBatch
-from lr_gym.envs.factory import build_episodes, read_settings
+from lr_gym.envs.factory import read_settings
+from lr_gym.envs.trainer_choice import EPISODE_FIELDS
+from lr_gym.envs.vector import LRTuningVectorEnv
 from lr_gym.files import write_text
+from lr_gym.mdp.config import MDPConfig
 from lr_gym.trainers.population import PopulationTrainer
 from lr_gym.validation import field_names
 
@@ -36,18 +38,18 @@ LEARNING_SEED = 2_000_000  # far from those of tuning and of testing
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines its runs, and so their result.
+    """Everything that determines the results of some runs.
 
     Attributes:
-        method: A name that `find_method` knows; of a control, whose control it is.
+        method: A name that `find_method` knows; for a control, the method it replays.
         env: A built-in corpus or a text file's path.
         phase: ``tune`` and ``test`` run the method from `learning_rates`; ``learn``
             lets it learn for `budget` runs and then tests it; ``open_loop`` and
             ``shuffled`` replay `script`.
-        seeds: Of the training runs, one each.
-        learning_rates: Initial rates, one per run; empty leaves them to the task.
-        settings: Further keywords of `gym.make`, ``scale`` among them; they win over
-            the method's own.
+        seeds: One per training run.
+        learning_rates: Initial rates, one per run; empty means the task's.
+        settings: Further keywords of `gym.make`, ``scale`` among them; they override
+            the method's.
         replicate: Seed of the learner.
         budget: Trainings to learn from.
         script: Per run the learning rates or the actions to replay.
@@ -67,7 +69,7 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """A name that tells every two jobs apart."""
+        """A name that is unique to the job."""
         words = [self.method, env_name(self.env), self.settings["scale"], self.phase]
         text = "-".join(words)
         readable = "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
@@ -76,12 +78,12 @@ class Job:
 
 
 def env_name(env: str) -> str:
-    """Return the corpus' name, of a text file its stem."""
+    """Return the name of a built-in corpus, or the stem of a text file."""
     return env if env in ENVS else Path(env).stem
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Run it; return the record, ready for JSON."""
+    """Run the job; return its record, ready for JSON."""
     begun = time.perf_counter()
     method = find_method(job.method)
     agents, trained, spent = _agents(job, method)
@@ -91,13 +93,13 @@ def run_job(job: Job) -> dict[str, Any]:
     step = 1 if method.alone else len(agents)
     for first in range(0, len(agents), step):
         part = slice(first, first + step)
-        trainer, found = _run_part(job, method, agents[part], part, settings)
-        runs += found
+        trainer, part_runs = _run_part(job, method, agents[part], part, settings)
+        runs += part_runs
     seconds = time.perf_counter() - started
     for run in runs:
         run["metrics"]["train_seconds"] = seconds / len(runs)
     diverged = runs[0]["metrics"]["diverged"]
-    if job.samples and not diverged:  # a diverged model has no text to draw
+    if job.samples and not diverged:  # a diverged model cannot generate text
         speed = inference_speed(trainer, job.samples)
         runs[0]["metrics"]["inference_tokens_per_second"] = speed
     return {
@@ -118,14 +120,14 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def _agents(job: Job, method: Method) -> tuple[list[Agent], Agent | None, int]:
-    """Return an agent per run, the one that learned, and the trainings it spent."""
+    """Return an agent per run, the agent that learned, and the trainings it spent."""
     if job.phase == "open_loop":
-        own = method.make(0).settings
-        return [OpenLoop(curve, own) for curve in job.script], None, 0
+        settings = method.make(0).settings
+        return [OpenLoop(curve, settings) for curve in job.script], None, 0
     if job.phase == "shuffled":
-        own = method.make(0).settings
-        replays = [[int(action) for action in actions] for actions in job.script]
-        return [ActionReplay(actions, own) for actions in replays], None, 0
+        settings = method.make(0).settings
+        scripts = [[int(action) for action in actions] for actions in job.script]
+        return [ActionReplay(actions, settings) for actions in scripts], None, 0
     if job.phase != "learn":
         return [method.make(seed) for seed in job.seeds], None, 0
     learner = method.make(job.replicate)
@@ -145,22 +147,22 @@ def _run_part(
 ) -> tuple[PopulationTrainer, list[dict[str, Any]]]:
     """Run a part of the job's runs in one population."""
     seeds = job.seeds[part]
-    episodes = _episodes(job, method, len(seeds), settings)
-    trainer = episodes.trainer
+    envs = _make_envs(job, method, len(seeds), settings)
+    trainer = envs.trainer
     if not isinstance(trainer, PopulationTrainer):
         raise TypeError(f"a comparison needs real training, got {trainer}")
     rates = list(job.learning_rates[part]) or [
-        agent.learning_rate or episodes.training.learning_rate for agent in agents
+        agent.learning_rate or envs.episodes.training.learning_rate for agent in agents
     ]
     trajectories = run_population(
-        episodes,
+        envs,
         agents,
         seeds,
         rates,
         learning=job.phase != "learn",
     )
-    judged = job.phase != "tune"  # who is still being tuned must not see the test split
-    tests = trainer.evaluate("test", exact=True).tolist() if judged else []
+    tested = job.phase != "tune"  # tuning must not use the test split
+    test_losses = trainer.evaluate("test", exact=True).tolist() if tested else []
     runs = []
     for member, (seed, trajectory) in enumerate(zip(seeds, trajectories, strict=True)):
         final = trajectory[-1]
@@ -170,9 +172,11 @@ def _run_part(
             "final_val_loss": final["val_loss"],
             "diverged": final["diverged"],
         }
-        if judged:  # a diverged run is given the loss at which runs count as such
-            lost = final["diverged"]
-            metrics["test_loss"] = final["val_loss"] if lost else tests[member]
+        if tested:
+            # The loss of a diverged run is the threshold of divergence.
+            metrics["test_loss"] = (
+                final["val_loss"] if final["diverged"] else test_losses[member]
+            )
         runs.append(
             {
                 "seed": seed,
@@ -188,23 +192,30 @@ def curves(trajectory: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Return a trajectory by column.
 
     ``iteration`` and ``val_loss`` have one entry more than the others: that of the
-    reset, before any decision.
+    reset, before the first decision.
     """
-    columns = {key: [row[key] for row in trajectory] for key in CURVES_FROM_RESET}
-    return columns | {key: [row[key] for row in trajectory[1:]] for key in CURVES}
+    columns = {key: [info[key] for info in trajectory] for key in CURVES_FROM_RESET}
+    return columns | {key: [info[key] for info in trajectory[1:]] for key in CURVES}
 
 
-def _episodes(
+def _make_envs(
     job: Job, method: Method, size: int, settings: dict[str, Any]
-) -> EpisodeBatch:
-    scale = settings["scale"]
-    given = {k: v for k, v in settings.items() if k != "scale"}
+) -> LRTuningVectorEnv:
+    """Return the environment of `size` runs."""
     if method.optimizer is None:
-        return build_episodes(size, scale=scale, corpus=job.env, **given)
+        return make_envs(job.env, size, **settings)
     # The same decision process over a trainer with another optimizer.
-    training, config, text = read_settings(scale, job.env, given)
-    trainer = OptimizerTrainer(training, text, method.optimizer.make)
-    return EpisodeBatch(trainer, training, config, text.entropy_rate)
+    others = {key: value for key, value in settings.items() if key != "scale"}
+    training, config, corpus = read_settings(settings["scale"], job.env, others)
+    if config.loss_floor is None:
+        config = replace(config, loss_floor=corpus.entropy_rate)
+    return make_envs(
+        job.env,
+        size,
+        trainer=OptimizerTrainer(training, corpus, method.optimizer.make),
+        **{name: getattr(training, name) for name in EPISODE_FIELDS},
+        **{name: getattr(config, name) for name in field_names(MDPConfig)},
+    )
 
 
 def inference_speed(trainer: PopulationTrainer, samples: int) -> float:
@@ -227,14 +238,14 @@ def inference_speed(trainer: PopulationTrainer, samples: int) -> float:
 
 
 def task_learning_rate(job: Job) -> float:
-    """Return the initial rate that the task, not a method, has: the preset's."""
-    known = field_names(TrainingConfig)
-    given = {k: v for k, v in job.settings.items() if k in known and k != "scale"}
-    return preset(job.settings["scale"], job.env, **given).learning_rate
+    """Return the task's initial learning rate: the preset's, or its settings'."""
+    names = set(field_names(TrainingConfig)) - {"scale"}
+    training = {k: v for k, v in job.settings.items() if k in names}
+    return preset(job.settings["scale"], job.env, **training).learning_rate
 
 
 def load_record(path: Path, job: Job) -> dict[str, Any] | None:
-    """Return the finished record of `job`, or `None` where it still has to be run.
+    """Return the record of `job`, or `None` if it has not been run.
 
     Raises:
         ValueError: The file is damaged, or holds another job.
@@ -243,16 +254,16 @@ def load_record(path: Path, job: Job) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = record["format"], record["job"]
+        identity = record["format"], record["job"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a whole record ({error!r}); delete it to repeat that job"
         ) from error
-    if known != (FORMAT, json.loads(json.dumps(asdict(job)))):
+    if identity != (FORMAT, json.loads(json.dumps(asdict(job)))):
         raise ValueError(f"{path} holds another job; choose another --out")
     return record
 
 
 def save_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     write_text(path, json.dumps(record, allow_nan=False) + "\n")

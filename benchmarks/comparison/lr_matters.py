@@ -2,9 +2,9 @@
 
     python -m benchmarks.comparison.lr_matters --env shakespeare --scale tiny mini
 
-Trains one population whose members differ in their (constant, after warm-up) learning
-rate, per seed, and reports by how much the best rate beats ones ten times lower and
-higher. A task on which that is little would be no task for an agent.
+Trains one population per seed; its members differ in their learning rate, which is
+constant after warm-up. Reports by how much the best rate beats rates ten times lower
+and higher. If the margin is small, the task is too easy to compare agents on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Args:
     max_iters: int | None = None
     """Shorter runs than the scale's."""
     out: Path = Path("benchmarks/results/comparison/lr_matters.json")
-    """Where results are kept; those of other scales and corpora stay in the file."""
+    """Results file; results of other scales and corpora in it are kept."""
 
 
 def sweep(
@@ -79,15 +79,15 @@ def sweep(
         "best_learning_rate": float(rates[best]),
         "best_mean_val_loss": float(mean[best]),
     }
-    for name, wanted in (("lower", rates[best] / 10), ("higher", rates[best] * 10)):
-        near = np.flatnonzero(np.isclose(rates, wanted, rtol=0.02))
+    for name, rate in (("lower", rates[best] / 10), ("higher", rates[best] * 10)):
+        near = np.flatnonzero(np.isclose(rates, rate, rtol=0.02))
         margin = mean[near[0]] - mean[best] if len(near) else np.nan
         result[f"margin_10x_{name}"] = float(margin) if np.isfinite(margin) else None
     return result
 
 
 def main(args: Args) -> None:
-    """Run the sweeps, print a line per learning rate, keep the results."""
+    """Run the sweeps, print a line per learning rate, write the results."""
     results = json.loads(args.out.read_text()) if args.out.exists() else {}
     settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:

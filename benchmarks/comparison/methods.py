@@ -1,4 +1,4 @@
-"""What can be compared: schedules, rules, optimizers, searches, agents, and yours."""
+"""The methods of a comparison: schedules, rules, optimizers, searches, and agents."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ LOOKAHEAD_COST = 4  # three actions tried, and the one taken
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a comparison.
+    """One method of a comparison.
 
     Attributes:
         make: Constructs the agent from a seed.
         kind: ``schedule``, ``rule``, ``optimizer``, ``search``, ``agent`` or
             ``placebo``.
-        cost: Trainings that one run of it costs.
-        alone: Its runs cannot share a population.
-        optimizer: What replaces AdamW, or `None`.
+        cost: Trainings per run.
+        alone: Whether its runs cannot share a population.
+        optimizer: The optimizer that replaces AdamW, or `None`.
     """
 
     make: Callable[[int], Agent]
@@ -48,7 +48,7 @@ class Method:
 
     @property
     def learns(self) -> bool:
-        """Whether it spends its budget on learning, and not on tuning its rate."""
+        """Whether it spends its budget on learning instead of tuning its rate."""
         return self.make(0).learns
 
 
@@ -89,10 +89,10 @@ METHODS: dict[str, Method] = {
     "as_published": Method(_as_published, "placebo"),
 }
 
-# For the paper's tables and the ablations; a comparison takes them when asked to. What
-# the environment's keywords can vary (reward, factors, intervals) needs no name here.
+# For the paper's tables and the ablations; compare_agents runs them only if named. The
+# keywords of the environment (reward, factors, intervals) need no method of their own.
 VARIANTS: dict[str, Method] = {
-    # From nearer, and slower: closer to a good rate given one, and to a bad one.
+    # Starts nearer to the initial rate, and grows more slowly.
     "ramp_and_undo_near": Method(
         partial(RampAndUndoAgent, start_factor=1 / 30, growth=1.6), "rule"
     ),
@@ -117,18 +117,18 @@ VARIANTS: dict[str, Method] = {
 
 @cache
 def find_method(name: str) -> Method:
-    """Return the method that `name` means.
+    """Return the method called `name`.
 
-    A saved Q-table (``table.json``), a policy (``policy.safetensors``), or a class of
-    yours, ``module:Class`` or ``file.py:Class``, constructed with a seed, joins the
-    comparison by its path.
+    `name` can also be the path of a Q-table (``table.json``) or of a policy
+    (``policy.safetensors``), or a class that takes a seed: ``module:Class`` or
+    ``file.py:Class``.
 
     Raises:
-        ValueError: There is no such method; the message lists those there are.
+        ValueError: There is no such method; the message lists all.
     """
-    known = METHODS | VARIANTS
-    if name in known:
-        return known[name]
+    methods = METHODS | VARIANTS
+    if name in methods:
+        return methods[name]
     if name.endswith(".json"):
         return Method(_saved_table(name), "agent")
     if name.endswith(".safetensors"):
@@ -136,9 +136,9 @@ def find_method(name: str) -> Method:
     source, separator, attribute = name.rpartition(":")
     if not separator:
         raise ValueError(
-            f"agent {name!r} is unknown; use one of {', '.join(known)}, your own as "
-            "module:Class or file.py:Class, or what was saved: a Q-table's .json, "
-            "a policy's .safetensors"
+            f"agent {name!r} is unknown; use one of {', '.join(methods)}, your own as "
+            "module:Class or file.py:Class, or a file: a Q-table's .json, a policy's "
+            ".safetensors"
         )
     try:
         if source.endswith(".py"):
@@ -157,7 +157,7 @@ def find_method(name: str) -> Method:
 
 
 def _saved_policy(path: str) -> Callable[[int], Agent]:
-    saved_agent(path)  # a wrong file is refused now
+    saved_agent(path)  # raises now if the file is invalid
     return partial(saved_agent, path)
 
 
@@ -169,7 +169,7 @@ def _saved_table(path: str) -> Callable[[int], Agent]:
 
     def make(seed: int) -> Agent:
         agent = TabularQ.load(path, seed)
-        agent.finish()  # it learned elsewhere
+        agent.finish()  # acts greedily
         return agent
 
     return make

@@ -1,14 +1,15 @@
-"""Who runs what, in which order, and what may be chosen from what.
+"""The protocol: how methods are tuned or trained, and how they are tested.
 
-A method whose rate is its only setting spends its budget on tuning: every peak on every
-tuning seed. The peak with the lowest mean final validation loss is tested; one at the
-edge of the grid widens the grid first. A method that learns spends as many trainings on
-learning, from the task's own initial rate, once per replicate; each replicate is
-tested on its share of the test seeds. Seeds of tuning, of learning and of testing
-differ. Nothing is chosen by a test seed or by the test split.
+A method that does not learn spends its budget on tuning: every initial rate (peak) on
+every tuning seed. The peak with the lowest mean final validation loss is tested. If it
+lies at the edge of the grid, the grid is widened first.
 
-`plan` is a pure function of what is finished. So an interrupted comparison goes on
-where it was, whoever runs the jobs.
+A method that learns spends as many trainings on learning, from the task's initial rate,
+once per replicate. Each replicate is tested on its share of the test seeds.
+
+Seeds of tuning, learning and testing differ: test seeds and the test split are held
+out. `plan` is a pure function of the finished records, so an interrupted comparison
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ CONTROLS = ("open_loop", "shuffled")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is spent on what; the numbers are trainings, peaks and seeds.
+    """The sizes of a comparison.
 
     Attributes:
-        peaks: Multiples of the task's own initial rate that are tried.
-        tune_seeds: Training runs per peak.
-        test_seeds: Training runs per reported figure.
+        peaks: Multiples of the task's initial rate that are tried.
+        tune_seeds: Seeds of the tuning runs of every peak.
+        test_seeds: Seeds of the test runs.
         learners: Replicates of a method that learns.
-        widen: Most peaks added where the best is at an edge.
-        centers: Method to multiple: the grid's middle, where it is not 1.
+        widen: Maximal number of peaks added when the best is at an edge.
+        centers: Method to the middle of its grid, a multiple; 1 if absent.
     """
 
     peaks: tuple[float, ...] = tuple(2.0**k for k in range(-3, 5))
@@ -55,7 +56,7 @@ class Protocol:
         """Return the multiples that `method` tries, within its budget."""
         peaks = list(self.peaks)
         affordable = max(2, self.budget // (method.cost * len(self.seeds(method))))
-        while len(peaks) > affordable:  # a costly method leaves out the outer ones
+        while len(peaks) > affordable:  # drop the outer peaks of a costly method
             peaks.pop(0 if len(peaks) % 2 == 0 else -1)
         return [peak * self.centers.get(name, 1.0) for peak in peaks]
 
@@ -65,7 +66,7 @@ class Protocol:
 
     @staticmethod
     def base_rate(task: Task, method: Method) -> float:
-        """Return the rate whose multiples are tried: the task's, or an optimizer's."""
+        """Return the rate that `peaks` multiply: the task's, or an optimizer's."""
         if method.optimizer is not None and method.optimizer.learning_rate is not None:
             return method.optimizer.learning_rate
         return task_learning_rate(task.job("", "", ()))
@@ -73,7 +74,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Task:
-    """A corpus and everything else that all methods share."""
+    """A corpus and the settings that all methods share."""
 
     env: str
     settings: Mapping[str, Any]
@@ -91,25 +92,25 @@ def plan(
     done: Records,
     samples: int = 0,
 ) -> list[Job]:
-    """Return all jobs known so far, finished ones among them, in order."""
+    """Return all jobs that the finished records determine, in order."""
     jobs: list[Job] = []
     for task in tasks:
         for name in methods:
             method = find_method(name)
             if method.learns:
-                found = _learning(task, name, protocol, samples)
+                method_jobs = _learning(task, name, protocol, samples)
             else:
-                found = _tuning(task, name, method, protocol, done, samples)
-            jobs += found
+                method_jobs = _tuning(task, name, method, protocol, done, samples)
+            jobs += method_jobs
             if method.kind == "agent":
-                jobs += _controls(task, name, found, done)
+                jobs += _controls(task, name, method_jobs, done)
     return jobs
 
 
 def chosen_peak(
     task: Task, name: str, protocol: Protocol, done: Records
 ) -> tuple[float | None, list[float]]:
-    """Return the tuned rate, `None` while that is open, and all rates to try."""
+    """Return the tuned rate, `None` while runs are missing, and all rates to try."""
     method = find_method(name)
     base = protocol.base_rate(task, method)
     multiples = protocol.grid(name, method)
@@ -135,15 +136,15 @@ def tuning_losses(
 ) -> list[float] | None:
     """Return the mean final validation loss per rate; `None` where a run is missing."""
     method = find_method(name)
-    found: dict[float, list[float]] = {}
+    by_rate: dict[float, list[float]] = {}
     for job in tune_jobs(task, name, method, rates, protocol):
         record = done.get(job.file_name)
         if record is None:
             return None
         for run in record["runs"]:
             loss = run["metrics"]["final_val_loss"]
-            found.setdefault(run["learning_rate"], []).append(loss)
-    return [float(np.mean(found[rate])) for rate in rates]
+            by_rate.setdefault(run["learning_rate"], []).append(loss)
+    return [float(np.mean(by_rate[rate])) for rate in rates]
 
 
 def tune_jobs(
@@ -153,7 +154,7 @@ def tune_jobs(
     rates: Sequence[float],
     protocol: Protocol,
 ) -> list[Job]:
-    """Return the jobs that try `rates`: per seed one for the grid, one per addition."""
+    """Return the jobs that try `rates`: one per seed, and one per added rate."""
     grid = [protocol.base_rate(task, method) * m for m in protocol.grid(name, method)]
     added = [rate for rate in rates if rate not in grid]
     seeds = protocol.seeds(method)
@@ -203,10 +204,10 @@ def _learning(task: Task, name: str, protocol: Protocol, samples: int) -> list[J
 
 
 def _controls(task: Task, name: str, jobs: Sequence[Job], done: Records) -> list[Job]:
-    """Return the replays of what the method did in its test runs, once they are done.
+    """Return the replays of the method's test runs, once these are done.
 
-    ``open_loop`` follows, in every run, the geometric mean of the learning rates over
-    all test runs; ``shuffled`` takes each run's own actions in another order.
+    ``open_loop`` follows the geometric mean of the learning rates over all test runs;
+    ``shuffled`` takes every run's actions in another order.
     """
     tests = [job for job in jobs if job.phase in ("test", "learn")]
     records = [done.get(job.file_name) for job in tests]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: the verdict, pictures, tables, and how to repeat it."""
+"""One self-contained HTML page: the headline, figures, tables, how to repeat it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from benchmarks.comparison import figures
 from benchmarks.comparison.drawing import looks, methods_of
+from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.comparison.summary import Row, label_of, task_of, tested_runs, timings
-from benchmarks.comparison.verdict import verdict
 from benchmarks.estimates import Estimate
 from benchmarks.table_text import estimate_text
 from lr_gym.files import write_text
@@ -27,7 +27,7 @@ Record = Mapping[str, Any]
 
 
 class Cell(NamedTuple):
-    """What stands in a table, and what it is sorted by; `None` is sorted last."""
+    """A cell: its text and the value it is sorted by; `None` is sorted last."""
 
     text: str
     value: float | str | None = None
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Columns as (name, what of), and rows of as many cells."""
+    """Columns as (name, unit or task), and rows of as many cells."""
 
     columns: list[tuple[str, str]]
     rows: list[list[Cell]]
@@ -53,11 +53,11 @@ def write_report(
     """Write the page and return its path.
 
     Args:
-        path: Of the page.
+        path: The file to write.
         records: All finished jobs.
         rows: Their summary, in its order.
-        protocol: Under which they were run.
-        command: What runs them again.
+        protocol: The protocol of the comparison.
+        command: The command that repeats it.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -70,7 +70,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         tasks={task: first[task] for task in reference.test_loss},
         reference=reference.label,
-        verdict=verdict(rows),
+        headline=headline(rows),
         cards=_cards(rows, records),
         legend=looks(rows),
         pictures=_pictures(rows, records, list(reference.test_loss)),
@@ -106,7 +106,7 @@ def _pictures(
         drawn["curves"] += [(f"{task}: validation loss", losses)]
         drawn["curves"] += [(f"{task}: learning rate", rates)]
         drawn["budgets"] += [(task, figures.budgets(rows, records, task, size))]
-    # Names in them were escaped as they were drawn.
+    # The figures escape the names in them.
     return {
         name: [(caption, Markup(svg)) for caption, svg in panels]
         for name, panels in drawn.items()
@@ -114,16 +114,16 @@ def _pictures(
 
 
 def _cards(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, str]]:
-    """Return the numbers to see first: who, by how much, the best agent, the price."""
+    """Return the cards: the best method, its gap, the best agent, trainings spent."""
     reference = next(row.label for row in rows if row.call == "reference")
-    own = methods_of(rows)
-    best = own[0]
+    methods = methods_of(rows)
+    best = methods[0]
     cards = [{"title": "Lowest test loss", "value": best.label, "note": best.kind}]
     if best.label != reference:
         cards.append(_gap_card(f"Its gap to {reference}, nats", best))
-    elif len(own) > 1:
-        cards.append(_gap_card(f"Next, {own[1].label}, nats", own[1]))
-    agents = [row for row in own if row.kind == "agent"]
+    elif len(methods) > 1:
+        cards.append(_gap_card(f"Next, {methods[1].label}, nats", methods[1]))
+    agents = [row for row in methods if row.kind == "agent"]
     if agents:
         gap = agents[0].difference
         note = (
@@ -133,22 +133,22 @@ def _cards(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, str
         )
         cards.append({"title": "Best agent", "value": agents[0].label, "note": note})
     spent = sum(int(record["trainings"]) for record in records)
-    note = f"in {len(records)} jobs, for {len(own)} methods"
+    note = f"in {len(records)} jobs, for {len(methods)} methods"
     cards.append({"title": "Trainings run", "value": f"{spent:,}", "note": note})
     return cards
 
 
 def _gap_card(title: str, row: Row) -> dict[str, str]:
-    found = row.difference or Estimate(0.0, None, None)
+    gap = row.difference or Estimate(0.0, None, None)
     note = "one run: no interval"
-    if found.low is not None and found.high is not None:
-        note = f"95 % interval {found.low:+.4f} to {found.high:+.4f}: {row.call}"
+    if gap.low is not None and gap.high is not None:
+        note = f"95 % interval {gap.low:+.4f} to {gap.high:+.4f}: {row.call}"
         note += f", adjusted p {row.p_value:.2g}"
-    return {"title": title, "value": f"{found.value:+.4f}", "note": note}
+    return {"title": title, "value": f"{gap.value:+.4f}", "note": note}
 
 
 def results_table(rows: Sequence[Row]) -> Table:
-    """Return all that is known of each row, as the summary has it."""
+    """Return the summary as a table."""
     tasks = list(dict.fromkeys(task for row in rows for task in row.test_loss))
     columns = [
         ("method", ""),
@@ -187,7 +187,7 @@ def results_table(rows: Sequence[Row]) -> Table:
 
 
 def spending_table(rows: Sequence[Row], records: Sequence[Record]) -> Table:
-    """Return what each method spent, and the rates that its tuning chose."""
+    """Return the trainings that each method spent, and its tuned rates."""
     tasks = list(dict.fromkeys(task for row in rows for task in row.tuned))
     columns = [
         ("method", ""),
@@ -216,23 +216,23 @@ def spending_table(rows: Sequence[Row], records: Sequence[Record]) -> Table:
 
 
 def timings_table(records: Sequence[Record]) -> Table:
-    """Return seconds per training and characters per second, task beside task."""
-    found = timings(records)
-    tasks = list(dict.fromkeys(line["task"] for line in found))
+    """Return seconds per training and generated characters per second, by task."""
+    measured = timings(records)
+    tasks = list(dict.fromkeys(line["task"] for line in measured))
     names = ("train_seconds", "inference_tokens_per_second")
     columns = [("method", "")]
     columns += [("seconds per run", task) for task in tasks]
     columns += [("characters per second, generated", task) for task in tasks]
     by_label: dict[str, dict[str, dict[str, Any]]] = {}
-    for line in found:
+    for line in measured:
         by_label.setdefault(line["label"], {})[line["task"]] = line
     lines = [
         [
             Cell(label, label),
-            *(_number(own.get(task, {}).get(names[0]), ",.2f") for task in tasks),
-            *(_number(own.get(task, {}).get(names[1]), ",.0f") for task in tasks),
+            *(_number(by_task.get(task, {}).get(names[0]), ",.2f") for task in tasks),
+            *(_number(by_task.get(task, {}).get(names[1]), ",.0f") for task in tasks),
         ]
-        for label, own in by_label.items()
+        for label, by_task in by_label.items()
     ]
     return Table(columns, lines)
 
@@ -253,15 +253,15 @@ def jobs_table(records: Sequence[Record]) -> Table:
 
 
 def _origins(records: Sequence[Record]) -> list[dict[str, str]]:
-    """Return the different codes and machines that the records come from."""
+    """Return the distinct commits and machines of the records."""
     origins = []
     for record in records:
-        where = record["provenance"]
-        versions, hardware = where["versions"], where["hardware"]
-        known = [f"{name} {v}" for name, v in versions.items() if v is not None]
+        source = record["provenance"]
+        versions, hardware = source["versions"], source["hardware"]
+        packages = [f"{name} {v}" for name, v in versions.items() if v is not None]
         origin = {
-            "commit": where["commit"] or "unknown",
-            "versions": ", ".join([f"Python {where['python']}", *known]),
+            "commit": source["commit"] or "unknown",
+            "versions": ", ".join([f"Python {source['python']}", *packages]),
             "hardware": f"{hardware['machine']} {hardware['cpu_capability']}, "
             f"{hardware['cores']} cores, {hardware['gpu'] or 'no GPU'}",
             "arithmetic": f"{record['precision']} on {record['device']}",

@@ -1,7 +1,7 @@
-"""From finished records to numbers: one row per method and control, and a verdict.
+"""From finished records to one row of numbers per method and control.
 
-Losses are nats per character, lower is better. What is compared is the loss on the test
-split at the end of training, on seeds that nothing was chosen by.
+Losses are nats per character; lower is better. Methods are compared by the loss on the
+test split at the end of training, on held-out seeds.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Row:
     """One line of the table.
 
     Attributes:
-        label: The method's name; of a control with its kind in brackets.
+        label: The method's name; a control adds its kind in brackets.
         kind: As of `Method`, or ``control``.
-        tuned: Task to chosen initial rate; empty for who learns.
+        tuned: Task to tuned initial rate; empty for a method that learns.
         budget: Trainings per task spent before testing.
-        run_cost: Trainings per run that is reported.
-        runs: Runs reported.
+        run_cost: Trainings per test run.
+        runs: Test runs.
         test_loss: Task to interquartile mean of the test loss.
         difference: To the reference, seed by seed, pooled over tasks; `None` for it.
         improvement: Probability that a run beats one of the reference; `None` for it.
@@ -44,12 +44,12 @@ class Row:
         call: ``better``, ``worse``, ``open``, or ``reference``.
         diverged: Share of runs.
         final_val_loss: Task to interquartile mean; so are the next two.
-        best_val_loss: Of a run, its lowest.
-        final_train_loss: Mean over the last chunk.
+        best_val_loss: The lowest of a run.
+        final_train_loss: The mean over a run's last chunk.
         steps_to_target: Task to the median iteration at which the reference's median
             final validation loss is reached; `None` where half the runs never do.
-        versus_cosine: Difference to the paper's own baseline, cosine, seed by seed;
-            `None` for it, and where it takes no part.
+        versus_cosine: Difference to the paper's baseline, cosine, seed by seed; `None`
+            for cosine, and without it.
     """
 
     label: str
@@ -78,7 +78,7 @@ def label_of(job: Mapping[str, Any]) -> str:
 
 
 def task_of(job: Mapping[str, Any]) -> str:
-    """Return the task's name: corpus, scale, and what model if not a GPT."""
+    """Return the task's name: corpus, scale, and the architecture if not GPT."""
     settings = job["settings"]
     name = f"{env_name(job['env'])} {settings['scale']}"
     architecture = settings.get("architecture", "gpt")
@@ -90,16 +90,16 @@ Runs = dict[str, dict[str, list[dict[str, Any]]]]
 
 def tested_runs(records: Iterable[Mapping[str, Any]]) -> Runs:
     """Return label -> task -> runs on test seeds, in the order of their seeds."""
-    found: Runs = {}
+    by_label: Runs = {}
     for record in records:
         job = record["job"]
         if job["phase"] != "tune":
-            tasks = found.setdefault(label_of(job), {})
+            tasks = by_label.setdefault(label_of(job), {})
             tasks.setdefault(task_of(job), []).extend(record["runs"])
-    for tasks in found.values():
+    for tasks in by_label.values():
         for runs in tasks.values():
             runs.sort(key=lambda run: int(run["seed"]))
-    return found
+    return by_label
 
 
 def scores(tasks: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> Scores:
@@ -111,9 +111,9 @@ def scores(tasks: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> Sco
 
 
 def reference_of(labels: Iterable[str]) -> str:
-    """Return whom all others are compared with."""
-    known = list(labels)
-    return next((name for name in REFERENCES if name in known), known[0])
+    """Return the label that all others are compared with."""
+    labels = list(labels)
+    return next((name for name in REFERENCES if name in labels), labels[0])
 
 
 def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -122,8 +122,8 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     reference = reference_of(runs)
     losses = {label: scores(tasks, "test_loss") for label, tasks in runs.items()}
     paired = {
-        label: estimates.differences(own, losses[reference])
-        for label, own in losses.items()
+        label: estimates.differences(by_task, losses[reference])
+        for label, by_task in losses.items()
         if label != reference
     }
     adjusted = estimates.adjusted(
@@ -137,26 +137,26 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     rows = []
     for label, tasks in runs.items():
         difference = gain = p_value = versus_cosine = None
-        verdict = "reference"
+        call = "reference"
         if label in paired:
             difference = estimates.pooled_iqm(paired[label])
             gain = estimates.improvement(losses[label], losses[reference])
             p_value = adjusted[label]
-            verdict = estimates.call(difference, p_value)
+            call = estimates.call(difference, p_value)
         if cosine is not None and label != PAPER_BASELINE:
             pairs = estimates.differences(losses[label], cosine)
             versus_cosine = estimates.pooled_iqm(pairs)
-        everyone = [run for task in tasks.values() for run in task]
+        all_runs = [run for task_runs in tasks.values() for run in task_runs]
         rows.append(
             Row(
                 label=label,
                 **_spending(label, records),
-                runs=len(everyone),
+                runs=len(all_runs),
                 difference=difference,
                 improvement=gain,
                 p_value=p_value,
-                call=verdict,
-                diverged=float(np.mean([r["metrics"]["diverged"] for r in everyone])),
+                call=call,
+                diverged=float(np.mean([r["metrics"]["diverged"] for r in all_runs])),
                 steps_to_target={
                     task: steps_to(task_runs, targets[task])
                     for task, task_runs in tasks.items()
@@ -180,12 +180,12 @@ def _by_task(
 
 def _spending(label: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return kind, tuned rates and trainings spent of a method or control."""
-    own = [r for r in records if label_of(r["job"]) == label]
-    method = find_method(own[0]["job"]["method"])
-    control = own[0]["job"]["phase"] in CONTROL_PHASES
+    method_records = [r for r in records if label_of(r["job"]) == label]
+    method = find_method(method_records[0]["job"]["method"])
+    control = method_records[0]["job"]["phase"] in CONTROL_PHASES
     tuned: dict[str, float] = {}
     budgets: dict[str, int] = {}
-    for record in own:
+    for record in method_records:
         task = task_of(record["job"])
         if record["job"]["phase"] == "tune":
             budgets[task] = budgets.get(task, 0) + record["trainings"]
@@ -207,7 +207,7 @@ def steps_to(runs: Sequence[Mapping[str, Any]], target: float) -> int | None:
     for run in runs:
         steps = zip(run["curves"]["iteration"], run["curves"]["val_loss"], strict=True)
         reached.append(next((i for i, loss in steps if loss <= target), np.inf))
-    median = sorted(reached)[(len(reached) - 1) // 2]  # a run's own, never between two
+    median = sorted(reached)[(len(reached) - 1) // 2]  # an iteration of some run
     return int(median) if np.isfinite(median) else None
 
 
@@ -217,21 +217,21 @@ def timings(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for label, tasks in tested_runs(records).items():
         for task, runs in tasks.items():
             speeds = [r["metrics"].get("inference_tokens_per_second") for r in runs]
-            known = [speed for speed in speeds if speed is not None]
+            measured = [speed for speed in speeds if speed is not None]
             seconds = [run["metrics"]["train_seconds"] for run in runs]
             lines.append(
                 {
                     "label": label,
                     "task": task,
                     "train_seconds": float(np.median(seconds)),
-                    "inference_tokens_per_second": known[0] if known else None,
+                    "inference_tokens_per_second": measured[0] if measured else None,
                 }
             )
     return lines
 
 
 def run_lines(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what every test run came to: all that the statistics are made of."""
+    """Return the results of every test run: the data of all statistics."""
     names = (
         "test_loss",
         "final_val_loss",
@@ -268,8 +268,8 @@ def load_rows(path: Path) -> list[Row]:
     rows = json.loads(path.read_text(encoding="utf-8"))
     for row in rows:
         for name in ("difference", "improvement", "versus_cosine"):
-            found = row.get(name)  # the last is missing in files of before
-            row[name] = None if found is None else Estimate(**found)
+            estimate = row.get(name)  # older files lack versus_cosine
+            row[name] = None if estimate is None else Estimate(**estimate)
     return [Row(**row) for row in rows]
 
 

@@ -23,7 +23,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.comparison.executors import run_all
-from benchmarks.comparison.fixed_plan import check_counts, make_pool, one_line_errors
+from benchmarks.comparison.fixed_plan import (
+    check_counts,
+    make_executor,
+    one_line_errors,
+)
 from benchmarks.comparison.methods import find_method
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.controller.instance_jobs import (
@@ -146,7 +150,7 @@ def main(args: Args) -> dict[str, Any]:
         folder = args.out / "jobs"
         folder.mkdir(parents=True, exist_ok=True)
         device = str(suite.cells[0].task.settings.get("device", "auto"))
-        done = run_all(suite.plan, folder, make_pool(args, device))
+        done = run_all(suite.plan, folder, make_executor(args, device))
         lines = run_lines(suite, done)
         common = suite.one_setting(done)
         result = {

@@ -15,14 +15,14 @@ from benchmarks.paper.report import dataset
 from benchmarks.paper.results import Results, Run
 from benchmarks.paper.values import LINES, Line
 
-SKIPPED = 0.1  # share of the run left out of the vertical axis: the first steep fall
+SKIPPED = 0.1  # of the run: the steep start, which may exceed the vertical axis
 DASHES = {"schedule": "-", "real": "-", "published": (0, (1, 2))}
 COLORS = [f"C{number}" for number in range(10)]  # of the default cycle
 
 
 def draw(results: Results, env: str) -> str:
     """Return the figure of one corpus as SVG, the same for the same numbers."""
-    # Salt and date: else two drawings of the same numbers would differ.
+    # Fixed salt and no date, so that the same numbers give the same bytes.
     with mpl.rc_context({"svg.hashsalt": "lr-gym", "svg.fonttype": "none"}):
         figure = Figure(figsize=(10.0, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -40,7 +40,7 @@ def draw(results: Results, env: str) -> str:
 def _panel(
     axes: Axes, of_lines: Mapping[Line, list[Run]], curve: str, heading: str
 ) -> None:
-    """Draw one loss of every run; the published agent dotted, on top of its cosine."""
+    """Draw one loss of every run; lines as published are dotted, on top of cosine."""
     names = list(dict.fromkeys((line.table, line.name) for line in LINES))
     tops, bottoms = [], []
     for line, runs in of_lines.items():
@@ -69,7 +69,7 @@ def _panel(
 
 
 def series(run: Run, curve: str) -> tuple[Any, Any]:
-    """Return iterations and losses; training has no loss before the first chunk."""
+    """Return iterations and losses; the training loss has no value at the reset."""
     iterations = np.array(run["curves"]["iteration"])
     losses = np.array(run["curves"][curve], dtype=float)
     return iterations[len(iterations) - len(losses) :], losses

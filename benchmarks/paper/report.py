@@ -1,4 +1,4 @@
-"""The results of `paper/tables.py` as the paper's tables, in Markdown and as CSV."""
+"""The results of `paper/tables.py` as the paper's tables, in Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from benchmarks.comparison.jobs import env_name
 from benchmarks.paper.results import (
     BASELINES,
-    JUDGED,
+    COMPARED,
     SPEED,
     Results,
     differences,
     identical_lines,
-    paper_gap,
     published_faults,
     run_sd,
     standard_error,
@@ -42,11 +41,11 @@ HEADINGS = {
     "final_val_loss": "final val loss",
     "test_loss": "test loss",
 }
-FEW = 5  # seeds below which an interval is a first look
+MIN_SEEDS = 5  # with fewer, bootstrap intervals are too narrow
 
 
 def dataset(env: str) -> str:
-    """Return the corpus' name in the paper, or its own."""
+    """Return the corpus' name in the paper, or ours."""
     return DATASETS.get(env, env_name(env))
 
 
@@ -101,7 +100,7 @@ def table(results: Results, number: int) -> str:
 
 
 def _known(results: Results, line: Line, env: str) -> bool:
-    """Whether there is anything to show: of a missing corpus, what the paper ran."""
+    """Return whether the line has our runs or the paper's values."""
     ran = line.kind != "real" and bool(printed(line, env))
     return env in results.runs or ran
 
@@ -113,13 +112,13 @@ def inference_table(results: Results) -> str:
         for line in (line for line in LINES if _known(results, line, env)):
             runs = results.runs.get(env, {}).get(line, [])
             speeds = [run["metrics"].get(SPEED) for run in runs]
-            own = next((speed for speed in speeds if speed is not None), None)
+            measured = next((speed for speed in speeds if speed is not None), None)
             paper = INFERENCE.get((line.table, line.name), {}).get(env)
             rows.append(
                 {
                     "dataset": dataset(env),
                     "line": line.key,
-                    "characters/s": _number(own, ".0f"),
+                    "characters/s": _number(measured, ".0f"),
                     "paper": _number(paper, ".0f"),
                 }
             )
@@ -127,7 +126,7 @@ def inference_table(results: Results) -> str:
 
 
 def noise_table(results: Results) -> str:
-    """Return the run-to-run sd of the baseline, and what is known of the paper's."""
+    """Return the run-to-run sd of the baseline, ours and the paper's."""
     rows = []
     for env in results.envs:
         runs = results.runs.get(env, {}).get(BASELINES[1])
@@ -146,42 +145,17 @@ def difference_table(results: Results) -> str:
     rows = []
     for gap in differences(results):
         cells = {"dataset": dataset(gap.env), "minus cosine": gap.label}
-        for metric in JUDGED:
+        for metric in COMPARED:
             heading = HEADINGS[metric]
-            cells[f"{heading} (95 % interval)"] = estimate_text(gap.found[metric])
+            cells[f"{heading} (95 % interval)"] = estimate_text(gap.estimates[metric])
             cells[f"{heading}: beyond chance"] = _yes(gap.beyond(metric))
         cells["paper, best val loss"] = _number(gap.paper, "+.4f")
         rows.append(cells)
     return markdown(rows)
 
 
-def verdict(results: Results) -> str:
-    """Say which differences exceed the noise floor, ours and the paper's."""
-    gaps = differences(results)
-    sentences = []
-    for metric in JUDGED:
-        if any(gap.beyond(metric) is None for gap in gaps):
-            sentences.append("One run has no noise floor: nothing is decided.")
-            break
-        named = [f"{dataset(g.env)}, {g.label}" for g in gaps if g.beyond(metric)]
-        sentences.append(
-            f"In {HEADINGS[metric]}, {len(named)} of our {len(gaps)} differences "
-            f"exceed the noise floor{': ' if named else ''}{'; '.join(named)}."
-        )
-    for env in results.envs:
-        gap = paper_gap(LINES[1], env)
-        spread = PLACEBO_SPREAD.get(env)
-        if gap is not None and spread is not None:
-            word = "exceeds" if abs(gap) > spread else "does not exceed"
-            sentences.append(
-                f"The paper's own difference between Q-learning and baseline on "
-                f"{dataset(env)}, {gap:+.4f}, {word} its placebo spread of {spread:g}."
-            )
-    return " ".join(sentences)
-
-
 def published_verdict(results: Results) -> str:
-    """Say whether the agent as published equals the cosine baseline."""
+    """Return whether the agent as published equals the cosine baseline."""
     faults = published_faults(results)
     if faults:
         return f"FAULT: as published differs from cosine in {'; '.join(faults)}."
@@ -193,7 +167,7 @@ def published_verdict(results: Results) -> str:
 
 
 def identity_verdict(results: Results) -> str:
-    """Say which lines under real control took the same course, if any."""
+    """Return which lines under real control have the same results."""
     sentences = [
         f"On {dataset(env)} these are the same number for number, since what sets "
         f"them apart changed no action: {'; '.join(line.key for line in group)}."
@@ -203,7 +177,7 @@ def identity_verdict(results: Results) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """Return what a reader has to know before comparing columns."""
+    """Return notes on how to read the tables."""
     seeds = len(next(iter(next(iter(results.runs.values())).values())))
     found = [
         "Ours are means ± standard errors (std / sqrt(n)) over "
@@ -225,7 +199,7 @@ def notes(results: Results) -> list[str]:
             f"Scale {results.scale}: a smaller model and shorter runs than the "
             "paper's, so that lines compare with each other, and not with the paper."
         )
-    if seeds < FEW:
+    if seeds < MIN_SEEDS:
         found.append(
             f"With {seeds} seeds a bootstrap interval is narrower than it claims; "
             "hence the second condition, the noise floor."
@@ -266,7 +240,6 @@ def markdown_report(results: Results) -> str:
         "Each line minus cosine at the same rate, seed by seed. A difference counts "
         "where its interval is clear of zero and it is larger than the noise floor.",
         difference_table(results),
-        verdict(results),
         "## Inference",
         inference_table(results),
         "## Figures",

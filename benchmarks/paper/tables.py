@@ -1,14 +1,13 @@
-"""The paper's Tables 1 and 2 and Figures 1 to 3, ours beside what it printed.
+"""The paper's Tables 1 and 2 and Figures 1 to 3: our results and the printed ones.
 
     python -m benchmarks.paper.tables                   # scale mini: a CPU's evening
     python -m benchmarks.paper.tables --scale paper     # the paper's size: a GPU
     python -m benchmarks.paper.tables --env markov --scale tiny
 
-Each of the paper's agents runs twice: with real control, where its action sets the rate
-that the optimizer uses, and as published, where its rate trains nothing and the cosine
-schedule decides. The second must equal the cosine baseline number for number; where it
-does not, this ends with an error. Finished jobs are kept, so the same command goes on
-where it was interrupted.
+Each of the paper's agents runs twice. With real control the optimizer uses the agent's
+rate. As published, the agent's rate is never used, and the optimizer follows the cosine
+schedule: the run must equal the cosine baseline number for number, or the script ends
+with an error. Finished jobs are kept: the same command continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from lr_gym.data.downloads import PUBLISHED
 from lr_gym.files import write_text
 from lr_gym.schedules import COSINE_FLOOR
 
-TABLE_1_SHARE = 0.5  # of the preset's rate, at which Table 2 was run: 1e-3 of 2e-3
-SET_HERE = ("base_schedule", "reward")
+TABLE_1_SHARE = 0.5  # of the rate of Table 2, the preset's: 1e-3 of 2e-3
+LINE_SETTINGS = ("base_schedule", "reward")
 
 
 @dataclass
@@ -42,20 +41,20 @@ class Args:
     """Reproduce the paper's tables and figures."""
 
     env: tuple[str, ...] = ("shakespeare", "enwik8", "text8")
-    """Corpora; those that are not to be had are listed as missing."""
+    """Corpora; absent ones are listed as missing."""
     scale: Literal["auto", "paper", "mini", "tiny"] = "mini"
     """Size of the model and length of a run; auto is paper on CUDA, else mini."""
     seeds: int = 3
     """Training runs per line and corpus."""
     real_schedule: Literal["constant", "cosine"] = "constant"
-    """Under real control, what the agent's rate is multiplied by: constant, as the
-    paper describes it, leaves the rate to the agent after warm-up."""
+    """Base schedule under real control; with constant, as the paper describes it, only
+    the agent changes the rate after warm-up."""
     settings: str = "{}"
     """Further keywords of gym.make for every run, as JSON."""
     samples: int = 3
     """Texts of 500 characters generated per line, to time inference; the paper: 10."""
     workers: int | None = None
-    """Processes; default: one per core, one in all with a GPU."""
+    """Processes; default: one per core, or a single one with a GPU."""
     ray: str | None = None
     """Address of a Ray cluster to run on; local starts one here."""
     gpus: float = 0.0
@@ -65,11 +64,11 @@ class Args:
 
 
 def find_tasks(args: Args) -> tuple[list[Task], dict[str, str]]:
-    """Return a task per corpus that is there, and why the others are missing.
+    """Return a task per corpus, and the reasons why corpora are missing.
 
     Raises:
         ValueError: An argument is wrong; the message names it.
-        FileNotFoundError: No corpus is there.
+        FileNotFoundError: All corpora are missing.
     """
     tasks, missing = [], {}
     methods = tuple(dict.fromkeys(line.method for line in LINES))
@@ -79,31 +78,31 @@ def find_tasks(args: Args) -> tuple[list[Task], dict[str, str]]:
         except FileNotFoundError as error:
             missing[env] = str(error)
         except ValueError as error:
-            # Half a download is no reason to do without the other corpora.
+            # A partial download does not stop the other corpora.
             if env not in PUBLISHED or "is not the published text" not in str(error):
                 raise
             missing[env] = (
-                f"only a part of {env} is there; LR_GYM_ALLOW_PARTIAL=1 runs on it"
+                f"only a part of {env} is present; LR_GYM_ALLOW_PARTIAL=1 runs on it"
             )
     if not tasks:
-        raise FileNotFoundError(f"no corpus is there: {'; '.join(missing.values())}")
-    for name in SET_HERE:
+        raise FileNotFoundError(f"no corpus found: {'; '.join(missing.values())}")
+    for name in LINE_SETTINGS:
         if name in tasks[0].settings:
             raise ValueError(f"--settings must not hold {name}: each line has its own")
     return tasks, missing
 
 
 def line_job(line: Line, task: Task, args: Args) -> Job:
-    """Return the job of one line on one corpus: all its seeds, side by side."""
+    """Return the job of one line on one corpus, with all its seeds."""
     preset_rate = task_learning_rate(task.job("", "", ()))
     lower_rate = TABLE_1_SHARE * preset_rate
-    own: dict[str, Any] = {}
+    line_settings: dict[str, Any] = {}
     if line.reward is not None:
-        # In its code the agent's rate never falls below a fixed floor, that of the
-        # cosine schedule of Table 1.
-        own = {"reward": line.reward, "min_lr": COSINE_FLOOR * lower_rate}
+        # In the paper's code the minimum of the agent's rate is that of the cosine
+        # schedule of Table 1.
+        line_settings = {"reward": line.reward, "min_lr": COSINE_FLOOR * lower_rate}
     if line.kind == "real":
-        own["base_schedule"] = args.real_schedule
+        line_settings["base_schedule"] = args.real_schedule
     seeds = tuple(range(args.seeds))
     rate = lower_rate if line.table == 1 else preset_rate
     return Job(
@@ -112,13 +111,13 @@ def line_job(line: Line, task: Task, args: Args) -> Job:
         "test",
         seeds,
         learning_rates=(rate,) * len(seeds),
-        settings={**own, **task.settings},
+        settings={**line_settings, **task.settings},
         samples=args.samples,
     )
 
 
 def check(args: Args) -> None:
-    """Raise ValueError where an argument is out of range."""
+    """Raise ValueError if an argument is out of range."""
     check_counts(args, "seeds", "samples", "workers")
     if not args.env or len(set(args.env)) < len(args.env):
         raise ValueError(f"--env must name each once, got {args.env}")
@@ -135,7 +134,7 @@ def write_report(folder: Path, results: Results) -> None:
 
 
 def main(args: Args) -> Path:
-    """Run what is missing; write tables and figures; return their folder."""
+    """Run missing jobs; write tables and figures; return their folder."""
     with one_line_errors():
         check(args)
         tasks, missing = find_tasks(args)

@@ -1,9 +1,9 @@
-"""What the paper printed, as facts to stand beside ours; and the lines of its tables.
+"""The lines of the paper's tables, and the values that it printed.
 
 "Adaptive Learning Rates for Transformers via Q-Learning", Tables 1 and 2, and the
 released result files of example_papers/rl_lr_adaptation in SakanaAI/AI-Scientist. Its
-times are headed minutes and are seconds. Its runs are cumulative: the reward signal was
-changed at the doubled rate, and epsilon decay came on top of both.
+times are seconds, although the heading says minutes. Its ablations are cumulative: the
+reward signal was changed at the doubled rate, and epsilon decay was added to both.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ PLACEBO_SPREAD = {"shakespeare": 0.003, "enwik8": 0.003, "text8": 0.0006}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the paper's tables, or a control that belongs beside it.
+    """One line of the paper's tables, or a control for it.
 
     Attributes:
         table: 1 or 2.
         name: The method or variation, as the paper calls it.
-        kind: ``schedule``; ``real``, whose rate the optimizer uses; or ``published``,
-            whose rate trains nothing.
+        kind: ``schedule``; ``real``: the optimizer uses the agent's rate; or
+            ``published``: the agent's rate is never used.
         method: A name that `find_method` knows.
-        reward: What its agent is paid.
+        reward: The agent's reward.
     """
 
     table: int
@@ -38,13 +38,13 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The name, with how the agent acts."""
+        """The name, with the kind of control."""
         how = {"real": " (real control)", "published": " (as published)"}
         return f"{self.name}{how.get(self.kind, '')}"
 
     @property
     def key(self) -> str:
-        """What tells the lines apart, in files."""
+        """A unique name, for files."""
         return f"Table {self.table}, {self.label}"
 
 
@@ -58,8 +58,8 @@ def _both(table: int, name: str, reward: str, suffix: str = "") -> tuple[Line, L
 LINES: tuple[Line, ...] = (
     Line(1, "baseline", "schedule", "cosine"),
     *_both(1, "Q-learning", "negative_loss"),
-    # Its code takes the first of equally good actions, which lowers the rate; the paper
-    # does not say so, and in all other lines a tie keeps it.
+    # Among equal actions the paper's code takes the first, which lowers the rate; the
+    # paper does not mention it. In all other lines a tie keeps the rate.
     Line(
         1, "Q-learning, ties as coded", "real", "q_paper_first_of_ties", "negative_loss"
     ),
@@ -109,6 +109,6 @@ INFERENCE: dict[tuple[int, str], dict[str, float]] = {
 
 
 def printed(line: Line, env: str) -> dict[str, float]:
-    """Return the paper's values for `line` on `env`, by metric; empty without any."""
+    """Return the paper's values for `line` on `env` by metric, or nothing."""
     values = PRINTED.get((line.table, line.name), {}).get(env)
     return dict(zip(METRICS, values, strict=True)) if values else {}

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tyro
 from gymnasium import spaces
 
 from agents import baselines, deep_rl, tabular_q
@@ -48,7 +49,7 @@ def begun(agent: Agent, **overrides: Any) -> Agent:
     """The agent at the start of an episode, with its own settings."""
     env = small_env(**{**agent.settings, **overrides})
     env.reset(seed=0)
-    agent.begin(episodes_of(env))
+    agent.begin(env)
     return agent
 
 
@@ -81,36 +82,69 @@ def test_the_improved_agent_hands_the_outcome_back_in_one_episode() -> None:
     assert values == pytest.approx([1 / 16, 1 / 8, 1 / 4, 1 / 2])
 
 
+class Chain(gym.Env[Any, Any]):
+    """Five states in a row; every step costs 0.1, going right from the last pays 1."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0.0, 4.0, (1,))
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        self.place = 0
+        return observation(self.place), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        arrived = self.place == 4 and action == 1
+        self.place = min(4, self.place + 1) if action == 1 else max(0, self.place - 1)
+        reward = 1.0 if arrived else -0.1
+        return observation(self.place), reward, arrived, False, {}
+
+
+def test_q_learning_solves_an_environment_that_is_not_ours() -> None:
+    for seed in range(3):
+        agent = TabularQ(seed, decimals=0, episodes=100)
+        env = gym.wrappers.TimeLimit(Chain(), 20)
+        agent.train(env, 100)
+        assert agent.training_episodes == 100
+        assert agent.history == ()  # there are no validation losses
+        assert set(agent.table) == {(0.0,), (1.0,), (2.0,), (3.0,), (4.0,)}
+        trajectory = run_episode(env, agent, learning=False)
+        assert [step["action"] for step in trajectory[1:]] == [1] * 5
+
+
+def test_q_learning_elsewhere_says_what_it_cannot_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only tables of lr_gym's"):
+        TabularQ(decimals=0).save(tmp_path / "q.json")
+    with pytest.raises(TypeError, match="needs discrete actions, got Box"):
+        run_episode(gym.make("Pendulum-v1"), TabularQ(decimals=0))
+    with pytest.raises(TypeError, match="need an LRTuningEnv"):
+        run_episode(Chain(), TabularQ())
+
+
 class Staircase(gym.Env[Any, Any]):
     """Three decisions; only up, up, keep is worth anything: a known optimum."""
 
-    episodes = "none: the agent's begin() is replaced"
-
     def __init__(self) -> None:
-        self.observation_space = spaces.Box(0.0, 10.0, (3,))
+        self.observation_space = spaces.Box(0.0, 10.0, (2,))
         self.action_space = spaces.Discrete(3)
 
     def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
         self.taken: list[int] = []
-        return observation(1.0, 1e-3, 0.0), {}
+        return observation(1.0, 0.0), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.taken.append(action)
-        rate = 1e-3 * math.prod([(0.5, 1.0, 2.0)[a] for a in self.taken])
+        rate = math.prod([(0.5, 1.0, 2.0)[a] for a in self.taken])
         ended = len(self.taken) == 3
         reward = float(ended and self.taken == [2, 2, 1])
-        return observation(1.0, rate, len(self.taken) / 3), reward, ended, False, {}
+        return observation(rate, len(self.taken) / 3), reward, ended, False, {}
 
 
 def test_the_improved_agent_finds_a_known_optimum() -> None:
     for seed in range(3):
-        agent = TabularQ(seed, protocol="improved", episodes=400)
-        agent.begin = lambda episodes: None  # type: ignore[method-assign]  # no LR env here
-        agent._decisions, agent.keep_action = 3, 1
+        agent = TabularQ(seed, decimals=3, keep_action=1, episodes=400)
         env = Staircase()
-        for _ in range(400):
-            run_episode(env, agent)
-        agent._greedy = True
+        agent.train(env, 400)
         trajectory = run_episode(env, agent, learning=False)
         assert [step["action"] for step in trajectory[1:]] == [2, 2, 1]
 
@@ -340,10 +374,18 @@ def test_deep_agents_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         agent.train(small_env(**agent.settings), 1)
 
 
-@pytest.mark.parametrize("script", ["tabular_q", "deep_rl", "baselines"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "agents/tabular_q",
+        "agents/deep_rl",
+        "agents/baselines",
+        "benchmarks/compare_agents",
+    ],
+)
 def test_scripts_explain_themselves(script: str) -> None:
     result = subprocess.run(
-        [sys.executable, f"agents/{script}.py", "--help"],
+        [sys.executable, f"{script}.py", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -351,6 +393,12 @@ def test_scripts_explain_themselves(script: str) -> None:
     )
     for option in ("--env", "--scale", "--seed"):
         assert option in result.stdout
+
+
+@pytest.mark.parametrize("env", ["enwik8", "text8", "shakespeare", "notes.txt"])
+def test_the_q_learning_script_takes_every_corpus(env: str) -> None:
+    args = tyro.cli(tabular_q.Args, args=["--env", env])
+    assert (args.env, args.scale, args.protocol) == (env, "auto", "improved")
 
 
 def test_the_baseline_script_prints_a_line_per_decision(

@@ -73,7 +73,7 @@ def test_a_fit_knows_of_steps_back() -> None:
     ]
     found = fit_surrogate([*runs, *back], preset("tiny")).constants
     assert found.damage_rate == pytest.approx(law.damage_rate, rel=0.5)
-    # To who does not know, what such rates do has vanished by the next evaluation.
+    # Without `undone` the fit takes the restored loss for the effect of such rates.
     unaware = [replace(run, undone=None) for run in back]
     found = fit_surrogate([*runs, *unaware], preset("tiny")).constants
     assert found.damage_rate > 10 * law.damage_rate
@@ -83,7 +83,7 @@ def test_what_a_law_goes_through_is_what_it_predicts_of_the_record() -> None:
     law = make_law()  # without noise, and every seed alike
     rates = [1e-3, 4e-3]
     runs = record_runs(
-        Scripted, [3, 4], rates, trainer=law, scale="tiny", corpus=law.training.corpus
+        Scripted, law.training.corpus, [3, 4], rates, trainer=law, scale="tiny"
     )
     for run, rate in zip(runs, rates, strict=True):
         assert run.undone is not None
@@ -99,7 +99,7 @@ def test_what_a_law_goes_through_is_what_it_predicts_of_the_record() -> None:
 def test_a_diverged_run_is_recorded_up_to_its_end() -> None:
     law = make_law(divergence_rate=5e-3)
     (run,) = record_runs(
-        Scripted, [0], [4e-3], trainer=law, scale="tiny", corpus=law.training.corpus
+        Scripted, law.training.corpus, [0], [4e-3], trainer=law, scale="tiny"
     )
     alive = np.isfinite(run.val_loss)
     assert run.undone is not None
@@ -113,12 +113,10 @@ def test_a_diverged_run_is_recorded_up_to_its_end() -> None:
 
 def test_undone_chunks_survive_the_file_and_have_to_fit(tmp_path: Path) -> None:
     law = make_law()
-    how: dict[str, Any] = {
-        "trainer": law,
-        "scale": "tiny",
-        "corpus": law.training.corpus,
-    }
-    runs = record_runs(Scripted, [0, 1], [1e-3, 2e-3], **how)
+    rates = [1e-3, 2e-3]
+    runs = record_runs(
+        Scripted, law.training.corpus, [0, 1], rates, trainer=law, scale="tiny"
+    )
     save_runs(tmp_path / "runs.npz", runs)
     for ours, theirs in zip(load_runs(tmp_path / "runs.npz"), runs, strict=True):
         assert ours.undone.tolist() == theirs.undone.tolist()  # type: ignore[union-attr]

@@ -95,7 +95,7 @@ def test_a_search_spends_its_budget_and_follows_what_it_found(make: Any) -> None
 
 def test_population_based_training_copies_the_best_over_the_worst() -> None:
     agent = PopulationBased(0)
-    population = make_population(env_for(agent), 8)
+    population = make_population(env_for(agent), 8).episodes
     population.reset_members(
         range(8), range(8), np.geomspace(1e-6, 3e-2, 8).astype(float)
     )
@@ -198,5 +198,5 @@ def test_the_agents_hold_no_run_of_the_environment() -> None:
     env = small_env()
     env.reset(seed=0)
     before = episodes_of(env).state.val_loss.copy()
-    make_population(env, 2).reset_members([0, 1], [0, 1], np.array([1e-3, 1e-3]))
+    make_population(env, 2).reset(seed=0)
     assert episodes_of(env).state.val_loss == before

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pack_jobs import Args, main, packed
+from benchmarks.pack_jobs import Args, main, pack
 
 
 def test_an_archive_unpacks_to_the_same_files(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_an_archive_unpacks_to_the_same_files(tmp_path: Path) -> None:
                 again[member.name] = file.read().decode()
     assert again == {f"jobs/{name}": content for name, content in contents.items()}
     os.utime(jobs / "job-0.json", (1, 1))
-    assert packed(tmp_path) == path.read_bytes()
+    assert pack(tmp_path) == path.read_bytes()
 
 
 def test_a_folder_without_jobs_is_an_error(tmp_path: Path) -> None:

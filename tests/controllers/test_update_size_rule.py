@@ -212,11 +212,12 @@ def test_in_the_environment_it_sees_the_trainers_measurement() -> None:
 def test_the_agent_and_the_shipped_policy_act_the_same_on_random_observations() -> None:
     agent, policy = UpdateSizeAgent(), lr_gym.load_controller("default")
     settings = {**agent.settings, "scale": "tiny", **SMALL}
-    episodes = episodes_of(make_env("markov", **settings))
+    env = make_env("markov", **settings)
+    reach = episodes_of(env).config.max_log2_factor
     random = np.random.default_rng(0)
     undone = 0
     for _ in range(500):  # runs of 20 decisions
-        agent.begin(episodes)
+        agent.begin(env)
         policy.reset(20)
         for progress in np.arange(20) / 40:
             # The sizes are large enough for a factor within an action's 2**10.
@@ -224,7 +225,7 @@ def test_the_agent_and_the_shipped_policy_act_the_same_on_random_observations() 
             observation = np.array(values, dtype=np.float32)
             decision = policy.act(observation)
             exponent, undo = np.asarray(agent.act(observation))
-            factor = 2.0 ** (float(exponent) * episodes.config.max_log2_factor)
+            factor = 2.0 ** (float(exponent) * reach)
             assert factor == pytest.approx(decision.factor, rel=1e-5)
             assert (undo > 0) == decision.undo
             undone += decision.undo

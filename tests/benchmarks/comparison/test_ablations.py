@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.agent import Transition, episodes_of, make_env
+from agents.agent import Transition, make_env
 from agents.deep_rl import DeepAgent
 from agents.tabular_q import TabularQ
 from benchmarks.comparison.ablations import VARIANTS, Args, Variant, main, variant_jobs
@@ -50,7 +50,7 @@ def content_of(folder: Path) -> list[dict[str, Any]]:
 
 def test_too_few_runs_for_any_call_are_named(folder: Path) -> None:
     text = (folder / "ablations.md").read_text(encoding="utf-8")
-    assert "With 3 runs no p-value can be below 0.250" in text
+    assert "With 3 runs every unadjusted p-value is at least 0.250" in text
 
 
 def test_every_variant_is_compared_with_its_own_default(folder: Path) -> None:
@@ -136,7 +136,7 @@ def begun(agent: TabularQ, **overrides: Any) -> TabularQ:
     """The agent at the start of an episode, with its own settings."""
     env = small_env(**{**agent.settings, **overrides})
     env.reset(seed=0)
-    agent.begin(episodes_of(env))
+    agent.begin(env)
     return agent
 
 

@@ -19,9 +19,9 @@ import pytest
 from benchmarks.comparison import executors, jobs
 from benchmarks.comparison.entry import Args, main, make_tasks
 from benchmarks.comparison.executors import ProcessExecutor, SerialExecutor, run_all
+from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import Job, load_record, run_job
 from benchmarks.comparison.summary import summarize
-from benchmarks.comparison.verdict import verdict
 from benchmarks.paths import ROOT
 from lr_gym import PopulationTrainer, load_corpus, schedule_factor
 from tests.helpers.small import SMALL, small_config
@@ -89,7 +89,7 @@ def test_a_comparison_on_another_architecture_ends_with_a_report(
     few = {"agents": ("constant", "linear"), "seeds": 2, "peaks": (1.0, 2.0)}
     args = small_args(tmp_path, architecture=architecture, **few)
     report = main(args).read_text()
-    assert f"On markov tiny {architecture}, 2 test runs" in capsys.readouterr().out
+    assert f"tasks: markov tiny {architecture}\n" in capsys.readouterr().out
     assert f"1 layers of {architecture}, width\n    16, context" in report
     records = records_of(tmp_path)
     assert {record["training"]["architecture"] for record in records} == {architecture}
@@ -144,7 +144,7 @@ def test_the_placebo_is_cosine_number_for_number(folder: Path) -> None:
 
     assert losses("as_published") == losses("cosine")
     rows = summarize(records_of(folder))
-    assert "cosine, digit for digit" in verdict(rows)
+    assert headline(rows)["placebo as_published equals cosine"] == "yes"
 
 
 def test_always_keep_equals_training_without_the_environment() -> None:

@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.comparison.curves import band, expected_best, quality
 from benchmarks.comparison.drawing import looks, shortened
 from benchmarks.comparison.event_files import TAGS, write_curves
-from benchmarks.comparison.figures import (
-    band,
-    draw_episodes,
-    expected_best,
-    limits,
-    quality,
-)
+from benchmarks.comparison.figures import draw_episodes, limits
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.report import jobs_table
 from benchmarks.comparison.summary import summarize
