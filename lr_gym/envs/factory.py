@@ -24,8 +24,7 @@ from lr_gym.surrogate.trainer import SurrogateTrainer
 from lr_gym.trainers.base import Trainer
 from lr_gym.trainers.mixed import MixedTrainer, family_population
 from lr_gym.trainers.population import PopulationTrainer
-from lr_gym.trainers.sharding import ShardedTrainer
-from lr_gym.validation import check_integer, check_keywords, field_names
+from lr_gym.validation import check_keywords, field_names
 
 
 def read_settings(
@@ -55,7 +54,6 @@ def build_episodes(
     corpus: str | None,
     trainer: TrainerChoice = REAL,
     family: Mapping[str, Any] | None = None,
-    workers: int = 1,
     stacklevel: int = 2,
     **settings: Any,
 ) -> EpisodeBatch:
@@ -71,7 +69,6 @@ def build_episodes(
             mapping from each corpus to its law or its law's file.
         family: Fields of `InstanceFamily`, for runs that differ, real or simulated;
             what is not given stays as it is here.
-        workers: Processes to share the members out to; 1 trains in this one.
         stacklevel: Whom warnings point at.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
@@ -81,10 +78,7 @@ def build_episodes(
         FileNotFoundError: The corpus or the law's file is absent.
     """
     check_scale(scale)
-    check_integer("workers", workers, 1)
     if trainer != REAL:
-        if workers > 1:
-            raise ValueError(f"workers are for real training, got trainer={trainer!r}")
         if family is None:
             return _build_without_text(size, scale, corpus, trainer, settings)
         scale = "mini" if scale == "auto" else scale
@@ -95,16 +89,10 @@ def build_episodes(
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus or "markov", settings)
     if family is not None:
-        if workers > 1:
-            raise ValueError(f"workers must be 1 with a family, got {workers}")
         drawn = InstanceFamily.from_config(training, family)
         mixed, floors = family_population(drawn, training, size)
         return EpisodeBatch(mixed, training, config, floors, drawn)
-    population: Trainer = (
-        PopulationTrainer(training, text, size)
-        if workers == 1
-        else ShardedTrainer(training, text, size, workers)
-    )
+    population = PopulationTrainer(training, text, size)
     return EpisodeBatch(population, training, config, text.entropy_rate)
 
 

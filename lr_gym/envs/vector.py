@@ -24,7 +24,6 @@ from lr_gym.envs.lr_tuning import (
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
-from lr_gym.trainers.sharding import ShardedTrainer
 from lr_gym.validation import check_integer
 
 Step = tuple[
@@ -67,7 +66,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         corpus: str | None = None,
         trainer: TrainerChoice = REAL,
         family: dict[str, Any] | None = None,
-        workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         **settings: Any,
@@ -83,8 +81,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
                 of `num_envs` members.
             family: Fields of `lr_gym.InstanceFamily`: what each reset draws, for every
                 member on its own.
-            workers: Processes of one thread to share the members out to, at most
-                `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
             **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -101,7 +97,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             corpus=corpus,
             trainer=trainer,
             family=family,
-            workers=workers,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             **settings,
@@ -118,7 +113,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             corpus=corpus,
             trainer=trainer,
             family=family,
-            workers=workers,
             stacklevel=2,
             **settings,
         )
@@ -236,11 +230,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
             for e, (h, length) in enumerate(histories)
         )
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """End the workers, if there are any."""
-        if isinstance(self.trainer, ShardedTrainer):
-            self.trainer.close()
 
     # ------------------------------------------------------------------------- members
 

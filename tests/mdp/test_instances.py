@@ -126,11 +126,9 @@ def test_a_wrong_family_is_refused_by_name(
         small_env(family=given, warmup_iters=0 if given != {"max_iters": [4]} else 5)
 
 
-def test_a_family_is_a_mapping_of_one_process() -> None:
+def test_a_family_is_a_mapping() -> None:
     with pytest.raises(TypeError, match=r"dataclasses\.asdict\(family\)"):
         small_env(family=InstanceFamily(**FIELDS))
-    with pytest.raises(ValueError, match="workers must be 1 with a family, got 2"):
-        LRTuningVectorEnv(2, workers=2, family=FAMILY, scale="tiny", **SMALL)
 
 
 # ----------------------------------------------------------------- the environments

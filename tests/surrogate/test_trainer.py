@@ -181,11 +181,6 @@ def test_wrong_settings_are_refused(
         LRTuningEnv(**({"corpus": "shakespeare"} | TINY | settings))
 
 
-def test_workers_are_for_real_training() -> None:
-    with pytest.raises(ValueError, match="workers are for real training"):
-        LRTuningVectorEnv(2, corpus="shakespeare", workers=2, **TINY)
-
-
 # -------------------------------------------------------------- somebody else's trainer
 
 
