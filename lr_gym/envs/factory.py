@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
+
+import torch
 
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.data.corpora import Corpus, load_corpus
@@ -88,12 +91,28 @@ def build_episodes(
         return _simulated_family(size, training, config, drawn, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus or "markov", settings)
-    if family is not None:
-        drawn = InstanceFamily.from_config(training, family)
-        mixed, floors = family_population(drawn, training, size)
-        return EpisodeBatch(mixed, training, config, floors, drawn)
-    population = PopulationTrainer(training, text, size)
-    return EpisodeBatch(population, training, config, text.entropy_rate)
+    with _one_torch_thread():
+        if family is not None:
+            drawn = InstanceFamily.from_config(training, family)
+            mixed, floors = family_population(drawn, training, size)
+            return EpisodeBatch(mixed, training, config, floors, drawn)
+        population = PopulationTrainer(training, text, size)
+        return EpisodeBatch(population, training, config, text.entropy_rate)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keep torch to the calling thread within the context.
+
+    A process forked after torch has started its threads hangs at its first parallel
+    operation. Gymnasium's `AsyncVectorEnv` builds an environment before it forks.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _simulated_family(
