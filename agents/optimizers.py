@@ -31,9 +31,13 @@ class Stepper(Protocol):
         """Begin a run with the weights (1, P), which are changed in place."""
 
     def step(
-        self, state: dict[str, Tensor], gradients: Tensor, healthy: Tensor
+        self,
+        state: dict[str, Tensor],
+        gradients: Tensor,
+        lr: Tensor,
+        diverged: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Update; see `AdamW.step`."""
+        """Update, and record the learning rate used; see `AdamW.step`."""
 
     def evaluating(self, now: bool) -> None:
         """Prepare the weights for evaluation, or for training again."""
@@ -96,7 +100,7 @@ class TorchOptimizer:
 
     def start(self, parameters: Tensor) -> None:
         """Build a fresh optimizer over views of `parameters`."""
-        cut = self._reference.decayed
+        cut = self._reference.n_decayed
         flat = parameters[0].detach()
         self._parts = [nn.Parameter(flat[:cut]), nn.Parameter(flat[cut:])]
         decays = (self._reference.weight_decay, 0.0)
@@ -109,24 +113,29 @@ class TorchOptimizer:
         self.evaluating(False)
 
     def step(
-        self, state: dict[str, Tensor], gradients: Tensor, healthy: Tensor
+        self,
+        state: dict[str, Tensor],
+        gradients: Tensor,
+        lr: Tensor,
+        diverged: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Clip and update."""
         norms = gradients.norm(dim=1)
-        healthy = healthy & norms.isfinite()
-        if not bool(healthy[0]):
-            return norms, healthy
+        diverged = diverged | ~norms.isfinite()
+        if bool(diverged[0]):
+            return norms, diverged
         clip = self._reference.grad_clip
         gradient = gradients[0]
         if clip > 0:
             gradient = gradient * (clip / (norms[0] + 1e-6)).clamp(max=1.0)
-        cut = self._reference.decayed
+        cut = self._reference.n_decayed
         self._parts[0].grad, self._parts[1].grad = gradient[:cut], gradient[cut:]
         for group in self._optimizer.param_groups:
-            group["lr"] = float(state["learning_rate"][0])
+            group["lr"] = float(lr[0])
         self._optimizer.step()
         state["updates"].add_(1)
-        return norms, healthy
+        state["learning_rate"].fill_(self._optimizer.param_groups[0]["lr"])
+        return norms, diverged
 
     def evaluating(self, now: bool) -> None:
         """Tell optimizers that average (schedule-free) which weights are meant."""
@@ -152,15 +161,18 @@ class HypergradientAdamW:
         self._last: Tensor | None = None
 
     def step(
-        self, state: dict[str, Tensor], gradients: Tensor, healthy: Tensor
+        self,
+        state: dict[str, Tensor],
+        gradients: Tensor,
+        lr: Tensor,
+        diverged: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Adapt the factor on the environment's rate, then update."""
         if self._last is not None and bool(gradients.isfinite().all()):
             cosine = torch.cosine_similarity(gradients, self._last, dim=1)
             self._factor *= 1.0 - HYPER_STEP * float(cosine[0])
-        state["learning_rate"].mul_(self._factor)
         before = state["parameters"].clone()
-        outcome = self._reference.step(state, gradients, healthy)
+        outcome = self._reference.step(state, gradients, lr * self._factor, diverged)
         self._last = state["parameters"] - before
         return outcome
 

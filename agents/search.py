@@ -168,13 +168,12 @@ class Lookahead(Agent):
         """Return the action with the lowest validation loss after the next chunk."""
         run = self._episodes
         before, state = run.trainer.snapshot([0]), copy.deepcopy(run.state)
-        optimizer_lr = run.optimizer_lr
         losses = []
         for action in range(len(run.config.lr_factors)):
             run.step(np.array([action]))
             losses.append(float(run.state.val_loss[0]))
             run.trainer.restore([0], before)
-            run.state, run.optimizer_lr = copy.deepcopy(state), optimizer_lr
+            run.state = copy.deepcopy(state)
         return int(np.argmin(losses))
 
 

@@ -152,18 +152,13 @@ def _run_part(
     rates = list(job.learning_rates[part]) or [
         agent.learning_rate or episodes.training.learning_rate for agent in agents
     ]
-    used: list[float] = []
     trajectories = run_population(
         episodes,
         agents,
         seeds,
         rates,
         learning=job.phase != "learn",
-        on_step=lambda: used.append(float(trainer.learning_rate[0])),
     )
-    if method.optimizer is not None:  # it may have changed the rate it was given
-        for row, rate in zip(trajectories[0][1:], used, strict=True):
-            row["optimizer_lr"] = rate
     judged = job.phase != "tune"  # who is still being tuned must not see the test split
     tests = trainer.evaluate("test", exact=True).tolist() if judged else []
     runs = []

@@ -91,7 +91,6 @@ class EpisodeBatch:
             self._set_instances(range(size), self.instances)
         self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(size, dtype=np.int64)
-        self.optimizer_lr: FloatArray = np.zeros(size)
         self._all = np.arange(size)
         # One episode is decided in plain numbers, to the same bits and in less time.
         self._everybody: Rows = 0 if size == 1 else None
@@ -182,7 +181,6 @@ class EpisodeBatch:
         state.diverged[rows] = False
         state.terminated[rows] = False
         self.seeds[rows] = seeds
-        self.optimizer_lr[rows] = 0.0
         if self.config.allow_undo:
             for member in rows:
                 self._before_chunk[member] = self.trainer.snapshot([member])
@@ -266,14 +264,15 @@ class EpisodeBatch:
     def _info_arrays(self) -> dict[str, NDArray[Any]]:
         """Return `INFO_KEYS`, each of shape (E,); some are the state's own arrays."""
         state = self.state
+        telemetry = self._telemetry(("tokens", "learning_rate"))
         return {
             "iteration": state.iteration,
-            "tokens": self.trainer.telemetry(("tokens",))["tokens"].astype(np.int64),
+            "tokens": telemetry["tokens"].astype(np.int64),
             "train_loss": state.train_loss,
             "val_loss": state.val_loss,
             "best_val_loss": state.best_val_loss,
             "learning_rate": state.learning_rate,
-            "optimizer_lr": self.optimizer_lr,
+            "optimizer_lr": telemetry["learning_rate"],  # used, not only planned
             "progress": state.iteration / self.max_iters,
             "diverged": state.diverged,
             "seed": self.seeds,
@@ -348,7 +347,6 @@ class EpisodeBatch:
         """
         config, warmup = self.config, self.training.warmup_iters
         rates: FloatArray = self.state.learning_rate
-        self.optimizer_lr[rows] = state.learning_rate
         varies = config.base_schedule != "constant" or state.iteration < warmup
         if not self._arithmetic.any(varies):
             return rates
@@ -363,8 +361,18 @@ class EpisodeBatch:
             self.max_iters[chosen, None],
             warmup,
         )
-        self.optimizer_lr[chosen] = plan[chosen, counts[chosen] - 1]
         return plan
+
+    def _telemetry(self, names: Sequence[str]) -> dict[str, FloatArray]:
+        """Return the trainer's telemetry; raise ValueError unless it has `names`."""
+        telemetry = self.trainer.telemetry(names)
+        for name in names:
+            if name not in telemetry:
+                raise ValueError(
+                    f"{type(self.trainer).__name__}.telemetry must return {name!r}, "
+                    f"which info needs: see lr_gym.Trainer.telemetry"
+                )
+        return telemetry
 
     def _read_telemetry(self, rows: Rows, state: EpisodeState) -> None:
         """Read what the features need beside losses into `state`."""

@@ -79,6 +79,7 @@ class SurrogateTrainer:
         self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
         self._iteration = np.zeros(size, dtype=np.int64)
         self._log_rate = np.zeros(size)  # ln of the rate of the last update
+        self._learning_rate = np.zeros(size)  # of the last update; 0 before any
         self._loss = np.zeros(size)  # of validation, without noise
         self._measured = np.zeros(size)  # the same as an evaluation shows it
         self._finite = np.ones(size, dtype=np.bool_)
@@ -109,6 +110,7 @@ class SurrogateTrainer:
         self._members.log_tolerance[rows] = log_tolerance
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
+        self._learning_rate[rows] = 0.0
         self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"], of)
         self._finite[rows] = True
         self._seconds[rows] = 0.0
@@ -209,8 +211,11 @@ class SurrogateTrainer:
         ``grad_norm`` and ``update_size`` are the law's log-linear models of what was
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
+        ``learning_rate``: of the last simulated update.
         """
         found: dict[str, FloatArray] = {}
+        if names is None or "learning_rate" in names:
+            found["learning_rate"] = self._learning_rate.copy()
         if names is None or "tokens" in names:
             found["tokens"] = self._iteration * self._tokens_per_update
         if names is None or "seconds" in names:
@@ -291,6 +296,8 @@ class SurrogateTrainer:
             row = 0 if isinstance(rows, slice) else int(rows[0])
             return np.array([self._learn_alone(row, counts, rates)])
         law = self._constants
+        last = rates if rates.ndim == 1 else rates[np.arange(len(counts)), counts - 1]
+        self._learning_rate[rows] = last
         whole = isinstance(rows, slice)
         members = self._members if whole else self._members.take(rows)
         state: State = (
@@ -325,6 +332,8 @@ class SurrogateTrainer:
     ) -> Value:
         """Do what `_learn` does, bit for bit, for one member and without arrays."""
         law, members = self._constants, self._members
+        last = rates[0] if rates.ndim == 1 else rates[0, counts[0] - 1]
+        self._learning_rate[row] = last
         alone = RunParams(members.efficiency.item(row), members.log_tolerance.item(row))
         state = {name: values.item(row) for name, values in self._state.items()}
         loss, log_rate = self._loss.item(row), 0.0
@@ -394,6 +403,7 @@ class SurrogateTrainer:
             "log_tolerance": self._members.log_tolerance,
             "iteration": self._iteration,
             "log_rate": self._log_rate,
+            "learning_rate": self._learning_rate,
             "loss": self._loss,
             "finite": self._finite,
         }

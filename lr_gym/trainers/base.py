@@ -1,8 +1,8 @@
-"""The `Trainer` protocol: a population of training runs, steered by learning rates.
+"""The `Trainer` protocol: a population of training runs, controlled by learning rates.
 
-A trainer knows nothing of agents, rewards or episodes. Everything it takes and returns
-has the population as its first axis, E; the single environment is E = 1 of the same
-code.
+A trainer knows nothing of agents, rewards or episodes. The first axis of every argument
+and result is the population, E members. The single environment uses the same code with
+E = 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ class Trainer(Protocol):
     size: int
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:
-        """Start fresh runs: own initialization, data order, dropout; iteration 0."""
+        """Start a fresh run for each of `members`, at iteration 0.
+
+        Args:
+            members: Indices of members.
+            seeds: One per member; fixes initialization, data order and dropout.
+        """
 
     def train(
         self,
@@ -34,61 +39,76 @@ class Trainer(Protocol):
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Train every member e for `iterations` (or `iterations[e]`) updates.
+        """Train every member for its number of updates.
 
         Args:
-            iterations: One number, or one per member; 0 leaves a member untouched.
-            learning_rate: (E,), or (E, n) with a rate per update, n >= iterations.
+            iterations: Updates: one number, or one per member, (E,). 0 leaves a member
+                unchanged.
+            learning_rate: (E,), or (E, n) with one rate per update, n >= iterations.
             on_iteration: Called after every update of the population.
 
         Returns:
-            Mean training loss over the chunk, (E,), nats per character; NaN for a
-            member that made no update.
+            Mean training loss over these updates, (E,), nats per character; NaN for a
+            member that made none.
         """
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
-        """Return the validation loss; changes nothing that training can see.
+        """Return the validation loss; training does not depend on this call.
 
         Args:
-            members: Whose, (len(members),); `None` is everybody's, (E,).
+            members: Indices of members; `None` is all.
+
+        Returns:
+            (len(members),), or (E,) for all; nats per character.
         """
 
     def diverged(self) -> NDArray[np.bool_]:
-        """Return which members met a non-finite loss or gradient and are frozen."""
+        """Return which members have diverged, (E,) bool.
+
+        Their loss or gradient was not finite, and they are not updated any more.
+        """
 
     def snapshot(self, members: Sequence[int]) -> Mapping[str, Any]:
-        """Copy everything that training of `members` depends on."""
+        """Return a copy of everything that the training of `members` depends on."""
 
     def restore(
         self, members: Sequence[int], state: Mapping[str, Any], *, rewind: bool = True
     ) -> None:
-        """Put a snapshot back; training continues bit for bit.
+        """Put a snapshot back; training then continues bit for bit.
 
-        With ``rewind=False`` weights and optimizer return but the iteration count and
-        the data stream stay where they are: the spent iterations stay spent.
+        Args:
+            members: Indices of members, in the snapshot's order.
+            state: What `snapshot` returned.
+            rewind: Whether the iteration count and the data stream go back too. With
+                `False` only weights and optimizer do: spent iterations stay spent.
         """
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
-        """Return (E,) arrays: grad_norm, update_size, tokens, seconds.
+        """Return measurements of every member, (E,) each, by name.
+
+        ``learning_rate`` is the rate that the optimizer used at the member's last
+        update, 0 before any: read it back from the optimizer. ``tokens`` counts the
+        characters trained on since the reset. The environment's info needs both.
+        ``grad_norm`` and ``update_size`` describe the last chunk and update; only the
+        features of these names need them. ``seconds`` is wall time in `train`.
 
         Args:
-            names: What is asked for; others may be missing. `None` is everything.
+            names: Names that the result must hold; it may hold others. `None` is all.
         """
 
 
 def mask_of(members: Sequence[int] | NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Return which of `size` members are among `members`, (size,) bool."""
+    """Return a mask that is true at `members`, (size,) bool."""
     mask: NDArray[np.bool_] = np.zeros(size, dtype=np.bool_)
     mask[members] = True
     return mask
 
 
 def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:
-    """Return the updates per member, (E,), of a population of `size`.
+    """Return each member's number of updates, (E,), for a population of `size`.
 
     Raises:
-        ValueError: A number of iterations is negative or no integer, or the shape does
-            not fit.
+        ValueError: A number is negative or not an integer, or the shape does not fit.
     """
     counts = np.asarray(iterations)
     if counts.dtype.kind not in "iu" or np.count_nonzero(counts < 0):
@@ -101,10 +121,10 @@ def check_counts(iterations: int | ArrayLike, size: int) -> NDArray[np.int64]:
 def check_chunk(
     iterations: int | ArrayLike, learning_rate: ArrayLike, size: int
 ) -> tuple[NDArray[np.int64], FloatArray]:
-    """Check what `Trainer.train` is given, for a population of `size`.
+    """Check the arguments of `Trainer.train`, for a population of `size`.
 
     Returns:
-        The updates per member, (E,), and a rate for each of them, (E, n).
+        Each member's number of updates, (E,), and the rate of each update, (E, n).
 
     Raises:
         ValueError: A number of iterations or a learning rate is negative or not finite,
@@ -123,7 +143,7 @@ def check_chunk(
     rates = rates[:, :steps]
     wrong = ~((rates >= 0.0) & (rates < np.inf))  # true for NaN
     if wrong.any():
-        wrong &= np.arange(steps) < counts[:, None]  # what is not used may be anything
+        wrong &= np.arange(steps) < counts[:, None]  # ignore rates that are not used
     if wrong.any():
         raise ValueError(
             f"learning_rate must be finite and not negative, got {rates[wrong][0]!r}"

@@ -1,4 +1,4 @@
-"""`wrap_training`: a training of one's own, as functions, becomes a `Trainer`."""
+"""`wrap_training`: make a `Trainer` from the functions of your own training."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ def wrap_training(
 
     Args:
         reset: Starts a fresh run from a seed, at iteration 0.
-        train: Makes that many updates at the rate set last; returns the mean training
-            loss over them. A rate that changes within a chunk, as in warm-up, gets
-            several calls.
-        evaluate: Returns the validation loss, 0 or more, and leaves no trace on the
-            training. NaN and inf are outcomes: the run has diverged, and is not trained
-            further.
-        set_learning_rate: Sets the rate of the updates that follow.
-        get_state: Returns what the updates change, weights and optimizer; it is copied.
-            `allow_undo` and agents that go back need it, and `set_state`.
-        set_state: Puts a state back. The stream of data moves on where it is.
-        telemetry: Returns ``grad_norm`` and ``update_size`` of the last chunk, which
-            only the features of these names need.
+        train: Makes the given number of updates at the rate set last; returns the mean
+            training loss over them. It is called once for each stretch of updates with
+            the same rate, so several times per step during warm-up.
+        evaluate: Returns the validation loss, 0 or more; must not affect training. NaN
+            or inf means that the run has diverged; it is then not trained further.
+        set_learning_rate: Sets the rate of the following updates.
+        get_state: Returns weights and optimizer state; the return value is copied.
+            Undo and agents that restore snapshots need it, and `set_state`.
+        set_state: Restores what `get_state` returned. The data stream does not go back.
+        telemetry: Returns ``grad_norm`` and ``update_size`` of the last chunk. Only
+            the features of these names need it.
 
     Raises:
         TypeError: An argument is not callable.
@@ -55,31 +54,33 @@ def wrap_training(
         "telemetry": telemetry,
     }
     for name, function in functions.items():
-        needed = name in ("reset", "train", "evaluate", "set_learning_rate")
-        if not callable(function) and (needed or function is not None):
+        required = name in ("reset", "train", "evaluate", "set_learning_rate")
+        if not callable(function) and (required or function is not None):
             raise TypeError(f"{name} must be a function, got {function!r}")
     if (get_state is None) != (set_state is None):
-        raise ValueError("get_state and set_state go together: give both, or neither")
+        raise ValueError("get_state and set_state go together: pass both or neither")
     return WrappedTrainer(functions)
 
 
 class WrappedTrainer:
-    """One run that is trained by somebody's own functions; see `wrap_training`."""
+    """One run, trained by the functions of its user; see `wrap_training`."""
 
     size = 1
 
     def __init__(self, functions: Mapping[str, Callable[..., Any] | None]) -> None:
-        """Keep the functions, under the names that `wrap_training` has for them."""
+        """Keep the functions by their names in `wrap_training`."""
         self._functions = functions
         self._iteration = 0
         self._seconds = 0.0
         self._diverged = False
+        self._learning_rate = 0.0  # passed to `set_learning_rate` last; 0 before
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:
         """Start a fresh run; see `Trainer.reset`."""
         for seed in seeds:
             self._call("reset", int(seed))
-            self._iteration, self._seconds, self._diverged = 0, 0.0, False
+            self._iteration, self._seconds = 0, 0.0
+            self._diverged, self._learning_rate = False, 0.0
 
     def train(
         self,
@@ -87,34 +88,35 @@ class WrappedTrainer:
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Train, one call for all updates that share a rate; see `Trainer.train`."""
+        """Train, with one call per stretch of equal rates; see `Trainer.train`."""
         _, rates = check_chunk(iterations, learning_rate, 1)
         started = time.perf_counter()
         total = 0.0
-        made = 0
-        for rate, equal in groupby(rates[0].tolist()):
-            updates = len(list(equal))
-            # Whoever watches every update gets every update.
-            sizes = [updates] if on_iteration is None else [1] * updates
+        n_updates = 0
+        for rate, stretch in groupby(rates[0].tolist()):
+            length = len(list(stretch))
+            # A callback after every update needs a call per update.
+            sizes = [length] if on_iteration is None else [1] * length
             for size in sizes:
                 if self._diverged:
                     break
                 self._call("set_learning_rate", rate)
+                self._learning_rate = rate
                 loss = float(self._call("train", size))
                 self._diverged = not np.isfinite(loss)
                 total += loss * size
-                made += size
+                n_updates += size
                 if on_iteration is not None:
                     on_iteration()
         self._iteration += rates.shape[1]
         self._seconds += time.perf_counter() - started
-        return np.array([total / made if made else np.nan])
+        return np.array([total / n_updates if n_updates else np.nan])
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
         """Return the validation loss, (1,); see `Trainer.evaluate`.
 
         Raises:
-            ValueError: It is below 0, where the reward would have no bound.
+            ValueError: The loss is negative, so that the reward would have no bound.
         """
         if members is not None and len(members) == 0:
             return np.empty(0)
@@ -129,15 +131,16 @@ class WrappedTrainer:
         return np.array([self._diverged])
 
     def snapshot(self, members: Sequence[int]) -> Mapping[str, Any]:
-        """Copy the run's state; see `Trainer.snapshot`.
+        """Return a copy of the run's state; see `Trainer.snapshot`.
 
         Raises:
-            NotImplementedError: There is no `get_state`.
+            NotImplementedError: `get_state` was not given.
         """
         return {
             "state": copy.deepcopy(self._call("get_state")),
             "iteration": self._iteration,
             "diverged": self._diverged,
+            "learning_rate": self._learning_rate,
         }
 
     def restore(
@@ -146,25 +149,34 @@ class WrappedTrainer:
         """Put a snapshot back; see `Trainer.restore`.
 
         Raises:
-            NotImplementedError: There is no `set_state`.
+            NotImplementedError: `set_state` was not given.
         """
         self._call("set_state", copy.deepcopy(state["state"]))
         self._diverged = bool(state["diverged"])
+        self._learning_rate = float(state["learning_rate"])
         if rewind:
             self._iteration = int(state["iteration"])
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
-        """Return (1,) arrays; ``tokens`` counts updates."""
-        own = {"tokens": float(self._iteration), "seconds": self._seconds}
-        given = self._functions["telemetry"]
-        enough = names is not None and own.keys() >= set(names)
-        found = {} if given is None or enough else given()
-        return {name: np.array([value]) for name, value in {**found, **own}.items()}
+        """Return (1,) arrays; see `Trainer.telemetry`.
 
-    def _call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - theirs
+        ``tokens`` counts updates. ``learning_rate`` is what `set_learning_rate` got
+        last. The user's function is called only if `names` holds anything else.
+        """
+        measured = {
+            "tokens": float(self._iteration),
+            "seconds": self._seconds,
+            "learning_rate": self._learning_rate,
+        }
+        function = self._functions["telemetry"]
+        if function is not None and (names is None or not set(names) <= set(measured)):
+            measured = {**function(), **measured}
+        return {name: np.array([value]) for name, value in measured.items()}
+
+    def _call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - the user's
         function = self._functions[name]
         if function is None:
             raise NotImplementedError(
-                f"going back needs {name}, which wrap_training was not given"
+                f"restoring a snapshot needs {name}: pass it to wrap_training"
             )
         return function(*arguments)

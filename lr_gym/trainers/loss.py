@@ -56,7 +56,7 @@ class PopulationLoss:
         shapes.sort(key=lambda item: len(item[1]) < 2)
         self.shapes: dict[str, torch.Size] = dict(shapes)
         self.dropout_sites = self._model.dropout_sites
-        self.decayed = sum(s.numel() for _, s in shapes if len(s) >= 2)
+        self.n_decayed = sum(s.numel() for _, s in shapes if len(s) >= 2)
 
     def initial_weights(self, seed: int) -> Tensor:
         """Draw the weights a run starts from, (P,) float32 on the CPU."""
@@ -162,7 +162,7 @@ class PopulationLoss:
         """Return the matrices, (E, ...) each, of flat weights (E, P)."""
         shapes = [shape for shape in self.shapes.values() if len(shape) >= 2]
         counts = [shape.numel() for shape in shapes]
-        parts = torch.split(flat[:, : self.decayed], counts, dim=1)
+        parts = torch.split(flat[:, : self.n_decayed], counts, dim=1)
         pairs = zip(parts, shapes, strict=True)
         return [part.reshape(len(flat), *shape) for part, shape in pairs]
 

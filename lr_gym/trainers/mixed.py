@@ -1,9 +1,9 @@
-"""`MixedTrainer`: members of different shapes, each shape a trainer of its own."""
+"""`MixedTrainer`: members of different shapes, with one trainer per shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,19 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 from lr_gym.config import TrainingConfig
 from lr_gym.data.corpora import load_corpus
 from lr_gym.mdp.instances import InstanceFamily
-from lr_gym.trainers.base import FloatArray, Trainer, check_chunk, mask_of
+from lr_gym.trainers.base import FloatArray, Trainer, check_chunk
 from lr_gym.trainers.population import PopulationTrainer
 
-MAX_IDLE_TRAINERS = 4  # trainers kept although no member is of their shape now
+MAX_IDLE_TRAINERS = 4  # trainers that are kept although no member has their shape
 
-Part = tuple[Trainer, list[int], list[int]]  # of one shape; members; their places
+
+class ShapeGroup(NamedTuple):
+    """Members of one shape, and their positions in the sequence of members asked for.
+
+    `positions` index the caller's sequence, as in ``seeds[position]``.
+    """
+
+    trainer: Trainer
+    members: list[int]
+    positions: list[int]
 
 
 class MixedTrainer:
     """A population whose members differ in corpus, model and batch; see `Trainer`.
 
-    Member e of the population is member e of the trainer of its shape, whose other
-    members wait. A member's numbers are those of a population of its shape.
+    Every shape has a trainer of E members. Member e trains as member e of the trainer
+    of its shape, so its numbers are those of a population of that shape. The other
+    members of that trainer are idle.
     """
 
     def __init__(
@@ -32,32 +42,32 @@ class MixedTrainer:
         make: Callable[[TrainingConfig], Trainer],
         size: int,
     ) -> None:
-        """Start with every member of one shape.
+        """Start with all members in one shape.
 
         Args:
-            shape: That shape.
-            make: Returns a trainer of `size` members, called once per shape in use.
+            shape: The shape of all members.
+            make: Returns a trainer of `size` members; called once per shape in use.
             size: E, at least 1.
         """
         self.size = size
         self._make = make
-        self._trainers = {shape: make(shape)}  # the least recently chosen first
+        self._trainers = {shape: make(shape)}  # least recently chosen first
         self._shapes = [shape] * size
-        self._owners = [self._trainers[shape]] * size
-        self._everybody = self._parts(range(size))
+        self._trainer_of = [self._trainers[shape]] * size
+        self._all_groups = self._groups(range(size))
 
     def choose(self, members: Sequence[int], shapes: Sequence[TrainingConfig]) -> None:
-        """Give each of `members` its shape; it has to be reset next."""
+        """Give each of `members` its shape; reset them before they train."""
         for shape in dict.fromkeys(shapes):
-            known = self._trainers.pop(shape, None)
-            self._trainers[shape] = self._make(shape) if known is None else known
+            trainer = self._trainers.pop(shape, None)
+            self._trainers[shape] = self._make(shape) if trainer is None else trainer
         for member, shape in zip(members, shapes, strict=True):
             self._shapes[member] = shape
-            self._owners[member] = self._trainers[shape]
-        self._everybody = self._parts(range(self.size))
+            self._trainer_of[member] = self._trainers[shape]
+        self._all_groups = self._groups(range(self.size))
         used = set(self._shapes)
-        unused = [shape for shape in self._trainers if shape not in used]
-        for shape in unused[: max(0, len(unused) - MAX_IDLE_TRAINERS)]:
+        idle = [shape for shape in self._trainers if shape not in used]
+        for shape in idle[: max(0, len(idle) - MAX_IDLE_TRAINERS)]:
             del self._trainers[shape]
 
     def shape(self, member: int) -> TrainingConfig:
@@ -70,8 +80,9 @@ class MixedTrainer:
         """Start fresh runs for `members`, one seed each; see `Trainer.reset`."""
         if len(members) != len(seeds):
             raise ValueError(f"got {len(members)} members but {len(seeds)} seeds")
-        for trainer, own, places in self._parts(members):
-            trainer.reset(own, [seeds[place] for place in places])
+        for group in self._groups(members):
+            group_seeds = [seeds[position] for position in group.positions]
+            group.trainer.reset(group.members, group_seeds)
 
     def train(
         self,
@@ -81,37 +92,39 @@ class MixedTrainer:
     ) -> FloatArray:
         """Train each member; see `Trainer.train`.
 
-        One shape after the other; updates are reported of one that makes the most.
+        Shapes train one after the other. `on_iteration` is called for one shape only:
+        that of a member with the most updates.
         """
         counts, _ = check_chunk(iterations, learning_rate, self.size)
         losses = np.full(self.size, np.nan)
         longest = int(counts.argmax())
-        for trainer, own, _ in self._everybody:
-            there = mask_of(own, self.size)
-            if counts[there].any():
-                told = on_iteration if longest in own else None
-                found = trainer.train(np.where(there, counts, 0), learning_rate, told)
-                losses[own] = found[own]
+        for trainer, members, _ in self._all_groups:
+            group_counts = np.zeros_like(counts)
+            group_counts[members] = counts[members]
+            if group_counts.any():
+                callback = on_iteration if longest in members else None
+                group_losses = trainer.train(group_counts, learning_rate, callback)
+                losses[members] = group_losses[members]
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
         """Return the validation loss; see `Trainer.evaluate`."""
-        parts = self._everybody if members is None else self._parts(members)
+        groups = self._all_groups if members is None else self._groups(members)
         losses = np.empty(self.size if members is None else len(members))
-        for trainer, own, places in parts:
-            losses[places] = trainer.evaluate(members=own)
+        for group in groups:
+            losses[group.positions] = group.trainer.evaluate(members=group.members)
         return losses
 
     def diverged(self) -> NDArray[np.bool_]:
-        """Return which members are frozen, (E,) bool."""
-        frozen: NDArray[np.bool_] = np.zeros(self.size, dtype=np.bool_)
-        for trainer, own, _ in self._everybody:
-            frozen[own] = trainer.diverged()[own]
-        return frozen
+        """Return which members have diverged, (E,) bool."""
+        diverged: NDArray[np.bool_] = np.zeros(self.size, dtype=np.bool_)
+        for trainer, members, _ in self._all_groups:
+            diverged[members] = trainer.diverged()[members]
+        return diverged
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Any]:
-        """Copy what training of `members` depends on, each with its shape."""
-        states = [self._owners[member].snapshot([member]) for member in members]
+        """Return a copy of the members' states and shapes; see `Trainer.snapshot`."""
+        states = [self._trainer_of[member].snapshot([member]) for member in members]
         return {"shapes": [self._shapes[m] for m in members], "states": states}
 
     def restore(
@@ -120,34 +133,36 @@ class MixedTrainer:
         """Put a snapshot back; see `Trainer.restore`.
 
         Raises:
-            ValueError: A member is of another shape now than in the snapshot.
+            ValueError: A member's shape is not the one in the snapshot.
         """
-        copies = zip(members, state["shapes"], state["states"], strict=True)
-        for member, shape, copy in copies:
+        snapshots = zip(members, state["shapes"], state["states"], strict=True)
+        for member, shape, member_state in snapshots:
             if shape != self._shapes[member]:
                 raise ValueError(
-                    f"member {member} is of another shape than the snapshot's: "
+                    f"member {member} has another shape than the snapshot: "
                     f"{self._shapes[member]}, not {shape}"
                 )
-            self._owners[member].restore([member], copy, rewind=rewind)
+            trainer = self._trainer_of[member]
+            trainer.restore([member], member_state, rewind=rewind)
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
-        """Return every member's, from the trainer of its shape."""
-        found: dict[str, FloatArray] = {}
-        for trainer, own, _ in self._everybody:
+        """Return every member's measurements; see `Trainer.telemetry`."""
+        telemetry: dict[str, FloatArray] = {}
+        for trainer, members, _ in self._all_groups:
             for name, values in trainer.telemetry(names).items():
-                found.setdefault(name, np.zeros(self.size))[own] = values[own]
-        return found
+                column = telemetry.setdefault(name, np.zeros(self.size))
+                column[members] = values[members]
+        return telemetry
 
-    def _parts(self, members: Sequence[int]) -> list[Part]:
-        """Return `members` by shape, and their places in the order given."""
-        parts: dict[int, Part] = {}
-        for place, member in enumerate(members):
-            trainer = self._owners[member]
-            _, own, places = parts.setdefault(id(trainer), (trainer, [], []))
-            own.append(int(member))
-            places.append(place)
-        return list(parts.values())
+    def _groups(self, members: Sequence[int]) -> list[ShapeGroup]:
+        """Group `members` by shape."""
+        groups: dict[int, ShapeGroup] = {}
+        for position, member in enumerate(members):
+            trainer = self._trainer_of[member]
+            group = groups.setdefault(id(trainer), ShapeGroup(trainer, [], []))
+            group.members.append(int(member))
+            group.positions.append(position)
+        return list(groups.values())
 
 
 def family_population(
@@ -156,17 +171,18 @@ def family_population(
     """Return a population of real runs of `family`, and its corpora's entropy rates.
 
     Raises:
-        ValueError: A width holds no whole heads, or a corpus is unknown or damaged.
+        ValueError: A width is not a multiple of the head size, or a corpus is unknown
+            or damaged.
         FileNotFoundError: A corpus is absent and cannot be downloaded.
     """
-    family.shapes(training)  # a width that cannot be is refused now
-    texts = {
+    family.shapes(training)  # raises for a width that is not possible
+    corpora = {
         name: load_corpus(name, test_fraction=training.test_fraction)
         for name in family.corpora
     }
 
     def make(shape: TrainingConfig) -> Trainer:
-        return PopulationTrainer(shape, texts[shape.corpus], size)
+        return PopulationTrainer(shape, corpora[shape.corpus], size)
 
     trainer = MixedTrainer(family.instance().shape(training), make, size)
-    return trainer, {name: text.entropy_rate for name, text in texts.items()}
+    return trainer, {name: corpus.entropy_rate for name, corpus in corpora.items()}

@@ -78,7 +78,7 @@ class PopulationTrainer:
         dtype = getattr(torch, self.precision)
         self.population_loss = PopulationLoss(config, corpus.vocab_size, dtype)
         self.optimizer = AdamW(
-            decayed=self.population_loss.decayed,
+            n_decayed=self.population_loss.n_decayed,
             beta1=config.beta1,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
@@ -179,7 +179,7 @@ class PopulationTrainer:
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members are frozen, (E,) bool."""
-        return np.asarray(~self._state["healthy"].cpu())
+        return np.asarray(self._state["diverged"].cpu())
 
     def snapshot(self, members: Sequence[int]) -> dict[str, Tensor]:
         """Copy the rows of `members`: plain tensors, ready for safetensors."""
@@ -216,16 +216,19 @@ class PopulationTrainer:
         self.restore(range(self.size), state)
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
-        """Return what a training script would log, (E,) each, whatever is asked for.
+        """Return every entry of `Trainer.telemetry`, (E,) each; `names` is ignored.
 
-        ``grad_norm``: mean before clipping over the last chunk. ``update_size``: of
-        the last update, see `lr_gym.trainers.update_size`. ``tokens``: characters
+        ``grad_norm``: mean before clipping over the last chunk. ``update_size``: size
+        of the last update, see `lr_gym.trainers.update_size`. ``tokens``: characters
         trained on. ``seconds``: wall time in `train`, shared by members that train
-        together.
+        together. ``learning_rate``: the optimizer's record of its last update.
         """
         per_iteration = self.config.batch_size * self.config.block_size
         tokens = np.asarray(self._state["iteration"].cpu()) * float(per_iteration)
-        return {**{k: v.copy() for k, v in self._telemetry.items()}, "tokens": tokens}
+        # A copy: on a CPU the array would share the optimizer's memory.
+        learning_rate = self._state["learning_rate"].cpu().numpy().copy()
+        host = {name: values.copy() for name, values in self._telemetry.items()}
+        return {**host, "tokens": tokens, "learning_rate": learning_rate}
 
     # ------------------------------------------------------------ beyond the protocol
 
@@ -233,11 +236,6 @@ class PopulationTrainer:
     def iteration(self) -> NDArray[np.int64]:
         """Updates spent by each member, (E,)."""
         return np.asarray(self._state["iteration"].cpu())
-
-    @property
-    def learning_rate(self) -> FloatArray:
-        """The learning rate inside the optimizer at each member's last update, (E,)."""
-        return np.asarray(self._state["learning_rate"].cpu())
 
     def model(self, member: int = 0) -> LanguageModel:
         """Return a copy of one member as an ordinary module, ready to generate."""
@@ -348,7 +346,7 @@ class PopulationTrainer:
         state["data_key"] = key_table[:, 0].clone()
         state["dropout_key"] = key_table[:, 1].clone()
         state["iteration"] = torch.zeros(count, dtype=torch.int64, device=self.device)
-        state["healthy"] = torch.ones(count, dtype=torch.bool, device=self.device)
+        state["diverged"] = torch.zeros(count, dtype=torch.bool, device=self.device)
         return state
 
     def _groups(self, members: int, windows: int) -> Iterator[slice]:

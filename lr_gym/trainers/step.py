@@ -11,8 +11,8 @@ from lr_gym.trainers.adamw import AdamW
 from lr_gym.trainers.batches import windows_at
 from lr_gym.trainers.loss import PopulationLoss
 
-# Fields of `TrainingConfig` that an update does not depend on, or only by way of the
-# device, the number format and the text, which are told apart by themselves.
+# Fields of `TrainingConfig` that do not change the code of an update. The key of a
+# compiled step holds device, number format and text separately.
 FIELDS_NOT_IN_STEP = (
     *("corpus", "test_fraction", "scale", "max_iters", "eval_interval"),
     *("warmup_iters", "learning_rate", "evaluation", "eval_tokens", "eval_iters"),
@@ -22,12 +22,12 @@ FIELDS_NOT_IN_STEP = (
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What an update is made of; the runs' own state is handed to it.
+    """One update of a population, as a function of its state.
 
     Attributes:
         config: Batch and model.
-        objective: Loss and gradients.
-        optimizer: What makes weights of them.
+        population_loss: Computes losses and gradients.
+        optimizer: Updates the weights.
     """
 
     config: TrainingConfig
@@ -38,35 +38,44 @@ class TrainingStep:
         self,
         state: dict[str, Tensor],
         tokens: Tensor,
-        rate: Tensor,
+        lr: Tensor,
         starts: Tensor,
         dropout_keys: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Make one update of every member in place; return losses and norms, (E,).
+        """Make one update of every member in place.
+
+        A member with a non-finite loss or gradient is marked in ``state["diverged"]``
+        and keeps its weights.
 
         Args:
-            state: Of E members, by name; changed in place.
+            state: Tensors of E members, by name; changed in place.
             tokens: The training split, (N,) integers.
-            rate: Each member's learning rate, (E,) float64.
-            starts: Where in `tokens` each window begins, (E, B) int64.
-            dropout_keys: Of each member's dropout masks, (E, sites) int64.
+            lr: Learning rates, (E,) float64.
+            starts: Index in `tokens` of each window's first character, (E, B) int64.
+            dropout_keys: Keys of the dropout masks, (E, sites) int64.
+
+        Returns:
+            Training losses and gradient norms before clipping, (E,) each.
         """
         windows = windows_at(tokens, starts, self.config.block_size)
         loss, gradients = self.population_loss.gradients(
             state["parameters"], windows, dropout_keys
         )
-        # The one line the paper's code lacked: the agent's rate is the rate used.
-        state["learning_rate"].copy_(rate)
-        norm, healthy = self.optimizer.step(
-            state, gradients, state["healthy"] & loss.isfinite()
+        # The paper's code lacked this: its optimizer never got the agent's rate.
+        norm, diverged = self.optimizer.step(
+            state, gradients, lr, state["diverged"] | ~loss.isfinite()
         )
-        state["healthy"].copy_(healthy)
+        state["diverged"].copy_(diverged)
         return loss, norm
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal in two steps that make the same update of the same state."""
-        given = asdict(self.config)
-        used = tuple((k, v) for k, v in given.items() if k not in FIELDS_NOT_IN_STEP)
-        shapes = tuple(self.population_loss.shapes.items())  # the vocabulary is in them
-        return (*used, shapes, self.population_loss.compute_dtype, self.optimizer)
+        """Equal for two steps that make the same update of the same state."""
+        fields = tuple(
+            (name, value)
+            for name, value in asdict(self.config).items()
+            if name not in FIELDS_NOT_IN_STEP
+        )
+        # The embedding's shape holds the vocabulary size.
+        shapes = tuple(self.population_loss.shapes.items())
+        return (*fields, shapes, self.population_loss.compute_dtype, self.optimizer)

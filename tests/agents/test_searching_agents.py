@@ -181,7 +181,7 @@ def test_the_hypergradient_raises_a_rate_that_is_too_low() -> None:
     trainer = trainer_with(HypergradientAdamW)
     trainer.reset([0], [0])
     trainer.train(40, [1e-5])
-    assert trainer.learning_rate[0] > 1.1e-5
+    assert trainer.telemetry()["learning_rate"][0] > 1.1e-5
 
 
 def test_an_optimizer_that_diverges_is_an_outcome() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import TimeLimit
@@ -194,19 +195,37 @@ def test_the_agents_rate_is_in_the_optimizer_at_every_iteration() -> None:
     seen: list[float] = []
     step = trainer.optimizer.step
 
-    def spy(state: Any, *rest: Any) -> Any:
-        seen.append(float(state["learning_rate"][0]))
-        return step(state, *rest)
+    def spy(state: Any, gradients: Any, lr: Any, diverged: Any) -> Any:
+        seen.append(float(lr[0]))
+        return step(state, gradients, lr, diverged)
 
     object.__setattr__(trainer.optimizer, "step", spy)
     actions = [2, 2, 0, 1]
     for action in actions:
         info = env.step(action)[-1]
         assert info["optimizer_lr"] == seen[-1]
-        assert trainer.learning_rate[0] == seen[-1]
+        assert trainer.telemetry()["learning_rate"][0] == seen[-1]
     agent = np.repeat(1e-3 * np.cumprod([(0.5, 1.0, 2.0)[a] for a in actions]), 2)
     expected = agent * schedule_factor("linear", np.arange(8), 8, 3)
     np.testing.assert_allclose(seen, expected, rtol=1e-12)
+
+
+def test_info_shows_an_optimizer_that_ignores_the_agents_rate() -> None:
+    """The paper's bug, planted: `info["optimizer_lr"]` is read back, not planned."""
+    env = small_env()
+    trainer = env.unwrapped.trainer  # type: ignore[attr-defined]
+    step = trainer.optimizer.step
+
+    def stuck(state: Any, gradients: Any, lr: Any, diverged: Any) -> Any:
+        return step(state, gradients, torch.full_like(lr, 1e-3), diverged)
+
+    object.__setattr__(trainer.optimizer, "step", stuck)
+    _, info = env.reset(seed=0)
+    assert info["optimizer_lr"] == 0.0
+    for learning_rate in (2e-3, 4e-3):
+        info = env.step(2)[-1]
+        assert info["learning_rate"] == learning_rate
+        assert info["optimizer_lr"] == 1e-3
 
 
 def test_undo_on_real_training() -> None:

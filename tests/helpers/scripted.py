@@ -20,11 +20,13 @@ class ScriptedTrainer:
         self.chunks = np.zeros(self.size, dtype=int)
         self.updates = np.zeros(self.size, dtype=int)
         self.rates: list[FloatArray] = []
+        self.learning_rates = np.zeros(self.size)  # of the last updates
         self.restored: list[tuple[int, Any, bool]] = []
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:
         self.chunks[list(members)] = 0
         self.updates[list(members)] = 0
+        self.learning_rates[list(members)] = 0.0
 
     def train(
         self,
@@ -35,6 +37,8 @@ class ScriptedTrainer:
         counts, rates = check_chunk(iterations, learning_rate, self.size)
         self.rates.append(rates)
         self.updates += counts
+        trained = np.flatnonzero(counts)
+        self.learning_rates[trained] = rates[trained, counts[trained] - 1]
         self.chunks += counts > 0
         return self.evaluate()
 
@@ -57,4 +61,8 @@ class ScriptedTrainer:
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
         ones = np.ones(self.size)
         names = ("grad_norm", "update_size", "seconds")
-        return {**dict.fromkeys(names, ones), "tokens": self.updates * 10.0}
+        return {
+            **dict.fromkeys(names, ones),
+            "tokens": self.updates * 10.0,
+            "learning_rate": self.learning_rates.copy(),
+        }

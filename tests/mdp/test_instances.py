@@ -331,10 +331,11 @@ def test_a_member_restores_bit_for_bit_and_only_to_its_own_shape() -> None:
     assert len(counted) == 4
     trainer.restore([1, 2], kept)
     assert trainer.telemetry()["tokens"].tolist() == [7 * 64, 3 * 64, 3 * 64]
-    again = trainer.train([0, 2, 1], rates)
+    again = trainer.train([0, 2, 1], [1e-2, 1e-3, 1e-3])
+    assert trainer.telemetry()["learning_rate"].tolist() == [1e-3] * 3
     assert np.isnan(again[0])
     assert again[1:].tolist() == first[1:].tolist()
-    with pytest.raises(ValueError, match="member 0 is of another shape"):
+    with pytest.raises(ValueError, match="member 0 has another shape"):
         trainer.restore([0], trainer.snapshot([1]))
 
 

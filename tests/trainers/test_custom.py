@@ -17,6 +17,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import lr_gym
 from examples import own_training
 from lr_gym.envs.lr_tuning import LRTuningEnv
+from lr_gym.trainers.base import FloatArray
 from lr_gym.trainers.custom import WrappedTrainer
 
 SETTINGS: dict[str, Any] = {
@@ -172,7 +173,9 @@ def test_wrong_functions_are_refused(
 
 def test_what_is_missing_is_named_where_it_is_needed() -> None:
     descent = Descent()
-    with pytest.raises(NotImplementedError, match="going back needs get_state"):
+    with pytest.raises(
+        NotImplementedError, match="restoring a snapshot needs get_state"
+    ):
         make(descent, {"allow_undo": True}).reset(seed=0)
     negative: Callable[[], float] = lambda: -1.0  # noqa: E731 - the mistake under test
     with pytest.raises(ValueError, match=r"evaluate must return .* got -1\.0"):
@@ -201,6 +204,29 @@ def test_telemetry_is_measured_only_where_a_feature_needs_it() -> None:
         assert env.step(1)[4]["tokens"] == 4
         env.step(1)
         assert len(measured) == calls
+
+
+def test_the_trainer_reports_the_rate_of_its_last_update() -> None:
+    descent = Descent()
+    trainer = descent.wrapped(**descent.going_back())
+    trainer.reset([0], [0])
+    assert trainer.telemetry()["learning_rate"] == [0.0]
+    trainer.train(3, [[0.1, 0.2, 0.3]])
+    saved = trainer.snapshot([0])
+    trainer.train(1, [0.5])
+    assert trainer.telemetry(["learning_rate"])["learning_rate"] == [0.5]
+    trainer.restore([0], saved)
+    assert trainer.telemetry()["learning_rate"] == [0.3]
+
+
+def test_a_trainer_that_does_not_report_its_rate_is_refused() -> None:
+    trainer = Descent().wrapped()
+    tokens: dict[str, FloatArray] = {"tokens": np.zeros(1)}
+    trainer.telemetry = lambda names=None: tokens  # type: ignore[method-assign]
+    env = lr_gym.LRTuningEnv(trainer=trainer, **SETTINGS)
+    message = r"WrappedTrainer\.telemetry must return 'learning_rate'"
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=0)
 
 
 def test_a_trainer_whose_telemetry_takes_no_names_is_refused_at_once() -> None:

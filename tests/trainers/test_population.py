@@ -205,16 +205,18 @@ class RateRecorder:
         object.__setattr__(trainer.optimizer, "step", self)
         self._hyper = trainer.optimizer
 
-    def __call__(self, state: dict[str, torch.Tensor], *rest: Any) -> Any:
+    def __call__(self, state: dict[str, torch.Tensor], *arguments: Any) -> Any:
         before = state["parameters"].double()
-        result = self._step(state, *rest)
+        result = self._step(state, *arguments)
         self.inside.append(state["learning_rate"].tolist())
         # AdamW: w' = w - rate * (decay * w + m_hat / (sqrt(v_hat) + eps)); solve it.
         hyper, count = self._hyper, state["updates"][:, None].double()
         mean = state["exp_avg"].double() / (1 - hyper.beta1**count)
         square = state["exp_avg_sq"].double() / (1 - hyper.beta2**count)
         direction = mean / (square.sqrt() + 1e-8)
-        direction[:, : hyper.decayed] += hyper.weight_decay * before[:, : hyper.decayed]
+        direction[:, : hyper.n_decayed] += (
+            hyper.weight_decay * before[:, : hyper.n_decayed]
+        )
         change = before - state["parameters"].double()
         ratio = (change * direction).sum(1) / (direction * direction).sum(1)
         self.implied.append(ratio.tolist())
