@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym import mdp
-from lr_gym.arithmetic import ARRAYS, FLOATS
 from lr_gym.config import TrainingConfig
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.episode_state import EpisodeState, Rows, entries
+from lr_gym.mdp.episode_state import EpisodeState, MemberIndex
 from lr_gym.mdp.instances import Instance, InstanceFamily
 from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
@@ -91,10 +90,6 @@ class EpisodeBatch:
             self._set_instances(range(size), self.instances)
         self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(size, dtype=np.int64)
-        self._all = np.arange(size)
-        # One episode is decided in plain numbers, to the same bits and in less time.
-        self._everybody: Rows = 0 if size == 1 else None
-        self._arithmetic = FLOATS if size == 1 else ARRAYS
         watched = ("grad_norm", "update_size")
         self._watched = [name for name in watched if name in config.features]
         self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
@@ -202,56 +197,46 @@ class EpisodeBatch:
         Returns:
             Rewards, (E,); 0 for members that did not decide.
         """
-        config, of, size = self.config, self._arithmetic, self.trainer.size
-        acting = self._all if members is None else np.asarray(members)
-        everybody = len(acting) == size
-        rows = self._everybody if everybody else acting
-        state = self.state.take(rows)
+        config, size = self.config, self.trainer.size
+        acting = np.arange(size) if members is None else np.asarray(members)
+        all_act = len(acting) == size
+        index: MemberIndex = slice(None) if all_act else acting
+        state = self.state.select(index)
 
         factors, undo = mdp.decode_actions(config, actions)
         state.learning_rate = mdp.next_learning_rate(
-            config, state.learning_rate, entries(factors, rows), of
+            config, state.learning_rate, factors[index]
         )
-        rates = self.state.learning_rate.copy()
-        rates[rows] = state.learning_rate  # `None` is everybody
-        self.state.learning_rate = rates
+        self.state.learning_rate[index] = state.learning_rate
         if config.allow_undo:
             self._undo_and_keep(acting, undo)
 
-        places = acting if rows is None else rows
-        ends = of.entry(self.points, (places, state.decision))
+        ends = self.points[np.arange(size)[index], state.decision]
         counts = np.zeros(size, dtype=np.int64)
-        counts[rows] = ends - state.iteration
-        plan = self._plan(rows, state, counts)
-        train_loss = entries(self.trainer.train(counts, plan, on_iteration), rows)
-        if everybody:
-            val_loss = entries(self.trainer.evaluate(), rows)
+        counts[index] = ends - state.iteration
+        plan = self._plan(index, state, counts)
+        train_loss = self.trainer.train(counts, plan, on_iteration)[index]
+        if all_act:
+            val_loss = self.trainer.evaluate()
         else:
             val_loss = self.trainer.evaluate(members=acting.tolist())
 
         state.iteration = ends
         state.decision = state.decision + 1
-        self._read_telemetry(rows, state)
-        frozen = entries(self.trainer.diverged(), rows)
+        self._read_telemetry(index, state)
+        diverged = self.trainer.diverged()[index]
         rewards: FloatArray = np.zeros(size)
-        rewards[rows] = finish_chunk(
-            state, config, self.decisions, train_loss, val_loss, frozen, of
+        rewards[index] = finish_chunk(
+            state, config, self.decisions, train_loss, val_loss, diverged
         )
-        self.state.put(rows, state)
+        self.state.assign(index, state)
         return rewards
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observations, (E, features) float32."""
-        rows = self._everybody
-        found = mdp.observe(
-            self.state.take(rows),
-            self.config,
-            entries(self.max_iters, rows),
-            entries(self.loss_floor, rows),
-            self._bounds,
-            self._arithmetic,
+        return mdp.observe(
+            self.state, self.config, self.max_iters, self.loss_floor, self._bounds
         )
-        return found.reshape(self.trainer.size, -1)
 
     def info(self) -> dict[str, NDArray[Any]]:
         """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
@@ -338,7 +323,7 @@ class EpisodeBatch:
             self._before_chunk[member] = self.trainer.snapshot([member])
 
     def _plan(
-        self, rows: Rows, state: EpisodeState, counts: NDArray[np.int64]
+        self, index: MemberIndex, state: EpisodeState, counts: NDArray[np.int64]
     ) -> FloatArray:
         """Return the learning rates of the coming chunk, of `counts` updates.
 
@@ -346,12 +331,12 @@ class EpisodeBatch:
         the warm-up of the ``constant`` schedule, whose factor is then exactly 1.
         """
         config, warmup = self.config, self.training.warmup_iters
-        rates: FloatArray = self.state.learning_rate
+        rates = self.state.learning_rate.copy()
         varies = config.base_schedule != "constant" or state.iteration < warmup
-        if not self._arithmetic.any(varies):
+        if not np.any(varies):
             return rates
         scheduled = np.zeros(len(counts), dtype=np.bool_)
-        scheduled[rows] = varies
+        scheduled[index] = varies
         chosen = np.flatnonzero(scheduled)
         steps = np.arange(counts.max())
         plan = np.repeat(rates[:, None], len(steps), axis=1)
@@ -374,7 +359,7 @@ class EpisodeBatch:
                 )
         return telemetry
 
-    def _read_telemetry(self, rows: Rows, state: EpisodeState) -> None:
+    def _read_telemetry(self, index: MemberIndex, state: EpisodeState) -> None:
         """Read what the features need beside losses into `state`."""
         telemetry = self.trainer.telemetry(self._watched) if self._watched else {}
         for name in self._watched:
@@ -383,7 +368,7 @@ class EpisodeBatch:
             measured = telemetry[name]
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
-            setattr(state, name, entries(measured, rows))
+            setattr(state, name, measured[index])
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:

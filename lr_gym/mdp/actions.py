@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import Arithmetic, Value
 from lr_gym.mdp.config import FloatArray, MDPConfig
 
 
@@ -32,8 +31,8 @@ def decode_actions(
 
 
 def next_learning_rate(
-    config: MDPConfig, learning_rate: Value, factors: Value, of: Arithmetic
-) -> Value:
-    """Return the agent's learning rate times `factors`, within its bounds."""
-    rates = of.minimum(learning_rate * factors, config.max_lr)
-    return of.maximum(rates, config.min_lr)
+    config: MDPConfig, learning_rate: FloatArray, factors: FloatArray
+) -> FloatArray:
+    """Return `learning_rate` times `factors`, clipped to [`min_lr`, `max_lr`], (E,)."""
+    product: FloatArray = np.minimum(learning_rate * factors, config.max_lr)
+    return np.maximum(product, config.min_lr)

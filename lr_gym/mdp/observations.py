@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
-from lr_gym.mdp.episode_state import EpisodeState
+from lr_gym.mdp.episode_state import EpisodeState, FloatArray
 
 
 class Observed(Protocol):
@@ -32,8 +31,8 @@ class Observed(Protocol):
 
 LOSS_BOUND = 1e3  # nats: observed losses are clipped here, far above any explosion
 LOG_BOUND = 10.0  # observed logarithms are clipped to [-10, 10]
-# Of the state, progress, the loss floor in nats, and what these are.
-_Reading = Callable[[EpisodeState, Value, Value, Arithmetic], Value]
+# Computes a feature, (E,), from the state, progress and the loss floor in nats.
+_Reading = Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -50,39 +49,39 @@ def _between(low: float, high: float, value: _Reading) -> Feature:
 
 
 FEATURES: dict[str, Feature] = {
-    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.val_loss),
+    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
     "learning_rate": Feature(
-        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f, of: s.learning_rate
+        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
     ),
     "log_learning_rate": Feature(
         lambda c: math.log10(c.min_lr),
         lambda c: math.log10(c.max_lr),
-        lambda s, p, f, of: of.log10(s.learning_rate),
+        lambda s, p, f: np.log10(s.learning_rate),
     ),
-    "progress": _between(0.0, 1.0, lambda s, p, f, of: p),
-    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.train_loss),
+    "progress": _between(0.0, 1.0, lambda s, p, f: p),
+    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.train_loss),
     "log_excess_loss": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log(of.maximum(s.val_loss - f, 1e-4)),
+        lambda s, p, f: np.log(np.maximum(s.val_loss - f, 1e-4)),
     ),
     "loss_slope": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log(s.previous_loss) - of.log(s.val_loss),
+        lambda s, p, f: np.log(s.previous_loss) - np.log(s.val_loss),
     ),
     "generalization_gap": _between(
-        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f, of: s.val_loss - s.train_loss
+        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss
     ),
     "grad_norm": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log10(of.maximum(s.grad_norm, 1e-8)),
+        lambda s, p, f: np.log10(np.maximum(s.grad_norm, 1e-8)),
     ),
     "update_size": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log10(of.maximum(s.update_size, 1e-8)),
+        lambda s, p, f: np.log10(np.maximum(s.update_size, 1e-8)),
     ),
 }
 
@@ -98,26 +97,23 @@ def observation_bounds(config: Observed) -> tuple[NDArray[Any], NDArray[Any]]:
 def observe(
     state: EpisodeState,
     config: Observed,
-    max_iters: Value,
-    loss_floor: Value,
+    max_iters: NDArray[np.int64],
+    loss_floor: FloatArray,
     bounds: tuple[NDArray[Any], NDArray[Any]],
-    of: Arithmetic = ARRAYS,
 ) -> NDArray[np.float32]:
     """Return the observations, (E, features) float32, clipped into their bounds.
 
     Args:
-        state: Where the episodes stand; of one in numbers, (features,) is returned.
+        state: Of the episodes.
         config: Which features.
         max_iters: Updates in each member's run, (E,).
         loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
-        bounds: Of `observation_bounds`, which costs more than an observation.
-        of: What the state, `max_iters` and `loss_floor` are.
+        bounds: From `observation_bounds`, which costs more than an observation.
     """
     progress = state.iteration / max_iters
     values = [
-        FEATURES[name].value(state, progress, loss_floor, of)
-        for name in config.features
+        FEATURES[name].value(state, progress, loss_floor) for name in config.features
     ]
-    found = np.array(values, dtype=np.float32).T
+    observations = np.array(values, dtype=np.float32).T
     low, high = bounds
-    return np.asarray(np.minimum(np.maximum(found, low, order="C"), high))
+    return np.asarray(np.minimum(np.maximum(observations, low, order="C"), high))

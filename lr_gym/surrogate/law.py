@@ -40,13 +40,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
 from lr_gym.config import TrainingConfig
 from lr_gym.files import write_text
 from lr_gym.validation import check_integer, check_real, field_names
 
 FloatArray = NDArray[np.float64]
-State = dict[str, Value]  # (E,) each, or a float each
+State = dict[str, FloatArray]  # STATE_NAMES, (E,) each
 
 FORMAT = 2
 STATE_NAMES = (
@@ -210,134 +209,132 @@ class LossLaw:
 
 @dataclass(frozen=True)
 class RunParams:
-    """What differs between runs of one law: (E,) each, or of one run a float each.
+    """What differs between runs of one law: arrays of shape (E,).
 
     Attributes:
         efficiency: Progress per iteration, relative to the law's.
         log_tolerance: Shift of ln(`tolerance`).
     """
 
-    efficiency: Value
-    log_tolerance: Value
+    efficiency: FloatArray
+    log_tolerance: FloatArray
 
-    def take(self, rows: slice | NDArray[np.int64]) -> RunParams:
-        """Return the chosen members'."""
-        return RunParams(self.efficiency[rows], self.log_tolerance[rows])
+    def select(self, index: slice | NDArray[np.int64]) -> RunParams:
+        """Return the parameters of some members."""
+        return RunParams(self.efficiency[index], self.log_tolerance[index])
 
 
-def initial_state(
-    law: LawConstants, members: RunParams, of: Arithmetic = ARRAYS
-) -> State:
-    """Return the state of untrained runs; some entries are the same object."""
-    used_to = of.log(law.tolerance) + members.log_tolerance
-    state = dict.fromkeys(STATE_NAMES, used_to - used_to)
-    return state | {"tolerance": used_to, "overshoot": used_to}
+def initial_state(law: LawConstants, members: RunParams) -> State:
+    """Return the state of untrained runs; some entries are the same array."""
+    log_tolerance = np.log(law.tolerance) + members.log_tolerance
+    state = dict.fromkeys(STATE_NAMES, np.zeros_like(log_tolerance))
+    return state | {"tolerance": log_tolerance, "overshoot": log_tolerance}
 
 
 def advance(
     law: LawConstants,
     members: RunParams,
     state: State,
-    rate: Value,
-    iterations: Value,
-    of: Arithmetic = ARRAYS,
+    rate: FloatArray,
+    iterations: float | NDArray[np.int64],
 ) -> State:
-    """Return the state after iterations at a constant rate.
+    """Return the state after iterations at a constant learning rate.
 
-    Without damage, any division of the iterations gives the same; damage is as if it
-    came before the progress of the same call.
+    Without damage, two calls with half the iterations each give the same state. All
+    damage of a call is applied before its progress.
 
     Args:
         law: The constants.
         members: What differs between the runs.
-        state: Before; not changed.
+        state: Before the iterations; not changed.
         rate: Learning rates, (E,), at least 0.
         iterations: At least 1, one number or (E,).
-        of: `FLOATS` where all these are one run's, floats instead of arrays.
     """
-    counted = of.maximum(rate, LOWEST_RATE)
-    log_rate = of.log(counted)
-    kept = of.exp(-law.tolerance_pace * iterations)
-    damage = _damage(law, log_rate - state["tolerance"], kept, of)
-    borne = of.maximum(log_rate, of.log(law.tolerance) + members.log_tolerance)
-    total, known = state["damage"], state["progress"]
-    if damage is not None:
-        total = total + damage
-        known = known * of.exp(-law.forgetting * damage)
+    positive_rate = np.maximum(rate, LOWEST_RATE)
+    log_rate = np.log(positive_rate)
+    tolerance_decay = np.exp(-law.tolerance_pace * iterations)
+    added_damage = _damage(law, log_rate - state["tolerance"], tolerance_decay)
+    lowest_tolerance = np.log(law.tolerance) + members.log_tolerance
+    tolerance_target = np.maximum(log_rate, lowest_tolerance)
+    damage, progress = state["damage"], state["progress"]
+    if added_damage is not None:
+        damage = damage + added_damage
+        progress = progress * np.exp(-law.forgetting * added_damage)
     learned = (
         members.efficiency * rate / (1.0 + rate / law.saturation_rate) * iterations
     )
-    fading = of.exp(-law.overshoot_pace * iterations)
-    pace = law.noise_decay_rate * of.power(counted, law.noise_clock_exponent)
+    overshoot_decay = np.exp(-law.overshoot_pace * iterations)
+    noise_pace = law.noise_decay_rate * np.power(
+        positive_rate, law.noise_clock_exponent
+    )
+    noise_decay = np.exp(-noise_pace * iterations)
+    tolerance_gap = tolerance_target - state["tolerance"]
     return {
-        "progress": known + learned * of.exp(-total),
+        "progress": progress + learned * np.exp(-damage),
         "undamaged": state["undamaged"] + learned,
-        "noise": rate + (state["noise"] - rate) * of.exp(-pace * iterations),
-        "tolerance": borne - (borne - state["tolerance"]) * kept,
-        "overshoot": log_rate - (log_rate - state["overshoot"]) * fading,
-        "damage": total,
+        "noise": rate + (state["noise"] - rate) * noise_decay,
+        "tolerance": tolerance_target - tolerance_gap * tolerance_decay,
+        "overshoot": log_rate - (log_rate - state["overshoot"]) * overshoot_decay,
+        "damage": damage,
     }
 
 
 def _damage(
-    law: LawConstants, jump: Value, kept: Value, of: Arithmetic
-) -> Value | None:
-    """Return the damage of some iterations at a constant rate; `None` for no damage.
+    law: LawConstants, jump: FloatArray, decay: FloatArray
+) -> FloatArray | None:
+    """Return the damage of iterations at a constant learning rate; `None` if none.
 
-    The jump fades as j exp(-pace t), to `kept` of it at the end, so what is above the
-    limit has a closed integral.
+    The jump decays exponentially to `decay` times itself, so the square of its excess
+    over the limit has a closed integral.
     """
     limit = law.max_log_lr_jump
     above = jump > limit
-    if not of.any(above):
+    if not np.any(above):
         return None
-    ratio = limit / of.where(above, jump, limit)
-    left = of.maximum(kept, ratio)
+    ratio = limit / np.where(above, jump, limit)
+    left = np.maximum(decay, ratio)  # of the jump, where it ends or meets the limit
     area = 0.5 * (jump * jump) * (1.0 - left * left)
     area = area - 2.0 * limit * jump * (1.0 - left)
-    area = area - limit * limit * of.log(left)
-    return law.damage_rate / law.tolerance_pace * of.where(above, area, 0.0)
+    area = area - limit * limit * np.log(left)
+    return law.damage_rate / law.tolerance_pace * np.where(above, area, 0.0)
 
 
 def validation_loss(
-    law: LawConstants, state: State, log_rate: Value, of: Arithmetic = ARRAYS
-) -> Value:
+    law: LawConstants, state: State, log_rate: FloatArray
+) -> FloatArray:
     """Return the validation loss without evaluation noise, (E,).
 
     Args:
         law: The constants.
         state: Of the runs.
-        log_rate: ln of the rate of the last iteration, (E,).
-        of: As of `advance`.
+        log_rate: ln of the learning rate of the last iteration, (E,).
     """
     progress, undamaged = state["progress"], state["undamaged"]
-    rise = of.maximum(log_rate - state["overshoot"], 0.0)
+    rise = np.maximum(log_rate - state["overshoot"], 0.0)
     temperature = (
         law.noise_loss
-        * of.log1p(state["noise"] / law.noise_rate)
+        * np.log1p(state["noise"] / law.noise_rate)
         * (1.0 + law.overshoot * rise)
         * undamaged
         / (undamaged + law.noise_onset)
     )
     top = law.floor + law.amplitude
-    learned = of.power(1.0 + progress / law.progress_scale, -law.exponent)
+    power_law = np.power(1.0 + progress / law.progress_scale, -law.exponent)
     loss = (
         law.floor
-        + law.amplitude * learned
-        + (law.plateau - top) * of.exp(progress / -law.early_scale)
-        + (law.initial_loss - law.plateau) * of.exp(undamaged / -law.early_scale)
+        + law.amplitude * power_law
+        + (law.plateau - top) * np.exp(progress / -law.early_scale)
+        + (law.initial_loss - law.plateau) * np.exp(undamaged / -law.early_scale)
         + temperature
     )
     if law.gap_scale > 0.0:
-        loss = loss + law.gap_share * generalization_gap(law, state, of)
+        loss = loss + law.gap_share * generalization_gap(law, state)
     return loss
 
 
-def generalization_gap(
-    law: LawConstants, state: State, of: Arithmetic = ARRAYS
-) -> Value:
-    """Return how far memorized training text parts training from validation, (E,)."""
-    return law.gap_scale * of.power(state["progress"], law.gap_exponent)
+def generalization_gap(law: LawConstants, state: State) -> FloatArray:
+    """Return validation minus training loss, due to memorization, (E,)."""
+    return law.gap_scale * np.power(state["progress"], law.gap_exponent)
 
 
 def predict(
@@ -347,30 +344,31 @@ def predict(
     members: RunParams | None = None,
     undone: NDArray[np.bool_] | None = None,
 ) -> tuple[FloatArray, list[State]]:
-    """Return the validation losses at some iterations, and the states there.
+    """Return the validation losses and the states at some iterations.
 
     Args:
         law: The constants, numbers or (K, 1).
-        rates: Of every iteration, (R, n).
+        rates: Learning rate of every iteration, (R, n).
         points: Iterations, increasing, (m,).
         members: What differs between runs, (R,) or (K, R); `None` is nothing.
-        undone: Which runs go on from where they were a chunk earlier, once they have
-            been at the point before, (R, m); `None` is none.
+        undone: Whether a run restores, before it trains to point i, its state of point
+            i - 2, (R, m); `None` is never.
 
     Returns:
         (R, m) or (K, R, m), and m states of (R,) or (K, R).
     """
     if members is None:
         members = RunParams(np.ones(len(rates)), np.zeros(len(rates)))
-    state = before = initial_state(law, members)
+    state = previous = initial_state(law, members)
     log_rate = state["tolerance"]
     losses, states = [], []
     start = 0
-    for place, point in enumerate(points):
-        if undone is not None and undone[:, place].any():
-            back = undone[:, place]
-            state = {k: np.where(back, before[k], v) for k, v in state.items()}
-        before = state
+    for i, point in enumerate(points):
+        if undone is not None and undone[:, i].any():
+            state = {
+                k: np.where(undone[:, i], previous[k], v) for k, v in state.items()
+            }
+        previous = state
         while start < point:
             stop = min(start + SEGMENT, int(point))
             rate = rates[:, start:stop].mean(axis=1)

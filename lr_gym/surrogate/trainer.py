@@ -9,7 +9,6 @@ through the same run in a population of any size, bit for bit.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,20 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lr_gym.arithmetic import (
-    ARRAYS,
-    FLOATS,
-    Arithmetic,
-    Value,
-    hashed,
-    normal,
-    second_normal,
-    splitmix64,
-)
+from lr_gym.hashing import hashed, normal, second_normal, splitmix64
 from lr_gym.surrogate.chunk import (
-    evaluated,
-    mean_of_batches,
-    norms,
+    add_batch_noise,
+    add_evaluation_noise,
+    expected_norms,
     segments,
     train_segment,
     update_prefix,
@@ -92,17 +82,15 @@ class SurrogateTrainer:
         """Start fresh runs for `members`, one seed each; see `Trainer.reset`."""
         if len(members) != len(seeds):
             raise ValueError(f"got {len(members)} members but {len(seeds)} seeds")
-        law, of = self._constants, ARRAYS
-        rows: Value = list(members)
-        seed: Value = np.array(seeds, dtype=np.uint64)
-        if len(rows) == 1:
-            rows, seed, of = rows[0], seed.item(), FLOATS
-        # One round apart: seeds that follow each other have unrelated streams.
-        key = splitmix64(hashed(seed, 1))
-        own = hashed(key - 1, 1)
-        efficiency = of.exp(law.efficiency_spread * normal(own, of))
-        log_tolerance = law.tolerance_spread * second_normal(own, of)
-        fresh = initial_state(law, RunParams(efficiency, log_tolerance), of)
+        law = self._constants
+        rows = list(members)
+        # Hash the seed first, so that consecutive seeds have unrelated streams.
+        one = np.uint64(1)
+        key = splitmix64(hashed(np.array(seeds, dtype=np.uint64), one))
+        bits = hashed(key - one, one)
+        efficiency = np.exp(law.efficiency_spread * normal(bits))
+        log_tolerance = law.tolerance_spread * second_normal(bits)
+        fresh = initial_state(law, RunParams(efficiency, log_tolerance))
         for name, values in fresh.items():
             self._state[name][rows] = values
         self._key[rows] = key
@@ -111,7 +99,7 @@ class SurrogateTrainer:
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
         self._learning_rate[rows] = 0.0
-        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"], of)
+        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
         self._finite[rows] = True
         self._seconds[rows] = 0.0
         self._measured[rows] = self._loss[rows]  # untrained models hardly differ
@@ -144,10 +132,7 @@ class SurrogateTrainer:
             for _ in range(int(counts.max())):
                 on_iteration()
         elapsed = time.perf_counter() - started
-        if self.size == 1:
-            self._seconds[0] += elapsed if counts.item() else 0.0
-        else:
-            self._seconds += (counts > 0) * elapsed
+        self._seconds += (counts > 0) * elapsed
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
@@ -193,9 +178,11 @@ class SurrogateTrainer:
                 values[rows] = state[name]
         bits = hashed(self._key[rows], self._iteration[rows].astype(np.uint64))
         loss = self._loss[rows]
-        shown = evaluated(self._constants, loss, self._log_rate[rows], bits, ARRAYS)
-        shown = np.where(self._iteration[rows] > 0, shown, loss)
-        self._measured[rows] = np.where(self._finite[rows], shown, np.nan)
+        measured = add_evaluation_noise(
+            self._constants, loss, self._log_rate[rows], bits
+        )
+        measured = np.where(self._iteration[rows] > 0, measured, loss)
+        self._measured[rows] = np.where(self._finite[rows], measured, np.nan)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return a copy of all members' state, for `safetensors.numpy.save_file`."""
@@ -221,15 +208,12 @@ class SurrogateTrainer:
         if names is None or "seconds" in names:
             found["seconds"] = self._seconds.copy()
         if names is None or "grad_norm" in names or "update_size" in names:
-            state, of = self._state, ARRAYS
-            log_rate: Value = self._log_rate
-            if self.size == 1:
-                state = {name: values.item() for name, values in state.items()}
-                log_rate, of = log_rate.item(), FLOATS
-            grad_norm, update_size = norms(self._constants, state, log_rate, of)
-            begun = self._iteration > 0
-            found["grad_norm"] = begun * grad_norm
-            found["update_size"] = begun * update_size
+            grad_norm, update_size = expected_norms(
+                self._constants, self._state, self._log_rate
+            )
+            trained = self._iteration > 0
+            found["grad_norm"] = trained * grad_norm
+            found["update_size"] = trained * update_size
         return found
 
     # ------------------------------------------------------------------------ the runs
@@ -240,22 +224,19 @@ class SurrogateTrainer:
         return self._iteration.copy()
 
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:
-        """Advance members by a plan of rates, (E, n); return their mean train losses.
+        """Train on one learning rate per update, (E, n); return the train losses, (E,).
 
-        Those whose rate is constant make one step, as if all were: what a member goes
-        through does not hang on its neighbours. The others go on segment by segment.
+        Members with a constant learning rate take one step of the law, the others one
+        per segment. So a member's results do not depend on other members.
         """
-        if not plan.shape[1]:  # nobody makes an update
+        if not plan.shape[1]:  # no member makes an update
             return np.full(self.size, np.nan)
-        if self.size == 1:
-            constant = (plan == plan[0, 0]).all()
-            return self._run(slice(None), counts, plan[:, 0] if constant else plan)
         within = np.arange(plan.shape[1]) < counts[:, None]
         varies = ((plan != plan[:, :1]) & within).any(axis=1)
         losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
         rows = np.flatnonzero(varies)
         if len(rows):
-            # The longest first: whoever goes on is then always the first so many.
+            # `segments` needs the members with most updates first.
             rows = rows[np.argsort(-counts[rows], kind="stable")]
             rates = np.where(within[rows], plan[rows], 0.0)
             losses[rows] = self._run(rows, counts[rows], rates)
@@ -267,12 +248,13 @@ class SurrogateTrainer:
         counts: NDArray[np.int64],
         rates: FloatArray,
     ) -> FloatArray:
-        """Advance some members by `counts` updates each; return their train losses.
+        """Train some members; return their mean training losses, (R,).
 
-        `rates` are (R,) or (R, n), 0 beyond a member's count; see `segments`.
+        Args:
+            rows: Indices of R members.
+            counts: Updates of each, (R,).
+            rates: Learning rates, (R,) or (R, n); see `segments`.
         """
-        if self.size == 1 and counts.item() and self._finite.item():
-            return np.array([self._learn_alone(0, counts, rates)])
         finite = self._finite[rows]
         running = (counts > 0) & finite
         if np.count_nonzero(running) == len(running):
@@ -291,90 +273,38 @@ class SurrogateTrainer:
         counts: NDArray[np.int64],
         rates: FloatArray,
     ) -> FloatArray:
-        """Advance members that are not frozen; return their mean train losses."""
-        if len(counts) == 1:
-            row = 0 if isinstance(rows, slice) else int(rows[0])
-            return np.array([self._learn_alone(row, counts, rates)])
+        """Train members that have not diverged; see `_run`."""
         law = self._constants
         last = rates if rates.ndim == 1 else rates[np.arange(len(counts)), counts - 1]
         self._learning_rate[rows] = last
-        whole = isinstance(rows, slice)
-        members = self._members if whole else self._members.take(rows)
-        state: State = (
-            self._state if whole else {k: v[rows] for k, v in self._state.items()}
-        )
+        members = self._members.select(rows)
+        state: State = {name: values[rows] for name, values in self._state.items()}
         loss = self._loss[rows]
         total, log_rate, highest = np.zeros((3, len(counts)))
         for lengths, rate in segments(counts, rates):
             active = slice(len(lengths))
             highest[active] = np.maximum(highest[active], rate)
             before = {name: values[active] for name, values in state.items()}
-            after, log_rate[active], found, middle = train_segment(
-                law, members.take(active), before, loss[active], rate, lengths, ARRAYS
+            after, log_rate[active], loss_after, train_loss = train_segment(
+                law, members.select(active), before, loss[active], rate, lengths
             )
-            total[active] += middle * lengths
-            loss = update_prefix(loss, found)
+            total[active] += train_loss * lengths
+            loss = update_prefix(loss, loss_after)
             state = {
                 name: update_prefix(state[name], after[name]) for name in STATE_NAMES
             }
-        if whole:
-            self._state = state
-        else:
-            for name in STATE_NAMES:
-                self._state[name][rows] = state[name]
-        losses: FloatArray = self._book(
-            rows, counts, loss, log_rate, total, highest, ARRAYS
-        )
-        return losses
-
-    def _learn_alone(
-        self, row: int, counts: NDArray[np.int64], rates: FloatArray
-    ) -> Value:
-        """Do what `_learn` does, bit for bit, for one member and without arrays."""
-        law, members = self._constants, self._members
-        last = rates[0] if rates.ndim == 1 else rates[0, counts[0] - 1]
-        self._learning_rate[row] = last
-        alone = RunParams(members.efficiency.item(row), members.log_tolerance.item(row))
-        state = {name: values.item(row) for name, values in self._state.items()}
-        loss, log_rate = self._loss.item(row), 0.0
-        total = highest = 0.0
-        for lengths, rate in segments(counts, rates):
-            length, own_rate = lengths.item(), rate.item()
-            highest = max(highest, own_rate)
-            state, log_rate, loss, middle = train_segment(
-                law, alone, state, loss, own_rate, length, FLOATS
-            )
-            total += middle * length
         for name in STATE_NAMES:
-            self._state[name][row] = state[name]
-        return self._book(row, counts.item(), loss, log_rate, total, highest, FLOATS)
-
-    def _book(
-        self,
-        rows: Value,
-        counts: Value,
-        loss: Value,
-        log_rate: Value,
-        total: Value,
-        highest: Value,
-        of: Arithmetic,
-    ) -> Value:
-        """Keep what members have come to; return their mean train losses."""
-        law = self._constants
-        iteration = of.entry(self._iteration, rows) + counts
-        bits = hashed(of.entry(self._key, rows), of.unsigned(iteration))
-        measured = evaluated(law, loss, log_rate, bits, of)
-        train_loss = mean_of_batches(law, total / counts, counts, bits, of)
-        fatal = highest > law.divergence_rate
-        if of.any(fatal):
-            self._finite[rows] = of.where(fatal, False, True)
-            train_loss = of.where(fatal, math.nan, train_loss)
-            measured = of.where(fatal, math.nan, measured)
-        self._iteration[rows] = iteration
+            self._state[name][rows] = state[name]
+        self._iteration[rows] += counts
         self._loss[rows] = loss
         self._log_rate[rows] = log_rate
-        self._measured[rows] = measured
-        return train_loss
+        bits = hashed(self._key[rows], self._iteration[rows].astype(np.uint64))
+        diverged = highest > law.divergence_rate
+        self._finite[rows] = ~diverged
+        measured = add_evaluation_noise(law, loss, log_rate, bits)
+        self._measured[rows] = np.where(diverged, np.nan, measured)
+        mean = add_batch_noise(law, total / counts, counts, bits)
+        return np.where(diverged, np.nan, mean)
 
     def _check_rates(self, rates: FloatArray, counts: NDArray[np.int64]) -> None:
         if rates.shape != (self.size,):
@@ -382,8 +312,6 @@ class SurrogateTrainer:
                 f"learning_rate must have shape ({self.size},) or ({self.size}, n), "
                 f"got {rates.shape}"
             )
-        if self.size == 1 and 0.0 <= rates.item() < math.inf:
-            return
         right = (rates >= 0.0) & (rates < np.inf)  # false for NaN
         if np.count_nonzero(right) == self.size:
             return
