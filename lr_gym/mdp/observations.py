@@ -1,4 +1,4 @@
-"""What an agent sees: features of where an episode stands."""
+"""Observations: features of the state of episodes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lr_gym.mdp.episode_state import EpisodeState, FloatArray
 
 
-class Observed(Protocol):
-    """What observations need of the settings; `MDPConfig` has it."""
+class ObservationConfig(Protocol):
+    """The settings that observations depend on; part of `MDPConfig`."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ class Observed(Protocol):
         """Upper bound of the learning rate."""
 
 
-LOSS_BOUND = 1e3  # nats: observed losses are clipped here, far above any explosion
+LOSS_BOUND = 1e3  # nats: observed losses are clipped here, far above any divergence
 LOG_BOUND = 10.0  # observed logarithms are clipped to [-10, 10]
 # Computes a feature, (E,), from the state, progress and the loss floor in nats.
 _Reading = Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
@@ -37,10 +37,10 @@ _Reading = Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class Feature:
-    """One entry of the observation: its bounds, and how it is read off the state."""
+    """One entry of the observation: its bounds and its value."""
 
-    low: Callable[[Observed], float]
-    high: Callable[[Observed], float]
+    low: Callable[[ObservationConfig], float]
+    high: Callable[[ObservationConfig], float]
     value: _Reading
 
 
@@ -86,28 +86,28 @@ FEATURES: dict[str, Feature] = {
 }
 
 
-def observation_bounds(config: Observed) -> tuple[NDArray[Any], NDArray[Any]]:
+def observation_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the lowest and highest observation, float32 of shape (features,)."""
-    chosen = [FEATURES[name] for name in config.features]
-    low = np.array([feature.low(config) for feature in chosen], dtype=np.float32)
-    high = np.array([feature.high(config) for feature in chosen], dtype=np.float32)
+    features = [FEATURES[name] for name in config.features]
+    low = np.array([feature.low(config) for feature in features], dtype=np.float32)
+    high = np.array([feature.high(config) for feature in features], dtype=np.float32)
     return low, high
 
 
 def observe(
     state: EpisodeState,
-    config: Observed,
+    config: ObservationConfig,
     max_iters: NDArray[np.int64],
     loss_floor: FloatArray,
     bounds: tuple[NDArray[Any], NDArray[Any]],
 ) -> NDArray[np.float32]:
-    """Return the observations, (E, features) float32, clipped into their bounds.
+    """Return the observations, (E, features) float32, clipped to their bounds.
 
     Args:
         state: Of the episodes.
-        config: Which features.
-        max_iters: Updates in each member's run, (E,).
-        loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
+        config: The features.
+        max_iters: Updates in each run, (E,).
+        loss_floor: Lower bound of the loss in ``log_excess_loss``, (E,), nats.
         bounds: From `observation_bounds`, which costs more than an observation.
     """
     progress = state.iteration / max_iters

@@ -1,8 +1,8 @@
-r"""A law of the loss curve: what a learning-rate curve does to a training run.
+r"""A law of the loss curve: from a learning-rate curve to a validation-loss curve.
 
-`LossLaw` holds constants that `law_fitting.fit_surrogate` found from recorded runs of
-one model on one corpus; `initial_state`, `advance` and `validation_loss` are pure
-functions of arrays over E members. With rate eta, in nats per character:
+`LossLaw` holds constants that `fit_surrogate` fits to recorded runs of one model on one
+corpus. `initial_state`, `advance` and `validation_loss` are pure functions of arrays
+over E members. With the learning rate eta, in nats per character:
 
     loss     = floor + amplitude (1 + P / progress_scale)^-exponent
                + (plateau - floor - amplitude) exp(-P / early_scale)
@@ -12,21 +12,21 @@ functions of arrays over E members. With rate eta, in nats per character:
                   U / (U + noise_onset)
     dU / dn  = efficiency * eta / (1 + eta / saturation_rate)
     dP / dn  = health * dU / dn - forgetting * P dD / dn,     health = exp(-D)
-    dq / dn  = noise_clock eta^noise_clock_exponent (eta - q)
-    v, w     = ln eta - two averages of ln eta, with paces overshoot_pace and
-               tolerance_pace, that start at ln(tolerance); the second never falls below
-    dD / dn  = jump_damage [w - jump_limit]+^2
+    dq / dn  = noise_decay_rate eta^noise_clock_exponent (eta - q)
+    v, w     = ln eta minus two moving averages of ln eta, with the rates overshoot_pace
+               and tolerance_pace; both start at ln(tolerance), the second is never less
+    dD / dn  = damage_rate [w - max_log_lr_jump]+^2
 
-P is what the run has learned, U what it would have without damage. The plateau is where
-only the frequencies of symbols are known, and where a destroyed run stays. D is
-lasting damage, done by a rate far above what the weights have grown used to: it takes
-away part of what was learned and slows all later learning. A rate above
-`divergence_rate` ends a run: its loss explodes, which is given as not finite.
+P is the progress of the run, U its progress without damage, and q follows the learning
+rate with a delay. The plateau is the loss of a model that knows only the frequencies of
+symbols; a destroyed run stays there. D is permanent damage by learning rates far above
+their recent average: it removes progress and slows later learning. A run diverges at a
+learning rate above `divergence_rate`: its loss is not finite.
 
-The power law in a saturating sum of rates, and a temperature term in a lagging rate,
-follow the laws published for one peak rate (Tissue et al. 2024, arXiv 2408.11029; Luo
-et al. 2025, arXiv 2503.12811). Damage, tolerance and overshoot were chosen here, since
-those laws fail once the peak varies. Nothing here imports torch.
+The power law in a saturating sum of learning rates, and a temperature term in a delayed
+learning rate, follow laws published for one peak (Tissue et al. 2024, arXiv 2408.11029;
+Luo et al. 2025, arXiv 2503.12811). Damage, tolerance and overshoot were added here,
+because those laws fail when the peak varies. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ STATE_NAMES = (
     "overshoot",  # the one in v
     "damage",  # D
 )
-SEGMENT = 5  # iterations over which a rate that varies is averaged
-LOWEST_RATE = 1e-7  # a smaller rate, 0 included, counts as this in logarithms
-# May be zero or negative; every other constant is positive.
+SEGMENT = 5  # iterations over which a varying learning rate is averaged
+LOWEST_RATE = 1e-7  # in logarithms, lower learning rates are raised to this
+# Constants that may be zero, or negative; the others are positive.
 _NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
 _ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
 _SPREADS = ("efficiency_spread", "tolerance_spread", "jitter", "batch_noise")
@@ -71,39 +71,41 @@ class LawConstants:
 
     Attributes:
         initial_loss: Validation loss of an untrained model.
-        floor: Loss after endless training at a vanishing rate.
-        amplitude: What the power law takes away, from no progress to endless.
-        plateau: Loss of a model that knows the frequencies of symbols alone.
-        exponent: Of the power law in progress.
-        progress_scale: Progress at which the power law sets in.
-        early_scale: Progress within which a run learns what is easy.
-        saturation_rate: Above this rate, progress per iteration hardly grows.
-        noise_loss: Loss per e-fold of the noise that the rate keeps up.
-        noise_rate: Rate from which that noise counts.
-        noise_onset: Progress, damage aside, from which it counts.
-        noise_clock: Pace at which the noise follows the rate.
-        noise_clock_exponent: How that pace grows with the rate.
-        overshoot: Extra noise after a rise of the rate, per e-fold of the rise.
-        overshoot_pace: Share of it that fades per iteration.
-        tolerance: Rate that an untrained model is used to.
-        tolerance_pace: Share of the way to the present rate it moves per iteration.
-        jump_limit: Largest harmless ln(rate / what the model is used to).
-        jump_damage: Damage per iteration, of e-folds above it squared.
-        forgetting: How much of the progress a unit of damage takes away, as ln.
-        divergence_rate: Rate above which the loss explodes: the run has diverged.
-        efficiency_spread: Standard deviation over seeds of ln(efficiency).
-        tolerance_spread: Likewise of ln(`tolerance`).
-        jitter: Standard deviation of an evaluation at rate 1 around the law.
-        jitter_exponent: How it grows with the rate.
-        batch_noise: Standard deviation of one batch's training loss.
+        floor: Loss after endless training with a vanishing learning rate.
+        amplitude: Total reduction by the power law.
+        plateau: Loss of a model that knows only the frequencies of symbols.
+        exponent: Exponent of the power law in progress.
+        progress_scale: Progress at which the power law starts.
+        early_scale: Progress in which a run reaches the plateau.
+        saturation_rate: Learning rate above which progress per iteration saturates.
+        noise_loss: Loss per e-fold of the noise due to the learning rate.
+        noise_rate: Learning rate above which this noise matters.
+        noise_onset: Progress without damage after which this noise matters.
+        noise_decay_rate: Fraction by which the noise approaches its limit per
+            iteration, at learning rate 1.
+        noise_clock_exponent: Exponent of that fraction in the learning rate.
+        overshoot: Extra noise after an increase of the learning rate, per e-fold.
+        overshoot_pace: Fraction of it that decays per iteration.
+        tolerance: Learning rate that an untrained model tolerates.
+        tolerance_pace: Fraction by which the tolerated learning rate approaches the
+            current one, per iteration.
+        max_log_lr_jump: Largest harmless ln(learning rate / tolerated learning rate).
+        damage_rate: Damage per iteration and squared e-fold above that limit.
+        forgetting: A unit of damage multiplies the progress by exp(-forgetting).
+        divergence_rate: Learning rate above which the run diverges.
+        efficiency_spread: Standard deviation of ln(efficiency) over seeds.
+        tolerance_spread: Standard deviation of ln(`tolerance`) over seeds.
+        jitter: Standard deviation of an evaluation around the law, at learning rate 1.
+        jitter_exponent: Exponent of that deviation in the learning rate.
+        batch_noise: Standard deviation of the training loss of one batch.
         gap_scale: Validation minus training loss at progress 1.
-        gap_exponent: How the gap grows with progress.
-        gap_share: Share of the gap by which the validation loss rises; the training
-            loss is lower by the rest.
-        grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
-            of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_size: ln of an update's size (see `lr_gym.trainers.update_size`): 1, ln
-            eta, ln(U + progress_scale).
+        gap_exponent: Exponent of that gap in the progress.
+        gap_share: Fraction of the gap that raises the validation loss; the rest lowers
+            the training loss.
+        grad_norm: Coefficients of ln(mean gradient norm over a chunk, before clipping)
+            on 1, ln eta, ln(P + progress_scale) and -D.
+        update_size: Coefficients of ln(size of an update), see
+            `lr_gym.trainers.update_size`, on 1, ln eta and ln(U + progress_scale).
     """
 
     initial_loss: float
@@ -139,7 +141,7 @@ class LawConstants:
     update_size: tuple[float, ...] = (0.0, 1.0, 0.0)
 
     def check(self) -> None:
-        """Raise TypeError or ValueError, naming the field, unless all make sense."""
+        """Raise TypeError or ValueError if a field is wrong; the message names it."""
         for name, count in _WEIGHTS.items():
             weights = getattr(self, name)
             if not isinstance(weights, tuple) or len(weights) != count:
@@ -165,15 +167,16 @@ class LawConstants:
 
 @dataclass(frozen=True, kw_only=True)
 class LossLaw:
-    """A fitted law, with what it was fitted on. Checked on construction.
+    """A fitted law and a description of the recorded runs. Checked on construction.
 
     Attributes:
-        training: The runs it describes: corpus, model, batch size, optimizer.
-        constants: The law's numbers.
-        entropy_rate: The corpus' known floor of the loss, or `None`.
-        lowest_rate: The smallest peak rate it was fitted on.
-        highest_rate: The largest; beyond both it is a guess.
-        runs: How many recorded runs it was fitted on.
+        training: Configuration of the runs: corpus, model, batch size, optimizer.
+        constants: The constants of the law.
+        entropy_rate: A known lower bound of the loss on the corpus, or `None`.
+        lowest_rate: Lowest peak learning rate of the runs.
+        highest_rate: Highest peak learning rate. Outside these two the law
+            extrapolates.
+        runs: Number of recorded runs.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -199,7 +202,7 @@ class LossLaw:
         check_integer("runs", self.runs, 0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON, which `load_law` reads."""
+        """Write the law as JSON, which `load_law` reads."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         write_text(Path(path), json.dumps(content, indent=1) + "\n")
 
@@ -212,8 +215,8 @@ class RunParams:
     """What differs between runs of one law: arrays of shape (E,).
 
     Attributes:
-        efficiency: Progress per iteration, relative to the law's.
-        log_tolerance: Shift of ln(`tolerance`).
+        efficiency: Factor on the progress per iteration.
+        log_tolerance: Added to ln(`tolerance`).
     """
 
     efficiency: FloatArray
@@ -351,8 +354,8 @@ def predict(
         rates: Learning rate of every iteration, (R, n).
         points: Iterations, increasing, (m,).
         members: What differs between runs, (R,) or (K, R); `None` is nothing.
-        undone: Whether a run restores, before it trains to point i, its state of point
-            i - 2, (R, m); `None` is never.
+        undone: Whether a run undoes its last chunk before it trains to point i, (R, m);
+            `None` is never.
 
     Returns:
         (R, m) or (K, R, m), and m states of (R,) or (K, R).

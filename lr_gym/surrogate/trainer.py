@@ -1,10 +1,10 @@
 """`SurrogateTrainer`: E simulated training runs from a fitted law of the loss curve.
 
-The same protocol as `PopulationTrainer`, without a model or a text: millions of
-decisions per second. Losses are what `law.py` predicts, plus noise; the numbers
-are as good as the law, within the rates and the run length that it was fitted on.
-Random numbers are functions of a member's seed and iteration: the same member goes
-through the same run in a population of any size, bit for bit.
+It has the protocol of `PopulationTrainer` but needs no model and no text, and makes
+more than a million decisions per second. Losses are those of `law.py` plus noise. They
+are as accurate as the law, within the learning rates and the run length it was fitted
+to. Random numbers are functions of a member's seed and iteration, so that a member
+gives the same bits in a population of any size.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from lr_gym.validation import check_integer
 
 
 class SurrogateTrainer:
-    """E simulated runs of one law, as `Trainer` describes.
+    """E simulated runs of one law; a `Trainer`.
 
-    A member's seed draws how fast it learns and how high a rate it bears, from the
-    law's spread over seeds, and the noise of its losses. A member whose rate exceeds
+    A member's seed determines its efficiency and tolerance, from the law's spreads over
+    seeds, and the noise of its losses. A member with a learning rate above
     `divergence_rate` is frozen with a non-finite loss.
     """
 
@@ -49,7 +49,7 @@ class SurrogateTrainer:
         """Prepare the population; every member starts as a run of seed 0.
 
         Args:
-            law: What the runs follow.
+            law: The law of the runs.
             size: E, at least 1.
 
         Raises:
@@ -68,10 +68,10 @@ class SurrogateTrainer:
         self._members = RunParams(np.ones(size), np.zeros(size))
         self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
         self._iteration = np.zeros(size, dtype=np.int64)
-        self._log_rate = np.zeros(size)  # ln of the rate of the last update
+        self._log_rate = np.zeros(size)  # ln of the last update's learning rate
         self._learning_rate = np.zeros(size)  # of the last update; 0 before any
-        self._loss = np.zeros(size)  # of validation, without noise
-        self._measured = np.zeros(size)  # the same as an evaluation shows it
+        self._loss = np.zeros(size)  # validation loss without noise
+        self._measured = np.zeros(size)  # validation loss with noise
         self._finite = np.ones(size, dtype=np.bool_)
         self._seconds = np.zeros(size)
         self.reset(range(size), [0] * size)
@@ -102,7 +102,7 @@ class SurrogateTrainer:
         self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
         self._finite[rows] = True
         self._seconds[rows] = 0.0
-        self._measured[rows] = self._loss[rows]  # untrained models hardly differ
+        self._measured[rows] = self._loss[rows]  # no noise: untrained models are alike
 
     def train(
         self,
@@ -110,10 +110,10 @@ class SurrogateTrainer:
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Advance each member by its number of updates; see `Trainer.train`.
+        """Train each member; see `Trainer.train`.
 
-        A constant rate is one step of the law; one that varies is averaged over
-        `SEGMENT` updates at a time.
+        A chunk with a constant learning rate is one step of the law. A varying learning
+        rate is averaged over `SEGMENT` updates at a time.
 
         Raises:
             ValueError: A learning rate or a number of iterations is negative or not
@@ -139,7 +139,10 @@ class SurrogateTrainer:
         """Return the validation loss, the same however often; see `Trainer`.
 
         Args:
-            members: Whose, (len(members),); `None` is everybody's, (E,).
+            members: Members to evaluate; `None` is all.
+
+        Returns:
+            (len(members),), nats per character.
         """
         measured = self._measured
         return measured.copy() if members is None else measured.take(members)
@@ -149,9 +152,9 @@ class SurrogateTrainer:
         return ~self._finite
 
     def snapshot(self, members: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Copy the rows of `members`: plain arrays, ready for safetensors."""
+        """Copy the state of `members`: arrays by name, ready for safetensors."""
         rows = np.array(members, dtype=np.int64)
-        return {name: values.take(rows) for name, values in self._columns().items()}
+        return {name: values[rows] for name, values in self._columns().items()}
 
     def restore(
         self,
@@ -163,15 +166,15 @@ class SurrogateTrainer:
         """Put a snapshot back; see `Trainer.restore`.
 
         Raises:
-            ValueError: The state is not one of this trainer's: names or shapes differ.
+            ValueError: A name is missing in `state`, or a shape differs.
         """
         rows = list(members)
         columns = self._columns()
         for name in columns:
-            found = np.shape(state[name]) if name in state else None
-            if found != (len(rows),):
+            shape = np.shape(state[name]) if name in state else None
+            if shape != (len(rows),):
                 raise ValueError(
-                    f"state[{name!r}] must have shape ({len(rows)},), got {found}"
+                    f"state[{name!r}] must have shape ({len(rows)},), got {shape}"
                 )
         for name, values in columns.items():
             if rewind or name != "iteration":
@@ -189,7 +192,7 @@ class SurrogateTrainer:
         return self.snapshot(range(self.size))
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from `state_dict`; raises ValueError where it does not fit."""
+        """Continue from `state_dict`; see `restore` for the errors."""
         self.restore(range(self.size), state)
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
@@ -200,21 +203,21 @@ class SurrogateTrainer:
         trained on. ``seconds``: wall time in `train`, shared by all members.
         ``learning_rate``: of the last simulated update.
         """
-        found: dict[str, FloatArray] = {}
+        telemetry: dict[str, FloatArray] = {}
         if names is None or "learning_rate" in names:
-            found["learning_rate"] = self._learning_rate.copy()
+            telemetry["learning_rate"] = self._learning_rate.copy()
         if names is None or "tokens" in names:
-            found["tokens"] = self._iteration * self._tokens_per_update
+            telemetry["tokens"] = self._iteration * self._tokens_per_update
         if names is None or "seconds" in names:
-            found["seconds"] = self._seconds.copy()
+            telemetry["seconds"] = self._seconds.copy()
         if names is None or "grad_norm" in names or "update_size" in names:
             grad_norm, update_size = expected_norms(
                 self._constants, self._state, self._log_rate
             )
             trained = self._iteration > 0
-            found["grad_norm"] = trained * grad_norm
-            found["update_size"] = trained * update_size
-        return found
+            telemetry["grad_norm"] = trained * grad_norm
+            telemetry["update_size"] = trained * update_size
+        return telemetry
 
     # ------------------------------------------------------------------------ the runs
 
@@ -260,11 +263,11 @@ class SurrogateTrainer:
         if np.count_nonzero(running) == len(running):
             return self._learn(rows, counts, rates)
         losses = np.full(len(counts), np.nan)
-        self._iteration[rows] += counts * ~finite  # frozen members spend theirs too
-        chosen = np.flatnonzero(running)
-        if len(chosen):
-            acting = chosen if isinstance(rows, slice) else rows[chosen]
-            losses[chosen] = self._learn(acting, counts[chosen], rates[chosen])
+        self._iteration[rows] += counts * ~finite  # frozen members spend updates too
+        active = np.flatnonzero(running)
+        if len(active):
+            members = active if isinstance(rows, slice) else rows[active]
+            losses[active] = self._learn(members, counts[active], rates[active])
         return losses
 
     def _learn(
@@ -312,10 +315,8 @@ class SurrogateTrainer:
                 f"learning_rate must have shape ({self.size},) or ({self.size}, n), "
                 f"got {rates.shape}"
             )
-        right = (rates >= 0.0) & (rates < np.inf)  # false for NaN
-        if np.count_nonzero(right) == self.size:
-            return
-        wrong = ~right & (counts > 0)
+        valid = (rates >= 0.0) & (rates < np.inf)  # false for NaN
+        wrong = ~valid & (counts > 0)
         if wrong.any():
             raise ValueError(
                 "learning_rate must be finite and not negative, got "
@@ -323,7 +324,7 @@ class SurrogateTrainer:
             )
 
     def _columns(self) -> dict[str, NDArray[Any]]:
-        """Return everything that the future of the runs depends on, by name."""
+        """Return all state that later results depend on, by name."""
         return {
             **self._state,
             "key": self._key,

@@ -77,7 +77,7 @@ def test_attributes_and_methods() -> None:
 def test_another_autoreset_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="needs autoreset_mode='SameStep'"):
         population(autoreset_mode="NextStep")
-    with pytest.raises(TypeError, match="is no learning-rate environment"):
+    with pytest.raises(TypeError, match="is not a learning-rate environment"):
         make_vec_env("CartPole-v1", 2)
 
 

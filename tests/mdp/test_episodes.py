@@ -285,5 +285,5 @@ def test_a_wrong_setting_is_refused_by_name(
 def test_lists_from_json_become_tuples() -> None:
     config = MDPConfig(lr_factors=[0.5, 1.0], features=["progress"])  # type: ignore[arg-type]  # as JSON gives them
     assert config == MDPConfig(lr_factors=(0.5, 1.0), features=("progress",))
-    with pytest.raises(ValueError, match="no action keeps the rate"):
+    with pytest.raises(ValueError, match="no action keeps the learning rate"):
         MDPConfig(lr_factors=(0.5,)).keep_action  # noqa: B018 - the property raises

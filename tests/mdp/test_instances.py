@@ -95,7 +95,7 @@ def test_the_held_out_instances() -> None:
         counts = Counter(tuple(getattr(i, n) for n in names) for i in HELD_OUT)
         assert max(counts.values()) - min(counts.values()) <= 2  # balanced
     for instance in HELD_OUT:
-        instance.shape(small_config(n_embd=64))  # heads of 32, as at tiny
+        instance.training_config(small_config(n_embd=64))  # heads of 32, as at tiny
     assert math.isclose(sum(math.log(i.lr_factor) for i in HELD_OUT), 0, abs_tol=1e-9)
 
 

@@ -160,7 +160,7 @@ def test_a_damaged_file_is_refused_with_the_reason(
     path = tmp_path / "law.json"
     path.write_text(text)
     with pytest.raises(
-        ValueError, match=rf"law\.json is no law of the loss: .*{reason}"
+        ValueError, match=rf"law\.json is not a law of the loss: .*{reason}"
     ):
         load_law(path)
 
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_refused_with_the_reason(
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "law.json"
     path.write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="is no law of the loss"):
+    with pytest.raises(ValueError, match="is not a law of the loss"):
         load_law(path)
     with pytest.raises(ValueError, match="holds no recorded runs"):
         load_runs(path)

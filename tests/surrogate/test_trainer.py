@@ -210,7 +210,7 @@ def test_your_training_as_an_environment() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"n_layer": 2}, TypeError, "with a trainer of its own, .*'n_layer'"),
+        ({"n_layer": 2}, TypeError, "with your own trainer .*'n_layer'"),
         ({"scale": "tiny"}, ValueError, "scale is for lr-gym's own training"),
         ({"max_iters": 0}, ValueError, "max_iters must be at least 1"),
     ],
