@@ -344,13 +344,13 @@ class EpisodeBatch:
             return rates
         scheduled = np.zeros(len(counts), dtype=np.bool_)
         scheduled[index] = varies
-        chosen = np.flatnonzero(scheduled)
+        members = np.flatnonzero(scheduled)
         steps = np.arange(counts.max())
         plan = np.repeat(rates[:, None], len(steps), axis=1)
-        plan[chosen] *= schedule_factor(
+        plan[members] *= schedule_factor(
             config.base_schedule,
-            self.state.iteration[chosen, None] + steps,
-            self.max_iters[chosen, None],
+            self.state.iteration[members, None] + steps,
+            self.max_iters[members, None],
             warmup,
         )
         return plan

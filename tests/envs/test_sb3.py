@@ -29,7 +29,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         np.testing.assert_allclose(ours[key], value, atol=1e-4, err_msg=key)
 
 
-def test_it_does_what_dummy_vec_env_does() -> None:
+def test_it_equals_dummy_vec_env() -> None:
     ours = population()
     theirs = DummyVecEnv([small_env] * 3)
     for env in (ours, theirs):

@@ -150,7 +150,7 @@ def test_the_checkers_pass_without_a_warning(extra: dict[str, Any]) -> None:
     check_env_sb3(env.unwrapped)
 
 
-def test_every_reset_draws_and_a_seed_repeats_it() -> None:
+def test_every_reset_samples_and_a_seed_repeats_it() -> None:
     env = family_env()
     env.reset(seed=0)
     drawn = []
@@ -179,7 +179,7 @@ def test_the_spec_survives_json_and_the_env_pickling() -> None:
         assert [copy.reset(seed=4)[1], copy.step(2)[-1]] == first
 
 
-def test_without_a_family_nothing_is_drawn() -> None:
+def test_without_a_family_nothing_is_sampled() -> None:
     env = small_env()
     env.reset(seed=1)
     alone = env.unwrapped.np_random.bit_generator.state
@@ -190,7 +190,7 @@ def test_without_a_family_nothing_is_drawn() -> None:
     assert env.unwrapped.np_random.bit_generator.state == alone
 
 
-def test_an_instance_trains_as_an_environment_of_its_own_does() -> None:
+def test_an_instance_trains_as_its_own_environment() -> None:
     env = family_env(base_schedule="wsd", warmup_iters=2)
     chosen = {
         "n_layer": 2,
@@ -214,7 +214,7 @@ def test_an_instance_trains_as_an_environment_of_its_own_does() -> None:
     assert mine[2]
 
 
-def test_options_replace_what_was_drawn_for_once() -> None:
+def test_options_replace_sampled_fields_once() -> None:
     env = family_env()
     env.reset(seed=0)
     env.reset(options={"instance": {"max_iters": 24, "lr_factor": 2.0}})
@@ -254,7 +254,7 @@ def test_a_bad_instance_is_refused(
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_members_of_all_shapes_do_what_single_environments_do(
+def test_members_of_all_shapes_equal_single_environments(
     mode: AutoresetMode,
 ) -> None:
     settings: dict[str, Any] = {"scale": "tiny", "allow_undo": True} | SMALL
@@ -339,7 +339,7 @@ def test_a_member_restores_bit_for_bit_and_only_to_its_own_shape() -> None:
         trainer.restore([0], trainer.snapshot([1]))
 
 
-def test_shapes_that_went_out_of_use_are_dropped_in_the_end() -> None:
+def test_unused_shapes_are_dropped() -> None:
     made = []
     corpus = load_corpus("markov")
 

@@ -73,7 +73,7 @@ def test_damage_of_a_jump_by_hand() -> None:
     assert later["damage"][0] > state["damage"][0]
 
 
-def test_what_the_law_says_of_rates() -> None:
+def test_predictions_at_constant_rates() -> None:
     constant = {rate: np.full(300, rate) for rate in (1e-4, 1e-3, 3e-3)}
     finals = [curve(rates)[-1] for rates in constant.values()]
     assert finals == sorted(finals, reverse=True)  # below damage, more is faster
@@ -194,7 +194,7 @@ def test_the_law_needs_no_torch() -> None:
 # ----------------------------------------------------------------------------- fitting
 
 
-def test_a_planted_law_is_found_again() -> None:
+def test_fitting_recovers_a_known_law() -> None:
     law, seed = make_constants(), 1
     found = fit_surrogate(planted_runs(law, seed), preset("tiny"))
     fresh = np.stack([run.rates for run in planted_runs(law, seed + 100)[:-1]])
