@@ -1,4 +1,4 @@
-"""What the environment refuses: clearly, early, and without losing anything."""
+"""Errors of the environment: clear, early, and without side effects."""
 
 from __future__ import annotations
 

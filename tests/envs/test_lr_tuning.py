@@ -1,4 +1,4 @@
-"""The environment as Gymnasium's users meet it."""
+"""The single environment through Gymnasium's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real text, real (small) training: what the environment is for."""
+"""Small real training on real text."""
 
 from __future__ import annotations
 

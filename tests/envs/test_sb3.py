@@ -1,4 +1,4 @@
-"""The adapter to stable-baselines3: what DummyVecEnv does, on one population."""
+"""The adapter to stable-baselines3: equal to DummyVecEnv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instance families: what is drawn, what it is run with, single and side by side."""
+"""Instance families: sampling, and episodes in single and vector environments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of the loss curve: its dynamics, its file, and finding it again from runs."""
+"""The law of the loss curve: its dynamics, its file, and its fit to runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated training by plans: rates that vary within a chunk."""
+"""Simulated training with learning rates that vary within a chunk."""
 
 from __future__ import annotations
 
