@@ -33,7 +33,6 @@ from lr_gym.trainers.base import Trainer as Trainer
 from lr_gym.trainers.custom import wrap_training as wrap_training
 from lr_gym.trainers.mixed import MixedTrainer as MixedTrainer
 from lr_gym.trainers.population import PopulationTrainer as PopulationTrainer
-from lr_gym.trainers.sharding import ShardedTrainer as ShardedTrainer
 
 __version__ = "0.1.0"
 

@@ -226,7 +226,7 @@ def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
     base = preset(scale, instance.corpus, **training)
     share = instance.max_iters / base.max_iters
     dense = settings.get("dense_interval", MDPConfig().dense_interval)
-    shape = instance.shape(base)
+    shape = instance.training_config(base)
     return Task(
         instance.corpus,
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,6 @@ class ScaleSuite:
             precision: self._peak(precision)
             for precision in sorted({"float32", self.precision})
         }
-        self.workers = 1 if cuda else os.cpu_count() or 1
         self.skipped: dict[str, str] = {}
 
     def configure(self, scale: str, **overrides: Any) -> TrainingConfig:
@@ -176,24 +174,13 @@ class ScaleSuite:
         return variants.plain(name, *given, reference="plain", **settings)
 
     def _populations(self) -> list[Variant]:
-        """Return ours: eager, compiled, and over worker processes, by size."""
+        """Return ours, eager and compiled, by size."""
         made = []
         compiled = replace(self.config, compile="default")
         for size in self.plan.sizes:
-            ways = [(f"population {size}", self.config, 1)]
+            ways = [(f"population {size}", self.config)]
             if self.plan.compile:
-                ways.append((f"population {size}, compiled", compiled, 1))
-            workers = min(self.workers, size)
-            if workers > 1:
-                name = f"population {size}, sharded"
-                ways.append((name, self.config, workers))
-                if self.plan.compile:
-                    ways.append((f"{name}, compiled", compiled, workers))
-            elif size > 1:
-                why = (
-                    "one core" if self.device.type == "cpu" else "workers are for CPUs"
-                )
-                self._skip(f"population {size}, sharded", why)
+                ways.append((f"population {size}, compiled", compiled))
             made += [
                 variants.population(
                     name,
@@ -201,10 +188,9 @@ class ScaleSuite:
                     self.corpus,
                     self.iterations,
                     size=size,
-                    workers=count,
                     reference="plain",
                 )
-                for name, config, count in ways
+                for name, config in ways
             ]
         return made
 
@@ -220,14 +206,8 @@ class ScaleSuite:
             made.append(variants.subprocess_steps(reference, *given, size=size))
         else:
             self._skip(reference, "stable-baselines3 is not installed")
-        for label, workers in (("", 1), (", sharded", min(self.workers, size))):
-            if workers > 1 or not label:
-                name = f"steps {size}, make_vec{label}"
-                made.append(
-                    variants.whole_steps(
-                        name, *given, size=size, workers=workers, reference=reference
-                    )
-                )
+        name = f"steps {size}, make_vec"
+        made.append(variants.whole_steps(name, *given, size=size, reference=reference))
         return made
 
     def _skip(self, name: str, reason: str) -> None:

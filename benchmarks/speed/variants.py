@@ -8,7 +8,6 @@ is shortened like the step, so it takes the same share as in a real step.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from lr_gym import (
     LRTuningVectorEnv,
     MDPConfig,
     PopulationTrainer,
-    ShardedTrainer,
     TrainingConfig,
 )
 from lr_gym.devices import resolve_device, resolve_precision
@@ -80,17 +78,10 @@ def population(
     iterations: int,
     *,
     size: int,
-    workers: int = 1,
     reference: str | None = None,
 ) -> Variant:
-    """Return a population of ours, in this process or over several."""
-    close: Callable[[], object] = _nothing
-    if workers > 1:
-        sharded = ShardedTrainer(config, corpus, size, workers)
-        trainer: PopulationTrainer | ShardedTrainer = sharded
-        close = sharded.close
-    else:
-        trainer = PopulationTrainer(config, corpus, size)
+    """Return a population of ours."""
+    trainer = PopulationTrainer(config, corpus, size)
     trainer.reset(range(size), range(size))
     rates = np.full(size, config.learning_rate)
 
@@ -106,7 +97,6 @@ def population(
         tokens=_tokens(config, size, iterations),
         run=run,
         reference=reference,
-        close=close,
     )
 
 
@@ -117,12 +107,11 @@ def whole_steps(
     iterations: int,
     *,
     size: int,
-    workers: int = 1,
     reference: str | None = None,
 ) -> Variant:
-    """Return steps of our vector environment, in this process or over several."""
+    """Return steps of our vector environment."""
     settings = _step_settings(config, iterations)
-    made = gym.make_vec(_env_id(config), num_envs=size, workers=workers, **settings)
+    made = gym.make_vec(_env_id(config), num_envs=size, **settings)
     envs = made.unwrapped
     if not isinstance(envs, LRTuningVectorEnv):
         raise TypeError(f"expected our vector environment, got {envs}")
@@ -201,7 +190,3 @@ def _step_settings(config: TrainingConfig, iterations: int) -> dict[str, Any]:
     settings = asdict(short)
     del settings["corpus"]  # the id names it
     return settings
-
-
-def _nothing() -> None:
-    """Close what needs no closing."""

@@ -1,7 +1,7 @@
-"""Episodes over a trainer: what both faces, single and vector, do at a decision.
+"""Episodes over a trainer: the code that the single and the vector environment share.
 
-Follow `learning_rate` here: action -> the agent's rate -> the base schedule, per
-iteration -> the trainer, whose optimizer uses exactly that.
+Follow `learning_rate` here: action -> the agent's learning rate -> times the base
+schedule at each iteration -> the trainer, and its optimizer uses exactly that.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym import mdp
-from lr_gym.arithmetic import ARRAYS, FLOATS
 from lr_gym.config import TrainingConfig
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.episode_state import EpisodeState, Rows, entries
+from lr_gym.mdp.episode_state import EpisodeState, MemberIndex
 from lr_gym.mdp.instances import Instance, InstanceFamily
 from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
@@ -39,7 +38,7 @@ INFO_KEYS = (
 
 
 class EpisodeBatch:
-    """E episodes over one population; members start and end on their own."""
+    """E episodes over one population. Each member starts and ends independently."""
 
     def __init__(
         self,
@@ -49,41 +48,41 @@ class EpisodeBatch:
         entropy_rate: float | Mapping[str, float | None] | None = None,
         family: InstanceFamily | None = None,
     ) -> None:
-        """Join a trainer to a decision process; every episode still has to be reset.
+        """Prepare E episodes; all must be reset before the first step.
 
         Args:
-            trainer: The population.
+            trainer: The population, of E members.
             training: Budget, interval, warm-up and initial learning rate.
             config: The decision process.
-            entropy_rate: The corpus' known floor of the loss, nats per character; of a
-                family, every corpus' by name.
-            family: What each reset draws, of a `MixedTrainer`; `None` repeats the run
-                that `training` describes.
+            entropy_rate: A known lower bound of the loss on the corpus, nats per
+                character. With a family: a bound for each corpus, by name.
+            family: Each reset samples an instance from it; `trainer` must be a
+                `MixedTrainer`. `None` repeats the run that `training` describes.
 
         Raises:
-            TypeError: There is a family, but its members cannot change their shapes.
+            TypeError: There is a family, but `trainer` is not a `MixedTrainer`.
             ValueError: An initial learning rate is outside [`min_lr`, `max_lr`], or a
                 horizon is too short for the decisions.
         """
         self.trainer = trainer
         self.training = training
         self.config = config
-        own = mdp.decision_points(config, training.max_iters, training.eval_interval)
-        self._own_points = own
-        self.decisions = len(own)  # in an episode that does not diverge
+        points = mdp.decision_points(config, training.max_iters, training.eval_interval)
+        self._base_points = points
+        self.decisions = len(points)  # in an episode that does not diverge
         self.family = family
         for length in () if family is None else family.max_iters:
-            self._points_of(length)  # one that is too short is refused now
+            self._decision_points(length)  # raises now if it is too short
         rates = (training.learning_rate,) if family is None else family.learning_rates()
         for rate in rates:
             self.check_learning_rate(rate)
         self._entropy_rate = entropy_rate
         self._bounds = mdp.observation_bounds(config)
         size = trainer.size
-        self.points = np.tile(own, (size, 1))  # (E, decisions)
+        self.points = np.tile(points, (size, 1))  # (E, decisions)
         self.max_iters = self.points[:, -1].copy()  # (E,)
         self.loss_floor: FloatArray = np.zeros(size)
-        self.instances: list[Instance] = []  # each member's, of a family
+        self.instances: list[Instance] = []  # one per member, with a family
         if family is None:
             self.loss_floor[:] = self._floor(training.corpus)
         else:
@@ -91,21 +90,17 @@ class EpisodeBatch:
             self._set_instances(range(size), self.instances)
         self.state = EpisodeState.empty(size)
         self.seeds = np.zeros(size, dtype=np.int64)
-        self._all = np.arange(size)
-        # One episode is decided in plain numbers, to the same bits and in less time.
-        self._everybody: Rows = 0 if size == 1 else None
-        self._arithmetic = FLOATS if size == 1 else ARRAYS
-        watched = ("grad_norm", "update_size")
-        self._watched = [name for name in watched if name in config.features]
-        self._before_chunk: dict[int, Mapping[str, Any]] = {}  # only with allow_undo
+        names = ("grad_norm", "update_size")
+        self._telemetry_features = [name for name in names if name in config.features]
+        # Each member's snapshot from before its last chunk, with allow_undo.
+        self._snapshots: dict[int, Mapping[str, Any]] = {}
 
     def corpus(self, member: int) -> str:
         """Return the name of the corpus that a member trains on."""
-        own = self.instances[member] if self.family else self.training
-        return own.corpus
+        return (self.instances[member] if self.family else self.training).corpus
 
     def check_learning_rate(self, value: object) -> None:
-        """Raise unless `value` is an initial rate that the agent could reach."""
+        """Raise unless `value` is a real number in [`min_lr`, `max_lr`]."""
         low, high = self.config.min_lr, self.config.max_lr
         check_real("learning_rate", value, 0.0, low_open=True)
         if not low <= float(value) <= high:  # type: ignore[arg-type]  # just checked
@@ -120,22 +115,22 @@ class EpisodeBatch:
         generators: Sequence[np.random.Generator],
         options: Mapping[str, Any],
     ) -> None:
-        """Start new episodes of `members`, as `reset` of both faces does.
+        """Start new episodes, with the options of `LRTuningEnv.reset`.
 
         Args:
-            members: Who starts.
-            generators: One per member; a run's seed is drawn from it, also where an
-                option overrides it, so that the next run is the same either way.
-            options: ``seed``, the runs' own, ``learning_rate``, the initial ones, and
-                of a family ``instance``, fields that replace those drawn: a value, or
-                one per member.
+            members: Members to reset.
+            generators: One per member; draws the run's seed. It draws even if an option
+                gives the seed, so that the run after it is the same either way.
+            options: ``seed`` of the runs, their initial ``learning_rate``, and with a
+                family ``instance``, fields that replace sampled ones. Each is one
+                value, or one per member.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        known = ("seed", "learning_rate", *(("instance",) if self.family else ()))
-        check_keywords("reset(options=...)", options, known)
+        names = ("seed", "learning_rate", *(("instance",) if self.family else ()))
+        check_keywords("reset(options=...)", options, names)
         seeds = [int(generator.integers(2**31)) for generator in generators]
         if "seed" in options:
             seeds = _per_member("seed", options["seed"], len(members))
@@ -162,9 +157,12 @@ class EpisodeBatch:
     def reset_members(
         self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
     ) -> None:
-        """Start new episodes of `members`, one seed and initial rate each.
+        """Start new episodes of the instances that `members` already have.
 
-        Of a family each member stays the instance it is.
+        Args:
+            members: Members to reset.
+            seeds: One per member.
+            learning_rates: Initial learning rates, one per member.
         """
         rows = list(members)
         self.trainer.reset(rows, seeds)
@@ -183,7 +181,7 @@ class EpisodeBatch:
         self.seeds[rows] = seeds
         if self.config.allow_undo:
             for member in rows:
-                self._before_chunk[member] = self.trainer.snapshot([member])
+                self._snapshots[member] = self.trainer.snapshot([member])
 
     def step(
         self,
@@ -194,75 +192,65 @@ class EpisodeBatch:
         """Take one decision for each of `members`, train, evaluate; return rewards.
 
         Args:
-            actions: (E,) or (E, `action_size`) valid actions; those of members that
+            actions: (E,) or (E, `action_size`) valid actions; entries of members that
                 do not decide are ignored.
-            members: Who decides, none of them terminated; `None` is everybody.
+            members: Members that decide, none of them terminated; `None` is all.
             on_iteration: Called after every update.
 
         Returns:
             Rewards, (E,); 0 for members that did not decide.
         """
-        config, of, size = self.config, self._arithmetic, self.trainer.size
-        acting = self._all if members is None else np.asarray(members)
-        everybody = len(acting) == size
-        rows = self._everybody if everybody else acting
-        state = self.state.take(rows)
+        config, size = self.config, self.trainer.size
+        acting = np.arange(size) if members is None else np.asarray(members)
+        all_act = len(acting) == size
+        index: MemberIndex = slice(None) if all_act else acting
+        state = self.state.select(index)
 
         factors, undo = mdp.decode_actions(config, actions)
         state.learning_rate = mdp.next_learning_rate(
-            config, state.learning_rate, entries(factors, rows), of
+            config, state.learning_rate, factors[index]
         )
-        rates = self.state.learning_rate.copy()
-        rates[rows] = state.learning_rate  # `None` is everybody
-        self.state.learning_rate = rates
+        self.state.learning_rate[index] = state.learning_rate
         if config.allow_undo:
-            self._undo_and_keep(acting, undo)
+            self._undo_and_snapshot(acting, undo)
 
-        places = acting if rows is None else rows
-        ends = of.entry(self.points, (places, state.decision))
+        ends = self.points[np.arange(size)[index], state.decision]
         counts = np.zeros(size, dtype=np.int64)
-        counts[rows] = ends - state.iteration
-        plan = self._plan(rows, state, counts)
-        train_loss = entries(self.trainer.train(counts, plan, on_iteration), rows)
-        if everybody:
-            val_loss = entries(self.trainer.evaluate(), rows)
+        counts[index] = ends - state.iteration
+        plan = self._plan(index, state, counts)
+        train_loss = self.trainer.train(counts, plan, on_iteration)[index]
+        if all_act:
+            val_loss = self.trainer.evaluate()
         else:
             val_loss = self.trainer.evaluate(members=acting.tolist())
 
         state.iteration = ends
         state.decision = state.decision + 1
-        self._read_telemetry(rows, state)
-        frozen = entries(self.trainer.diverged(), rows)
+        self._read_telemetry(index, state)
+        diverged = self.trainer.diverged()[index]
         rewards: FloatArray = np.zeros(size)
-        rewards[rows] = finish_chunk(
-            state, config, self.decisions, train_loss, val_loss, frozen, of
+        rewards[index] = finish_chunk(
+            state, config, self.decisions, train_loss, val_loss, diverged
         )
-        self.state.put(rows, state)
+        self.state.assign(index, state)
         return rewards
 
     def observe(self) -> NDArray[np.float32]:
         """Return the observations, (E, features) float32."""
-        rows = self._everybody
-        found = mdp.observe(
-            self.state.take(rows),
-            self.config,
-            entries(self.max_iters, rows),
-            entries(self.loss_floor, rows),
-            self._bounds,
-            self._arithmetic,
+        return mdp.observe(
+            self.state, self.config, self.max_iters, self.loss_floor, self._bounds
         )
-        return found.reshape(self.trainer.size, -1)
 
     def info(self) -> dict[str, NDArray[Any]]:
-        """Return what Gymnasium calls info: `INFO_KEYS`, each of shape (E,)."""
+        """Return the infos: `INFO_KEYS`, each of shape (E,)."""
         return {key: values.copy() for key, values in self._info_arrays().items()}
 
     def member_info(self, member: int) -> dict[str, Any]:
-        """Return one member's, as Python's own numbers."""
+        """Return the info of one member, as plain Python numbers."""
         return {key: values.item(member) for key, values in self._info_arrays().items()}
 
     def _info_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return `INFO_KEYS`, each of shape (E,); some are the state's own arrays."""
+        """Return `INFO_KEYS`, each of shape (E,); some are arrays of the state."""
         state = self.state
         telemetry = self._telemetry(("tokens", "learning_rate"))
         return {
@@ -282,83 +270,87 @@ class EpisodeBatch:
         self,
         family: InstanceFamily,
         generators: Sequence[np.random.Generator],
-        given: object,
+        overrides: object,
     ) -> list[Instance]:
-        """Draw an instance from each generator; return them with `given` fields."""
-        drawn = [family.sample(generator) for generator in generators]
-        if given is None:
-            return drawn
-        fields = _per_member("instance", given, len(drawn))
-        found = [
-            family.with_overrides(*pair) for pair in zip(drawn, fields, strict=True)
+        """Sample an instance with each generator, then apply `overrides`."""
+        instances = [family.sample(generator) for generator in generators]
+        if overrides is None:
+            return instances
+        fields = _per_member("instance", overrides, len(instances))
+        instances = [
+            family.with_overrides(*pair) for pair in zip(instances, fields, strict=True)
         ]
-        for instance in found:  # before anything of the episodes has changed
-            instance.shape(self.training)
-            self._points_of(instance.max_iters)
-        return found
+        for instance in instances:  # raise before the episodes change
+            instance.training_config(self.training)
+            self._decision_points(instance.max_iters)
+        return instances
 
     def _set_instances(
         self, members: Sequence[int], instances: Sequence[Instance]
     ) -> None:
-        """Give `members` the shape, horizon and floor of their instances."""
+        """Set the model, horizon and loss floor of `members` to their instances'."""
         if not isinstance(self.trainer, MixedTrainer):
             raise TypeError(f"a family needs a MixedTrainer, got {self.trainer}")
-        shapes = [instance.shape(self.training) for instance in instances]
-        self.trainer.choose(members, shapes)
+        configs = [instance.training_config(self.training) for instance in instances]
+        self.trainer.choose(members, configs)
         for member, instance in zip(members, instances, strict=True):
             self.instances[member] = instance
-            self.points[member] = self._points_of(instance.max_iters)
+            self.points[member] = self._decision_points(instance.max_iters)
             self.max_iters[member] = instance.max_iters
             self.loss_floor[member] = self._floor(instance.corpus)
 
-    def _points_of(self, max_iters: int) -> NDArray[np.int64]:
-        """Return the decision points of a run of a horizon; it holds the warm-up."""
+    def _decision_points(self, max_iters: int) -> NDArray[np.int64]:
+        """Return the decision points of a run of `max_iters` updates.
+
+        Raises:
+            ValueError: The run is too short for the warm-up or the decisions.
+        """
         if max_iters < self.training.warmup_iters:
             raise ValueError(
                 f"max_iters must not be below warmup_iters={self.training.warmup_iters}"
                 f", got {max_iters}; pass a smaller warmup_iters as well"
             )
-        return mdp.rescale_decision_points(self._own_points, max_iters)
+        return mdp.rescale_decision_points(self._base_points, max_iters)
 
     def _floor(self, corpus: str) -> float:
-        """Return what the loss on `corpus` cannot fall below, 0 where not known."""
+        """Return a lower bound of the loss on `corpus`, 0 if none is known."""
         if self.config.loss_floor is not None:
             return self.config.loss_floor
-        known = self._entropy_rate
-        floor = known[corpus] if isinstance(known, Mapping) else known
+        rate = self._entropy_rate
+        floor = rate[corpus] if isinstance(rate, Mapping) else rate
         return 0.0 if floor is None else floor
 
-    def _undo_and_keep(
+    def _undo_and_snapshot(
         self, members: NDArray[np.int64], undo: NDArray[np.bool_]
     ) -> None:
-        """Put back those that undo; then remember `members` for the next undo."""
+        """Restore the members that undo; then snapshot `members` for the next undo."""
         for member in members.tolist():
             if undo[member]:
-                self.trainer.restore([member], self._before_chunk[member], rewind=False)
-            self._before_chunk[member] = self.trainer.snapshot([member])
+                self.trainer.restore([member], self._snapshots[member], rewind=False)
+            self._snapshots[member] = self.trainer.snapshot([member])
 
     def _plan(
-        self, rows: Rows, state: EpisodeState, counts: NDArray[np.int64]
+        self, index: MemberIndex, state: EpisodeState, counts: NDArray[np.int64]
     ) -> FloatArray:
-        """Return the learning rates of the coming chunk, of `counts` updates.
+        """Return the learning rates of the next chunk, of `counts` updates.
 
-        (E, n), one per update, or (E,) where every member's rate is constant: after
-        the warm-up of the ``constant`` schedule, whose factor is then exactly 1.
+        One per update, (E, n), or (E,) if all are constant: after the warm-up of the
+        ``constant`` schedule, where its factor is exactly 1.
         """
         config, warmup = self.config, self.training.warmup_iters
-        rates: FloatArray = self.state.learning_rate
+        rates = self.state.learning_rate.copy()
         varies = config.base_schedule != "constant" or state.iteration < warmup
-        if not self._arithmetic.any(varies):
+        if not np.any(varies):
             return rates
         scheduled = np.zeros(len(counts), dtype=np.bool_)
-        scheduled[rows] = varies
-        chosen = np.flatnonzero(scheduled)
+        scheduled[index] = varies
+        members = np.flatnonzero(scheduled)
         steps = np.arange(counts.max())
         plan = np.repeat(rates[:, None], len(steps), axis=1)
-        plan[chosen] *= schedule_factor(
+        plan[members] *= schedule_factor(
             config.base_schedule,
-            self.state.iteration[chosen, None] + steps,
-            self.max_iters[chosen, None],
+            self.state.iteration[members, None] + steps,
+            self.max_iters[members, None],
             warmup,
         )
         return plan
@@ -374,16 +366,17 @@ class EpisodeBatch:
                 )
         return telemetry
 
-    def _read_telemetry(self, rows: Rows, state: EpisodeState) -> None:
-        """Read what the features need beside losses into `state`."""
-        telemetry = self.trainer.telemetry(self._watched) if self._watched else {}
-        for name in self._watched:
+    def _read_telemetry(self, index: MemberIndex, state: EpisodeState) -> None:
+        """Copy the telemetry that the features need into `state`."""
+        names = self._telemetry_features
+        telemetry = self.trainer.telemetry(names) if names else {}
+        for name in names:
             if name not in telemetry:
                 raise ValueError(f"feature {name!r} needs telemetry the trainer lacks")
             measured = telemetry[name]
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
-            setattr(state, name, entries(measured, rows))
+            setattr(state, name, measured[index])
 
 
 def _per_member(name: str, value: object, count: int) -> list[Any]:

@@ -1,9 +1,12 @@
-"""From the keywords of `gym.make` to episodes: real, simulated, or over one's own."""
+"""From the keywords of `gym.make` to episodes: real, simulated, or a user's trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
+
+import torch
 
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.data.corpora import Corpus, load_corpus
@@ -24,14 +27,16 @@ from lr_gym.surrogate.trainer import SurrogateTrainer
 from lr_gym.trainers.base import Trainer
 from lr_gym.trainers.mixed import MixedTrainer, family_population
 from lr_gym.trainers.population import PopulationTrainer
-from lr_gym.trainers.sharding import ShardedTrainer
-from lr_gym.validation import check_integer, check_keywords, field_names
+from lr_gym.validation import check_keywords, field_names
 
 
 def read_settings(
     scale: str, corpus: str, settings: Mapping[str, Any]
 ) -> tuple[TrainingConfig, MDPConfig, Corpus]:
-    """Return what keywords of `gym.make` mean; errors as of `build_episodes`."""
+    """Return the configurations and the corpus for keywords of `gym.make`.
+
+    Raises the errors of `build_episodes`.
+    """
     training, config = _read_configs(scale, corpus, settings)
     text = load_corpus(corpus, test_fraction=training.test_fraction)
     return training, config, text
@@ -40,12 +45,12 @@ def read_settings(
 def _read_configs(
     scale: str, corpus: str, settings: Mapping[str, Any]
 ) -> tuple[TrainingConfig, MDPConfig]:
-    of_training, of_mdp = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("LRTuningEnv", settings, of_training + of_mdp)
+    training_fields, mdp_fields = field_names(TrainingConfig), field_names(MDPConfig)
+    check_keywords("LRTuningEnv", settings, training_fields + mdp_fields)
     training = preset(
-        scale, corpus, **{k: v for k, v in settings.items() if k in of_training}
+        scale, corpus, **{k: v for k, v in settings.items() if k in training_fields}
     )
-    return training, MDPConfig(**{k: v for k, v in settings.items() if k in of_mdp})
+    return training, MDPConfig(**{k: v for k, v in settings.items() if k in mdp_fields})
 
 
 def build_episodes(
@@ -55,76 +60,82 @@ def build_episodes(
     corpus: str | None,
     trainer: TrainerChoice = REAL,
     family: Mapping[str, Any] | None = None,
-    workers: int = 1,
     stacklevel: int = 2,
     **settings: Any,
 ) -> EpisodeBatch:
-    """Return `size` episodes, from the keywords of `gym.make`.
+    """Build `size` episodes from the keywords of `gym.make`.
 
     Args:
         size: E, the number of members.
         scale: ``auto`` or a preset.
-        corpus: A built-in corpus or a text file's path; `None` is the law's own with a
-            law, else ``markov``.
+        corpus: A built-in corpus or the path of a text file; `None` is ``markov``, or
+            with a law the corpus of the law.
         trainer: ``real``, ``surrogate``, the path of a law's JSON file, a `LossLaw`, an
             object with the methods of `Trainer` and E members, or with a family a
-            mapping from each corpus to its law or its law's file.
-        family: Fields of `InstanceFamily`, for runs that differ, real or simulated;
-            what is not given stays as it is here.
-        workers: Processes to share the members out to; 1 trains in this one.
-        stacklevel: Whom warnings point at.
+            mapping from each corpus to its law or the law's file.
+        family: Fields of `InstanceFamily`. Other fields have one value, from the other
+            keywords.
+        stacklevel: Of warnings.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
     Raises:
         TypeError: A keyword is unknown, or a value has the wrong type.
         ValueError: A value is out of range, or there is no law for the task.
-        FileNotFoundError: The corpus or the law's file is absent.
+        FileNotFoundError: The file of the corpus or of the law is absent.
     """
     check_scale(scale)
-    check_integer("workers", workers, 1)
     if trainer != REAL:
-        if workers > 1:
-            raise ValueError(f"workers are for real training, got trainer={trainer!r}")
         if family is None:
             return _build_without_text(size, scale, corpus, trainer, settings)
         scale = "mini" if scale == "auto" else scale
         training, config = _read_configs(scale, corpus or "markov", settings)
-        drawn = InstanceFamily.from_config(training, family)
-        laws = family_laws(trainer, training.scale, drawn.corpora)
-        return _simulated_family(size, training, config, drawn, laws)
+        instance_family = InstanceFamily.from_config(training, family)
+        laws = family_laws(trainer, training.scale, instance_family.corpora)
+        return _simulated_family(size, training, config, instance_family, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, corpus or "markov", settings)
-    if family is not None:
-        if workers > 1:
-            raise ValueError(f"workers must be 1 with a family, got {workers}")
-        drawn = InstanceFamily.from_config(training, family)
-        mixed, floors = family_population(drawn, training, size)
-        return EpisodeBatch(mixed, training, config, floors, drawn)
-    population: Trainer = (
-        PopulationTrainer(training, text, size)
-        if workers == 1
-        else ShardedTrainer(training, text, size, workers)
-    )
-    return EpisodeBatch(population, training, config, text.entropy_rate)
+    with _one_torch_thread():
+        if family is not None:
+            instance_family = InstanceFamily.from_config(training, family)
+            mixed, entropy_rates = family_population(instance_family, training, size)
+            return EpisodeBatch(mixed, training, config, entropy_rates, instance_family)
+        population = PopulationTrainer(training, text, size)
+        return EpisodeBatch(population, training, config, text.entropy_rate)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keep torch to the calling thread within the context.
+
+    A process forked after torch has started its threads hangs at its first parallel
+    operation. Gymnasium's `AsyncVectorEnv` builds an environment before it forks.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _simulated_family(
     size: int,
     training: TrainingConfig,
     config: MDPConfig,
-    drawn: InstanceFamily,
+    family: InstanceFamily,
     laws: Mapping[str, LossLaw],
 ) -> EpisodeBatch:
-    """Return episodes over the laws of a family's corpora."""
-    for shape in drawn.shapes(training):
-        check_law_covers(laws[shape.corpus], shape)
+    """Build simulated episodes of a family, from the law of each corpus."""
+    for instance_config in family.training_configs(training):
+        check_law_covers(laws[instance_config.corpus], instance_config)
 
-    def make(shape: TrainingConfig) -> Trainer:
-        return SurrogateTrainer(laws[shape.corpus], size)
+    def make(instance_config: TrainingConfig) -> Trainer:
+        return SurrogateTrainer(laws[instance_config.corpus], size)
 
-    population = MixedTrainer(drawn.instance().shape(training), make, size)
-    floors = {name: law.entropy_rate for name, law in laws.items()}
-    return EpisodeBatch(population, training, config, floors, drawn)
+    first = family.instance().training_config(training)
+    population = MixedTrainer(first, make, size)
+    entropy_rates = {name: law.entropy_rate for name, law in laws.items()}
+    return EpisodeBatch(population, training, config, entropy_rates, family)
 
 
 def _build_without_text(
@@ -134,17 +145,21 @@ def _build_without_text(
     trainer: TrainerChoice,
     settings: Mapping[str, Any],
 ) -> EpisodeBatch:
-    """Return episodes over a law, or over a trainer of the caller's own."""
+    """Build episodes over a law, or over a user's trainer."""
     law = find_law(trainer, scale, corpus)
     if law is not None:
-        asked = {"learning_rate": law.training.learning_rate, **settings}
-        training, config = _read_configs(law.training.scale, law.training.corpus, asked)
+        settings = {"learning_rate": law.training.learning_rate, **settings}
+        training, config = _read_configs(
+            law.training.scale, law.training.corpus, settings
+        )
         check_law_covers(law, training)
         return EpisodeBatch(
             SurrogateTrainer(law, size), training, config, law.entropy_rate
         )
-    rest = {k: v for k, v in settings.items() if k not in field_names(MDPConfig)}
-    check_trainer(trainer, size, rest)
+    mdp_fields = field_names(MDPConfig)
+    check_trainer(
+        trainer, size, {k: v for k, v in settings.items() if k not in mdp_fields}
+    )
     if scale != "auto":
         raise ValueError(f"scale is for lr-gym's own training, got scale={scale!r}")
     training, config = _read_configs("mini", corpus or "own", settings)

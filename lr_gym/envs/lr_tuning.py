@@ -1,4 +1,4 @@
-"""`LRTuningEnv`: Gymnasium's face of one training run."""
+"""`LRTuningEnv`: one training run as a Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     A GPT is trained on text with AdamW; `architecture` names an LSTM or a convolutional
     model in its place. At every step the agent sets the learning rate (LR), the model
     trains for `eval_interval` iterations at that rate, and the validation loss is
-    measured. The agent is paid for the loss it takes away. The task is that of the
+    measured. The reward is the reduction in validation loss. The task is that of the
     paper "Adaptive Learning Rates for Transformers via Q-Learning"; the LR that the
     agent chooses is the one the optimizer uses, at every iteration.
 
@@ -74,11 +74,11 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `grad_norm`          | log10 of the mean gradient norm, before clipping | none          | -10           | 10            |
     | `update_size`        | log10 of the size of the last update            | none           | -10           | 10            |
 
-    The size of an update is the median over matrices of norm(change) / sqrt(rows), a
-    row per output, times the square root of their median number of columns: what
-    outputs move by, for inputs of unit variance that line up with it, at any width of
-    the model. Where 1.2 times their median norm(change) / norm(weights) is more, it is
-    that.
+    The size of an update is the larger of two numbers. The first is the median over
+    matrices of norm(change) / sqrt(rows), with one row per output, times the square
+    root of their median number of columns. It estimates the change of a layer's outputs
+    for inputs of unit variance that align with the update, at any width of the model.
+    The second is 1.2 times the median of norm(change) / norm(weights).
 
     With the default features the remaining budget is not seen: add `progress` for a
     Markov state.
@@ -101,21 +101,21 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `best_improvement`   | (lowest L so far) - L_after: the paper's code, second variant  |
     | `negative_loss`      | -L_after: the paper's code, first variant                     |
 
-    A step that diverges is rewarded such that the episode's return is
-    `divergence_penalty` below the worst return that any surviving episode can have.
+    The reward of a step that diverges makes the episode's return `divergence_penalty`
+    below the worst return of any surviving episode.
 
     ## Starting State
 
     An untrained model, evaluated once. `reset(seed=...)` determines the run's
-    initialization, data order and dropout. `reset(options=...)` may name the run's own
-    `"seed"` and its initial `"learning_rate"`.
+    initialization, data order and dropout. `reset(options=...)` may set the `"seed"` of
+    the run and its initial `"learning_rate"`.
 
-    With `family={...}`, fields of `lr_gym.InstanceFamily`, every reset also draws which
-    run it is: corpus, depth, width, batch size, horizon, and an initial LR that is
-    wrong by a factor; `learning_rate` is then the good one of the environment's own
-    width. Decisions lie at the same shares of a run of any horizon, so that there are
-    always as many. `reset(options={"instance": {...}})` replaces fields of what was
-    drawn, `env.unwrapped.episodes.instances[0]` is the outcome.
+    With `family={...}`, fields of `lr_gym.InstanceFamily`, every reset also samples the
+    run: corpus, depth, width, batch size, horizon, and an initial LR that is wrong by a
+    factor. `learning_rate` is then a good LR at the environment's width. Decisions are
+    at the same fractions of the run at any horizon, so their number is fixed.
+    `reset(options={"instance": {...}})` replaces sampled fields;
+    `env.unwrapped.episodes.instances[0]` is the result.
 
     ## Episode End
 
@@ -155,14 +155,14 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | `scale`        | **str**  | `"auto"`   | preset: `paper`, `mini` or `tiny`; `auto` is `paper` on CUDA, else `mini`, and warns which |
     | `corpus`       | **str**  | by id      | `markov`, `shakespeare`, `enwik8`, `text8`, or the path of a text file |
     | `trainer`      | **str**  | `"real"`   | `real` trains; `surrogate` simulates by the law fitted to this corpus and scale; the path of a law's `.json` file; an object, a `lr_gym.LossLaw` or one with the methods of `lr_gym.Trainer`; or with a family a dict of laws or their files by corpus |
-    | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`: what each reset draws; of `real` and `surrogate` training |
+    | `family`       | **dict** | `None`     | fields of `lr_gym.InstanceFamily`, which each reset samples from; for `real` and `surrogate` training |
     | `progress_bar` | **bool** | `False`    | show iterations per second and the time left while a step runs |
     | `render_mode`  | **str**  | `None`     | `ansi` or `rgb_array` (`human` by Gymnasium's wrapper) |
 
     With `trainer="surrogate"` no text is needed and `scale="auto"` is `mini`; a setting
-    that the law was not fitted at (`n_layer`, `batch_size`, ...) is an error. With a
-    trainer of one's own, `max_iters`, `eval_interval`, `warmup_iters` and
-    `learning_rate` describe the episode, and the rest of `TrainingConfig` is an error.
+    that the law was not fitted at (`n_layer`, `batch_size`, ...) is an error. With your
+    own trainer, `max_iters`, `eval_interval`, `warmup_iters` and `learning_rate`
+    describe the episode, and the rest of `TrainingConfig` is an error.
 
     The other arguments are every field of `lr_gym.TrainingConfig` (`architecture`,
     `learning_rate`, the initial one, `max_iters`, `eval_interval`, `n_layer`, `device`,
@@ -203,7 +203,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         Raises:
             TypeError: A keyword is unknown, or a value has the wrong type.
             ValueError: A value is out of range; the message names it and the range.
-            FileNotFoundError: The corpus or the law's file is absent.
+            FileNotFoundError: The file of the corpus or of the law is absent.
         """
         EzPickle.__init__(
             self,
@@ -229,7 +229,6 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         )
         self.observation_space = build_observation_space(self.episodes.config)
         self.action_space = build_action_space(self.episodes.config)
-        self._choices = int(getattr(self.action_space, "n", 0))  # of a Discrete
         self._progress_bar = progress_bar
         self._bar: Any = None
         self._history: list[dict[str, Any]] = []
@@ -241,7 +240,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
     @property
     def keep_action(self) -> int:
-        """The action that leaves the LR as it is; ValueError where there is none."""
+        """The action that keeps the learning rate; ValueError if there is none."""
         return self.episodes.config.keep_action
 
     def reset(
@@ -251,9 +250,9 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
         Args:
             seed: Seeds the environment, which draws the run's seed from it.
-            options: ``seed``, the run's own (an integer >= 0), ``learning_rate``, the
-                initial one of this run, and with a family ``instance``, fields of
-                `lr_gym.Instance` that replace those drawn.
+            options: ``seed`` of the run (an integer >= 0), its initial
+                ``learning_rate``, and with a family ``instance``, fields of
+                `lr_gym.Instance` that replace sampled ones.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -268,7 +267,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     def step(
         self, action: Action
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Set the LR, train for one chunk, evaluate.
+        """Set the learning rate, train for one chunk, evaluate.
 
         Raises:
             ResetNeeded: The episode has ended, or none was started.
@@ -279,9 +278,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             raise ResetNeeded("the episode has ended: call reset() before step()")
         if isinstance(self.action_space, spaces.Box):
             action = np.asarray(action, dtype=np.float32)
-        # A plain number is compared here: `contains` takes longer than many a decision.
-        known = type(action) is int and 0 <= action < self._choices
-        if not known and not self.action_space.contains(action):
+        if not self.action_space.contains(action):
             raise InvalidAction(
                 f"action must be in {self.action_space}, got {action!r}"
             )
@@ -301,7 +298,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         )
 
     def render(self) -> RenderFrame | None:
-        """Return a line of text or a picture of the episode so far, by `render_mode`.
+        """Return one line of text or an image of the episode so far, by `render_mode`.
 
         Raises:
             ResetNeeded: No episode was started.
@@ -350,7 +347,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
 
 def check_render_mode(render_mode: object) -> None:
-    """Raise ValueError unless `render_mode` is `None` or one that is offered."""
+    """Raise ValueError unless `render_mode` is `None` or supported."""
     modes = LRTuningEnv.metadata["render_modes"]
     if render_mode not in (None, *modes):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""An episode so far, as a line of text or as a picture of loss and learning rate."""
+"""An episode so far, as a line of text or as a plot of losses and learning rate."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
-    """Return one line: iteration, losses, learning rate, and the loss so far as bars.
+    """Return one line: iteration, losses, learning rate, and the losses as bars.
 
     Args:
         history: The info dictionaries since reset, at least one.
         max_iters: Updates in the whole run.
     """
-    now = history[-1]
+    last = history[-1]
     losses = np.array([info["val_loss"] for info in history])
     span = max(float(np.ptp(losses)), 1e-12)
     heights = ((losses - losses.min()) / span * (len(BARS) - 1)).round().astype(int)
     line = (
-        f"iteration {now['iteration']:>6}/{max_iters}"
-        f"  val_loss {now['val_loss']:.4f} (best {now['best_val_loss']:.4f})"
-        f"  train_loss {now['train_loss']:.4f}"
-        f"  lr {now['learning_rate']:.2e}  "
+        f"iteration {last['iteration']:>6}/{max_iters}"
+        f"  val_loss {last['val_loss']:.4f} (best {last['best_val_loss']:.4f})"
+        f"  train_loss {last['train_loss']:.4f}"
+        f"  lr {last['learning_rate']:.2e}  "
     )
     bars = "".join(BARS[height] for height in heights)
-    return line + bars + ("  diverged" if now["diverged"] else "")
+    return line + bars + ("  diverged" if last["diverged"] else "")
 
 
 def render_rgb(
     history: Sequence[Mapping[str, Any]], max_iters: int, title: str
 ) -> NDArray[np.uint8]:
-    """Return a picture of the losses and the learning rate against the iteration.
+    """Return a plot of the losses and the learning rate against the iteration.
 
     Args:
         history: The info dictionaries since reset, at least one.
         max_iters: Updates in the whole run, the right end of the axis.
-        title: Printed above.
+        title: Of the plot.
 
     Returns:
         uint8, (480, 640, 3).

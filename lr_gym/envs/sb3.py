@@ -28,18 +28,18 @@ except ImportError as error:
 
 
 class LRTuningVecEnv(VecEnv):
-    """What `DummyVecEnv` over single environments is, on one population.
+    """A VecEnv with the results of `DummyVecEnv` over single environments.
 
-    Attributes of the members (`get_attr`, `env_method`) are those of the population's
-    environment, which they share; setting one is refused.
+    All members share one environment, `envs`: `get_attr` and `env_method` use it, and
+    `set_attr` raises an error.
     """
 
     def __init__(self, envs: LRTuningVectorEnv) -> None:
-        """Adapt `envs`.
+        """Wrap `envs`.
 
         Raises:
-            ValueError: `envs` does not reset in the step that ends an episode, which
-                stable-baselines3 expects.
+            ValueError: The `autoreset_mode` of `envs` is not ``SameStep``, which
+                stable-baselines3 needs.
         """
         if envs.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -53,14 +53,14 @@ class LRTuningVecEnv(VecEnv):
         self.metadata = envs.metadata
 
     def reset(self) -> NDArray[np.float32]:
-        """Start new episodes of all members; seeds and options are used once."""
+        """Reset all members; seeds and options apply to this reset only."""
         options: dict[str, Any] = {}
-        for name in sorted({name for given in self._options for name in given}):
-            if not all(name in given for given in self._options):
+        for name in sorted({name for member in self._options for name in member}):
+            if not all(name in member for member in self._options):
                 raise ValueError(
                     f"option {name!r} must be given to all members or none"
                 )
-            options[name] = [given[name] for given in self._options]
+            options[name] = [member[name] for member in self._options]
         observations, infos = self.envs.reset(seed=self._seeds, options=options)
         self.reset_infos = self._split(infos)
         self._reset_seeds()
@@ -74,7 +74,7 @@ class LRTuningVecEnv(VecEnv):
     def step_wait(
         self,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[Any]]:
-        """Take the actions; an ended member already shows its next episode."""
+        """Take the actions; ended members return their next episode's observation."""
         observations, rewards, terminated, truncated, infos = self.envs.step(
             self._actions
         )
@@ -82,39 +82,36 @@ class LRTuningVecEnv(VecEnv):
         final_obs = infos.pop("final_obs", None)
         final_info = infos.pop("final_info", None)
         infos = {k: v for k, v in infos.items() if not k.startswith("_final")}
-        rows = self._split(infos)
-        last = self._split(final_info) if ended.any() else rows
+        member_infos = self._split(infos)
+        final_infos = self._split(final_info) if ended.any() else member_infos
         for member in np.flatnonzero(ended):
-            self.reset_infos[member] = rows[member]
-            rows[member] = last[member]
-            rows[member]["terminal_observation"] = final_obs[member]
-        for row, over, cut in zip(rows, terminated, truncated, strict=True):
-            row["TimeLimit.truncated"] = bool(cut and not over)
-        return observations, rewards.astype(np.float32), ended, rows
+            self.reset_infos[member] = member_infos[member]
+            member_infos[member] = final_infos[member]
+            member_infos[member]["terminal_observation"] = final_obs[member]
+        only_truncated = (truncated & ~terminated).tolist()
+        for info, value in zip(member_infos, only_truncated, strict=True):
+            info["TimeLimit.truncated"] = value
+        return observations, rewards.astype(np.float32), ended, member_infos
 
     def close(self) -> None:
-        """Close the population's environment."""
+        """Close the environment."""
         self.envs.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Return a picture per member; none without ``render_mode="rgb_array"``."""
+        """Return one image per member; `None` without ``render_mode="rgb_array"``."""
         if self.envs.render_mode != "rgb_array":
             return [None] * self.num_envs
         return list(self.envs.render() or ())
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return the population's attribute, once per member."""
+        """Return the attribute of `envs`, once per member."""
         value = getattr(self.envs, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(
         self, attr_name: str, value: object, indices: VecEnvIndices = None
     ) -> None:
-        """Refuse: members share one environment.
-
-        Raises:
-            AttributeError: Always.
-        """
+        """Raise AttributeError, because the members share one environment."""
         raise AttributeError(
             f"cannot set {attr_name!r} on single members: they share one environment; "
             "pass settings to make_vec_env, or options to reset"
@@ -127,7 +124,7 @@ class LRTuningVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call the population's method once; return its result once per member."""
+        """Call the method of `envs` once; return its result once per member."""
         result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
         return [result for _ in self._get_indices(indices)]
 
@@ -136,18 +133,18 @@ class LRTuningVecEnv(VecEnv):
         wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]],
         indices: VecEnvIndices = None,
     ) -> list[bool]:
-        """Return False per member: nothing is wrapped one by one."""
+        """Return False per member: members have no wrappers."""
         return [False for _ in self._get_indices(indices)]
 
     def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return one dictionary of plain numbers per member."""
+        """Return one dictionary of Python numbers per member."""
         columns = {k: v.tolist() for k, v in infos.items() if not k.startswith("_")}
         rows = zip(*columns.values(), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 class ScaleReward(VecEnvWrapper):
-    """Multiplies rewards; what is monitored below it stays in the task's own units."""
+    """Multiplies rewards. A VecMonitor below it still records unscaled rewards."""
 
     def __init__(self, venv: VecEnv, scale: float) -> None:
         """Wrap `venv`."""
@@ -159,7 +156,7 @@ class ScaleReward(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> Any:  # noqa: ANN401 - the base class' type
-        """Step, with the rewards multiplied."""
+        """Step; return scaled rewards."""
         observations, rewards, ended, infos = self.venv.step_wait()
         return observations, self.scale * rewards, ended, infos
 
@@ -167,25 +164,25 @@ class ScaleReward(VecEnvWrapper):
 def make_vec_env(
     env_id: str, n_envs: int = 1, *, seed: int | None = None, **settings: Any
 ) -> VecMonitor:
-    """Return `n_envs` members of a registered environment, monitored.
+    """Return `n_envs` members of a registered environment in a VecMonitor.
 
     The counterpart of `stable_baselines3.common.env_util.make_vec_env`.
 
     Args:
         env_id: One of the registered ids.
-        n_envs: Members.
-        seed: Of the first reset: member e gets `seed` + e.
+        n_envs: Number of members.
+        seed: At the first reset, member e gets the seed `seed` + e.
         **settings: Keywords of `gym.make`.
 
     Raises:
-        TypeError: A keyword is unknown, or the id is another environment's.
+        TypeError: A keyword is unknown, or the id names another environment.
         ValueError: A value is out of range.
     """
     entry_point = gym.spec(env_id).vector_entry_point
     if entry_point != "lr_gym.envs.vector:LRTuningVectorEnv":
-        raise TypeError(f"{env_id} is no learning-rate environment")
+        raise TypeError(f"{env_id} is not a learning-rate environment")
     settings = {"autoreset_mode": AutoresetMode.SAME_STEP.value} | settings
     envs = gym.make_vec(env_id, num_envs=n_envs, **settings)
-    adapted = LRTuningVecEnv(cast(LRTuningVectorEnv, envs.unwrapped))
-    adapted.seed(seed)
-    return VecMonitor(adapted)
+    vec_env = LRTuningVecEnv(cast(LRTuningVectorEnv, envs.unwrapped))
+    vec_env.seed(seed)
+    return VecMonitor(vec_env)

@@ -1,4 +1,4 @@
-"""What `trainer=` of `gym.make` means: real training, a fitted law, or one's own."""
+"""The keyword `trainer=` of `gym.make`: real training, a law, or a user's trainer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lr_gym.trainers.base import Trainer
 from lr_gym.validation import check_integer, check_keywords, field_names
 
 REAL, SURROGATE = "real", "surrogate"
-# What an episode over somebody else's training still has to know.
+# The fields of `TrainingConfig` that describe an episode over a user's trainer.
 EPISODE_FIELDS = ("max_iters", "eval_interval", "warmup_iters", "learning_rate")
-# What a law does not depend on: the device, and what the law takes as its input.
+# Fields of `TrainingConfig` that may differ from those of the law's runs.
 _FREE_FIELDS = (
     *EPISODE_FIELDS,
     "test_fraction",
@@ -32,17 +32,17 @@ TrainerChoice = LawChoice | Trainer | Mapping[str, LawChoice]
 
 
 def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
-    """Return the law that `trainer` names, or `None` where it names none.
+    """Return the law that `trainer` names, or `None` if it names none.
 
     Args:
         trainer: ``surrogate``, the path of a law's JSON file, or a law.
-        scale: The scale asked for; ``auto`` is ``mini`` for ``surrogate``, else the
-            law's own.
-        corpus: The corpus asked for; `None` is the law's own, ``markov`` for
-            ``surrogate``.
+        scale: The requested scale; ``auto`` is ``mini`` for ``surrogate``, else the
+            scale of the law.
+        corpus: The requested corpus; `None` is ``markov`` for ``surrogate``, else the
+            corpus of the law.
 
     Raises:
-        ValueError: There is no such law, or it is one of another scale or corpus.
+        ValueError: There is no such law, or its scale or corpus is another.
         FileNotFoundError: There is no such file.
     """
     if trainer == SURROGATE:
@@ -53,12 +53,14 @@ def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
         law = trainer
     else:
         return None
-    for name, asked, own in (
+    for name, requested, fitted in (
         ("scale", None if scale == "auto" else scale, law.training.scale),
         ("corpus", corpus, law.training.corpus),
     ):
-        if asked not in (None, own):
-            raise ValueError(f"the law was fitted at {name}={own!r}, got {asked!r}")
+        if requested not in (None, fitted):
+            raise ValueError(
+                f"the law was fitted at {name}={fitted!r}, got {requested!r}"
+            )
     return law
 
 
@@ -69,19 +71,19 @@ def family_laws(
 
     Args:
         trainer: ``surrogate``, or a mapping from each corpus to a law or its file.
-        scale: The scale that the laws have to be of.
-        corpora: The family's.
+        scale: The scale of the laws.
+        corpora: The corpora of the family.
 
     Raises:
-        TypeError: `trainer` maps a corpus to something else.
-        ValueError: `trainer` is something else, there is no law for a corpus, or one of
-            another scale or corpus.
-        FileNotFoundError: A law's file is absent.
+        TypeError: `trainer` maps a corpus to an object that is not a law.
+        ValueError: `trainer` is another object, there is no law for a corpus, or the
+            scale or corpus of a law is another.
+        FileNotFoundError: The file of a law is absent.
     """
     if trainer != SURROGATE and not isinstance(trainer, Mapping):
         raise ValueError(
-            f"a family is of trainer={REAL!r}, {SURROGATE!r}, or a mapping from each "
-            f"corpus to its law; got {trainer!r}"
+            f"with a family, trainer must be {REAL!r}, {SURROGATE!r}, or a mapping "
+            f"from each corpus to its law; got {trainer!r}"
         )
     laws = {}
     for corpus in corpora:
@@ -89,7 +91,7 @@ def family_laws(
         if isinstance(trainer, Mapping):
             if corpus not in trainer:
                 raise ValueError(
-                    f"trainer has no law for corpus {corpus!r}, but for "
+                    f"trainer has no law for corpus {corpus!r}; it has laws for "
                     f"{', '.join(map(str, trainer)) or 'none'}"
                 )
             choice = trainer[corpus]
@@ -103,28 +105,29 @@ def family_laws(
 
 
 def check_law_covers(law: LossLaw, training: TrainingConfig) -> None:
-    """Raise ValueError unless the law describes such runs."""
+    """Raise ValueError unless the law was fitted to runs of this configuration."""
     for name in field_names(TrainingConfig):
-        asked, own = getattr(training, name), getattr(law.training, name)
-        if name not in _FREE_FIELDS and asked != own:
+        requested, fitted = getattr(training, name), getattr(law.training, name)
+        if name not in _FREE_FIELDS and requested != fitted:
             raise ValueError(
-                f"the law was fitted at {name}={own!r}, got {asked!r}: fit a law of "
-                "its own with python -m benchmarks.surrogate.fitting, or leave it"
+                f"the law was fitted at {name}={fitted!r}, got {requested!r}: leave "
+                f"{name} out, or fit another law with "
+                "python -m benchmarks.surrogate.fitting"
             )
 
 
 def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> None:
-    """Check a trainer of the caller's own.
+    """Check a user's trainer.
 
     Args:
-        trainer: Has the methods of `Trainer`.
-        size: Members that the environment needs.
-        settings: Keywords of `gym.make` but those of the decision process: with a
-            trainer of one's own, only those that describe the episode.
+        trainer: Should have the methods of `Trainer`.
+        size: Number of environments.
+        settings: Keywords of `gym.make` that are not fields of `MDPConfig`. Only
+            `EPISODE_FIELDS` are allowed.
 
     Raises:
-        TypeError: It lacks a method or `size`, or a setting is the trainer's own.
-        ValueError: Its size is another.
+        TypeError: The trainer lacks a method or `size`, or a keyword is not allowed.
+        ValueError: Its size is not `size`.
     """
     if isinstance(trainer, str | os.PathLike):
         raise ValueError(
@@ -132,21 +135,21 @@ def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> No
             f"a LossLaw, or an object with the methods of lr_gym.Trainer; got "
             f"{os.fspath(trainer)!r}"
         )
-    lacking = [
+    missing = [
         name
         for name in (*_METHODS, "telemetry")
         if not callable(getattr(trainer, name, None))
     ]
-    if lacking or not hasattr(trainer, "size"):
+    if missing or not hasattr(trainer, "size"):
         raise TypeError(
             f"trainer must have the methods of lr_gym.Trainer and `size`; "
-            f"{type(trainer).__name__} lacks {', '.join(lacking) or 'size'}"
+            f"{type(trainer).__name__} lacks {', '.join(missing) or 'size'}"
         )
     try:
         inspect.signature(trainer.telemetry).bind(("tokens",))  # type: ignore[attr-defined]
     except TypeError as error:
         raise TypeError(
-            f"trainer.telemetry must take the names that are asked for: {error}"
+            f"trainer.telemetry must take the requested names: {error}"
         ) from error
     check_integer("trainer.size", trainer.size, 1)
     if trainer.size != size:
@@ -154,7 +157,7 @@ def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> No
             f"trainer.size must be the number of environments, {size}, got "
             f"{trainer.size}"
         )
-    check_keywords("with a trainer of its own, LRTuningEnv", settings, EPISODE_FIELDS)
+    check_keywords("LRTuningEnv with your own trainer", settings, EPISODE_FIELDS)
 
 
 def _is_path(trainer: str | os.PathLike[str]) -> bool:

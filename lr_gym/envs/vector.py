@@ -1,4 +1,4 @@
-"""`LRTuningVectorEnv`: Gymnasium's face of many training runs in one process."""
+"""`LRTuningVectorEnv`: many training runs in one process, by Gymnasium's vector API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from lr_gym.envs.lr_tuning import (
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
-from lr_gym.trainers.sharding import ShardedTrainer
 from lr_gym.validation import check_integer
 
 Step = tuple[
@@ -39,9 +38,9 @@ Step = tuple[
 class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     """`num_envs` episodes of `LRTuningEnv` on one population of training runs.
 
-    Member e, given the seed s + e, goes through what the single environment with
-    that seed goes through (to rounding), in company or alone. Members end and start
-    again on their own, by Gymnasium's definitions of `autoreset_mode`:
+    Member e with the seed s + e gives the results of the single environment with that
+    seed (to rounding), in a population of any size. Each member ends and resets
+    independently, by Gymnasium's definitions of `autoreset_mode`:
 
     - ``NextStep`` (default): the step after an episode's end ignores the action,
       resets, and returns the new episode's first observation with reward 0.
@@ -67,7 +66,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         corpus: str | None = None,
         trainer: TrainerChoice = REAL,
         family: dict[str, Any] | None = None,
-        workers: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         **settings: Any,
@@ -77,14 +75,12 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Args:
             num_envs: E, at least 1.
             scale: The preset, or ``auto``.
-            corpus: A built-in corpus or a text file's path; `None` is ``markov``, or
-                the corpus of the law.
-            trainer: ``real``, ``surrogate``, a law's file, a `LossLaw`, or a `Trainer`
-                of `num_envs` members.
-            family: Fields of `lr_gym.InstanceFamily`: what each reset draws, for every
-                member on its own.
-            workers: Processes of one thread to share the members out to, at most
-                `num_envs`; on a CPU one per core is fastest. 1 trains in this process.
+            corpus: A built-in corpus or the path of a text file; `None` is ``markov``,
+                or with a law the corpus of the law.
+            trainer: ``real``, ``surrogate``, the file of a law, a `LossLaw`, or a
+                `Trainer` of `num_envs` members.
+            family: Fields of `lr_gym.InstanceFamily`. Each reset of a member samples
+                an instance.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
             **settings: Fields of `TrainingConfig` and `MDPConfig`.
@@ -92,7 +88,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         Raises:
             TypeError: A keyword is unknown, or a value has the wrong type.
             ValueError: A value is out of range.
-            FileNotFoundError: The corpus or the law's file is absent.
+            FileNotFoundError: The file of the corpus or of the law is absent.
         """
         EzPickle.__init__(
             self,
@@ -101,7 +97,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             corpus=corpus,
             trainer=trainer,
             family=family,
-            workers=workers,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             **settings,
@@ -118,7 +113,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             corpus=corpus,
             trainer=trainer,
             family=family,
-            workers=workers,
             stacklevel=2,
             **settings,
         )
@@ -128,9 +122,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [np_random()[0] for _ in range(num_envs)]
-        # Whose episode has ended since its last reset.
+        # Whether a member's episode has ended since its last reset.
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
-        self._all = np.arange(num_envs)
         self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
 
@@ -141,7 +134,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
 
     @property
     def keep_action(self) -> int:
-        """The action that leaves the LR as it is; ValueError where there is none."""
+        """The action that keeps the learning rate; ValueError if there is none."""
         return self.episodes.config.keep_action
 
     def reset(
@@ -153,10 +146,11 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         """Start new runs, of all members or of those in ``options["reset_mask"]``.
 
         Args:
-            seed: One integer s gives member e the seed s + e; or one per member.
-            options: ``reset_mask``, bool of shape (E,); ``seed``, the runs' own,
-                ``learning_rate``, the initial ones, and with a family ``instance``,
-                fields that replace those drawn: a value, or one per reset member.
+            seed: An integer s, which gives member e the seed s + e; or one seed per
+                member.
+            options: ``reset_mask``, bool of shape (E,); ``seed`` of the runs, their
+                initial ``learning_rate``, and with a family ``instance``, fields that
+                replace sampled ones. Each is one value, or one per reset member.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -177,12 +171,15 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         for member in members:
             if seeds[member] is not None:
                 self._generators[member], _ = np_random(seeds[member])
-        self._begin(members, options)
+        self._reset_members(members, options)
         self._started = True
         return self.episodes.observe(), self._infos(members)
 
     def step(self, actions: ArrayLike) -> Step:
-        """Set every member's LR, train all for a chunk, evaluate.
+        """Set every member's learning rate, train a chunk, evaluate.
+
+        Args:
+            actions: One action per member, (E,) or (E, `action_size`).
 
         Raises:
             ResetNeeded: No episodes were started, or, with ``Disabled``, one has ended.
@@ -209,17 +206,17 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
         if len(resetting):
-            self._begin(resetting, {})
-        infos = self._infos(self._all)
+            self._reset_members(resetting, {})
+        infos = self._infos(np.arange(self.num_envs))
         self._ended = terminated.copy()
         ended = np.flatnonzero(terminated)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
-            infos = self._reset_now(ended, infos)
+            infos = self._autoreset(ended, infos)
         truncated: NDArray[np.bool_] = np.zeros(self.num_envs, dtype=np.bool_)
         return self.episodes.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return a line of text or a picture per member, by `render_mode`.
+        """Return one line of text or one image per member, by `render_mode`.
 
         Raises:
             ResetNeeded: No episodes were started.
@@ -237,11 +234,6 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             for e, (h, length) in enumerate(histories)
         )
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """End the workers, if there are any."""
-        if isinstance(self.trainer, ShardedTrainer):
-            self.trainer.close()
-
     # ------------------------------------------------------------------------- members
 
     def _reset_mask(self, mask: object) -> NDArray[np.bool_]:
@@ -255,8 +247,10 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             )
         return mask
 
-    def _begin(self, members: NDArray[np.int64], options: dict[str, Any]) -> None:
-        """Start new episodes of `members`."""
+    def _reset_members(
+        self, members: NDArray[np.int64], options: dict[str, Any]
+    ) -> None:
+        """Reset `members`."""
         generators = [self._generators[member] for member in members]
         self.episodes.reset(members.tolist(), generators, options)
         self._ended[members] = False
@@ -264,40 +258,42 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             self._history[member] = []
 
     def _infos(self, members: NDArray[np.int64]) -> dict[str, Any]:
-        """Return infos with Gymnasium's masks: ``key`` and ``_key``, each (E,)."""
+        """Return the infos of `members` with Gymnasium's masks, and record them."""
         infos = _masked(self.episodes.info(), mask_of(members, self.num_envs))
         if self.render_mode is not None:
             for member in members:
-                row = {k: v[member].item() for k, v in infos.items() if k[0] != "_"}
-                self._history[member].append(row)
+                info = {k: v[member].item() for k, v in infos.items() if k[0] != "_"}
+                self._history[member].append(info)
         return infos
 
-    def _reset_now(
+    def _autoreset(
         self, ended: NDArray[np.int64], infos: dict[str, Any]
     ) -> dict[str, Any]:
-        """Reset `ended` within the step; keep their last observation and info."""
+        """Reset `ended` within the step; add their last observations and infos."""
         mask = mask_of(ended, self.num_envs)
-        last = self.episodes.observe()
+        observations = self.episodes.observe()
         final_obs = np.full(self.num_envs, None, dtype=object)
         for member in ended:
-            final_obs[member] = last[member]
-        final = {key: infos[key] for key in INFO_KEYS}
-        self._begin(ended, {})
-        news = self._infos(ended)
-        infos = {k: np.where(mask, news[k], old) for k, old in infos.items()}
+            final_obs[member] = observations[member]
+        final_info = {key: infos[key] for key in INFO_KEYS}
+        self._reset_members(ended, {})
+        reset_infos = self._infos(ended)
+        infos = {k: np.where(mask, reset_infos[k], old) for k, old in infos.items()}
         infos |= {"final_obs": final_obs, "_final_obs": mask.copy()}
-        return infos | {"final_info": _masked(final, mask), "_final_info": mask.copy()}
+        final_info = _masked(final_info, mask)
+        return infos | {"final_info": final_info, "_final_info": mask.copy()}
 
 
 def _masked(
     values: dict[str, NDArray[Any]], mask: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    """Return ``key`` and ``_key`` for every key, (E,): 0 where the mask is false."""
+    """Return ``key`` and its mask ``_key`` for every key, (E,).
+
+    Values are 0 where the mask is false.
+    """
     infos: dict[str, NDArray[Any]] = {}
-    everybody = mask.all()
     for key, column in values.items():
-        infos[key] = (
-            column if everybody else np.where(mask, column, np.zeros_like(column))
-        )
+        masked = np.where(mask, column, np.zeros_like(column))
+        infos[key] = column if mask.all() else masked
         infos[f"_{key}"] = mask.copy()
     return infos

@@ -1,7 +1,6 @@
-"""The decision process: pure functions of where E episodes stand.
+"""The decision process: pure functions of the state of E episodes.
 
-Everything here is written once for arrays of E episodes and for one in plain numbers,
-so that the single and the vector environment cannot differ. Nothing here trains.
+The single environment is E = 1 of the same code. Nothing here trains.
 """
 
 from lr_gym.mdp.actions import decode_actions as decode_actions

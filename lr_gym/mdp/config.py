@@ -1,4 +1,4 @@
-"""The settings of the decision process: what is seen, done and paid."""
+"""The settings of the decision process: observations, actions and rewards."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ DECISION_SPACINGS = ("uniform", "dense_start")
 
 @dataclass(frozen=True, kw_only=True)
 class MDPConfig:
-    """What the agent sees, does and is paid for. Checked on construction.
+    """Observations, actions and rewards. Checked on construction.
 
     Attributes:
         action_type: ``discrete`` chooses from `lr_factors`; ``continuous`` is the log2
             of the factor in units of `max_log2_factor`, in [-1, 1].
-        lr_factors: What a discrete action multiplies the learning rate by.
-        max_log2_factor: The largest log2 of a ``continuous`` action's factor, either
-            way, above 0; the default is twice or half.
-        min_lr: The agent's learning rate never falls below this.
-        max_lr: The agent's learning rate never rises above this.
+        lr_factors: Factors on the learning rate, one per ``discrete`` action.
+        max_log2_factor: Largest absolute log2 of the factor of a ``continuous`` action,
+            above 0. The default allows factors from 0.5 to 2.
+        min_lr: Lower bound of the agent's learning rate.
+        max_lr: Upper bound of the agent's learning rate.
         reward: One of `REWARDS`; see `lr_gym.LRTuningEnv`.
         features: The observation's entries, in order; see `FEATURES`.
-        base_schedule: Multiplies the agent's rate per iteration; see `schedules.py`.
-        allow_undo: Let the agent take back the last chunk of training: by one more
+        base_schedule: Multiplies the agent's learning rate at each iteration; see
+            `schedules.py`.
+        allow_undo: Let the agent undo the last chunk of training: by one more
             ``discrete`` action, or by a second entry above 0 of a ``continuous`` one.
-        undo_factor: What the ``discrete`` undo divides the learning rate by, above 1;
-            a ``continuous`` action says so itself, in its first entry.
+        undo_factor: The ``discrete`` undo divides the learning rate by this, above 1.
+            A ``continuous`` undo uses the factor in its first entry.
         decision_spacing: ``uniform`` decides every `eval_interval` iterations;
             ``dense_start`` every `dense_interval` over the first `dense_fraction`.
         dense_interval: Iterations between the early decisions of ``dense_start``.
-        dense_fraction: Share of the run with early decisions, in (0, 1).
-        divergence_factor: A validation loss above this many times the initial one ends
-            the episode as diverged, as does any non-finite number.
-        divergence_penalty: How much worse the return of a diverged episode is than the
-            worst that any surviving one can have.
-        loss_floor: Subtracted from the loss in ``log_excess_loss``; `None` is the
-            corpus' known entropy rate, or 0.
+        dense_fraction: Fraction of the run with early decisions, in (0, 1).
+        divergence_factor: An episode diverges if its validation loss exceeds this
+            multiple of the initial one, or if a loss or gradient is not finite.
+        divergence_penalty: The return of a diverged episode is this much below the
+            worst return of any surviving episode.
+        loss_floor: Subtracted from the loss in ``log_excess_loss``. `None` is the known
+            entropy rate of the corpus, or 0.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -121,30 +122,30 @@ class MDPConfig:
 
     @property
     def keep_action(self) -> int:
-        """The discrete action that leaves the learning rate as it is.
+        """The discrete action that keeps the learning rate.
 
         Raises:
-            ValueError: There is none: 1.0 is not among `lr_factors`.
+            ValueError: There is none, because 1.0 is not among `lr_factors`.
         """
         if self.action_type == "continuous" or 1.0 not in self.lr_factors:
             raise ValueError(
-                f"no action keeps the rate: lr_factors={self.lr_factors!r}"
+                f"no action keeps the learning rate: lr_factors={self.lr_factors!r}"
             )
         return self.lr_factors.index(1.0)
 
     @property
     def undo_action(self) -> int | None:
-        """The discrete action that takes back the last chunk, or `None`."""
+        """The discrete action that undoes the last chunk, or `None`."""
         discrete = self.action_type == "discrete"
         return len(self.lr_factors) if self.allow_undo and discrete else None
 
     @cached_property
     def factors(self) -> FloatArray:
-        """What each discrete action multiplies the learning rate by, an undo last."""
-        taken_back = (1.0 / self.undo_factor,) if self.allow_undo else ()
-        return np.array([*self.lr_factors, *taken_back])
+        """Factor on the learning rate of each discrete action; undo is the last."""
+        undo = (1.0 / self.undo_factor,) if self.allow_undo else ()
+        return np.array([*self.lr_factors, *undo])
 
     @property
     def action_size(self) -> int:
-        """Numbers in one action: 2 where a continuous one may undo, else 1."""
+        """Numbers in one action: 2 if it is continuous and may undo, else 1."""
         return 2 if self.allow_undo and self.action_type == "continuous" else 1

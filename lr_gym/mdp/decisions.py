@@ -1,4 +1,4 @@
-"""When an agent decides: the iterations at which chunks of training end."""
+"""Decision points: the iterations at which chunks of training end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lr_gym.mdp.config import MDPConfig
 def decision_points(
     config: MDPConfig, max_iters: int, eval_interval: int
 ) -> NDArray[np.int64]:
-    """Return the iteration at which each decision's chunk ends, increasing.
+    """Return the iteration at which the chunk of each decision ends, increasing.
 
     >>> decision_points(MDPConfig(), max_iters=100, eval_interval=40).tolist()
     [40, 80, 100]
@@ -28,24 +28,24 @@ def decision_points(
 def rescale_decision_points(
     points: NDArray[np.int64], max_iters: int
 ) -> NDArray[np.int64]:
-    """Return the decision points of a run of another length, at the same shares of it.
+    """Return the decision points at the same fractions of a run of another length.
 
     Args:
-        points: As of `decision_points`; the last is that run's length.
-        max_iters: Updates of the other run.
+        points: From `decision_points`; the last is the length of the first run.
+        max_iters: Updates in the other run.
 
     Raises:
-        ValueError: It is too short for as many decisions.
+        ValueError: The other run is too short for as many decisions.
 
     >>> rescale_decision_points(np.array([10, 20, 50, 100]), 200).tolist()
     [20, 40, 100, 200]
     """
-    share = max_iters / int(points[-1])
-    moved: NDArray[np.int64] = np.rint(points * share).astype(np.int64)
-    if (np.diff(moved, prepend=0) < 1).any():
+    ratio = max_iters / int(points[-1])
+    rescaled: NDArray[np.int64] = np.rint(points * ratio).astype(np.int64)
+    if (np.diff(rescaled, prepend=0) < 1).any():
         raise ValueError(
             f"max_iters={max_iters} is too short for {len(points)} decisions at the "
-            f"shares of a run of {points[-1]}; pass larger intervals, or a larger "
-            "max_iters"
+            f"same fractions as in a run of {points[-1]} iterations; pass larger "
+            "intervals or a larger max_iters"
         )
-    return moved
+    return rescaled

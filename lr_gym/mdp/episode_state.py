@@ -1,4 +1,4 @@
-"""Where episodes stand: what a decision reads and changes, as arrays or as numbers."""
+"""The state of E episodes: what a decision reads and changes."""
 
 from __future__ import annotations
 
@@ -6,73 +6,53 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from lr_gym.arithmetic import Value
-
-# Some of E members: all of them, those at some places, or one, in numbers.
-Rows: TypeAlias = NDArray[np.int64] | int | None
+FloatArray = NDArray[np.float64]
+# Selects members from an array with one entry per member.
+MemberIndex: TypeAlias = NDArray[np.int64] | slice
 
 
 @dataclass(kw_only=True)
 class EpisodeState:
-    """Where E episodes stand: arrays of shape (E,); of one, also plain numbers.
+    """The state of E episodes: arrays of shape (E,). Losses are nats per character."""
 
-    Losses are nats per character.
-    """
-
-    learning_rate: Value  # the agent's, before the base schedule
-    decision: Value  # decisions taken, integers
-    iteration: Value  # updates spent, integers
-    initial_loss: Value  # validation loss of the untrained model
-    val_loss: Value
-    previous_loss: Value  # validation loss one decision ago
-    best_val_loss: Value
-    train_loss: Value  # mean over the last chunk; initial_loss before any
-    # Read off the trainer only where they are among the features, else 0:
-    grad_norm: Value  # mean over the last chunk, before clipping
-    update_size: Value  # of the last update
-    episode_return: Value  # undiscounted, so far
-    diverged: Value
-    terminated: Value
+    learning_rate: FloatArray  # the agent's, before the base schedule
+    decision: NDArray[np.int64]  # decisions taken
+    iteration: NDArray[np.int64]  # updates spent
+    initial_loss: FloatArray  # validation loss of the untrained model
+    val_loss: FloatArray
+    previous_loss: FloatArray  # validation loss one decision ago
+    best_val_loss: FloatArray
+    train_loss: FloatArray  # mean over the last chunk; initial_loss before any
+    # The next two are 0 unless they are among the features:
+    grad_norm: FloatArray  # mean over the last chunk, before clipping
+    update_size: FloatArray  # of the last update
+    episode_return: FloatArray  # undiscounted, so far
+    diverged: NDArray[np.bool_]
+    terminated: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, size: int) -> EpisodeState:
-        """Return the state of `size` episodes that have all ended."""
-        kinds: dict[str, Any] = {
+        """Return the state of `size` terminated episodes."""
+        dtypes: dict[str, Any] = {
             "decision": np.int64,
             "iteration": np.int64,
             "diverged": np.bool_,
             "terminated": np.bool_,
         }
-        arrays = {f.name: np.zeros(size, kinds.get(f.name, float)) for f in fields(cls)}
+        arrays = {
+            f.name: np.zeros(size, dtypes.get(f.name, float)) for f in fields(cls)
+        }
         arrays["terminated"][:] = True
         return cls(**arrays)
 
-    def take(self, rows: Rows) -> EpisodeState:
-        """Return the state of some members; of all, with the same arrays.
+    def select(self, index: MemberIndex) -> EpisodeState:
+        """Return a copy of some members' state."""
+        copies = {name: values[index].copy() for name, values in vars(self).items()}
+        return EpisodeState(**copies)
 
-        To be changed by new values of its fields, and given back by `put`.
-        """
-        own = vars(self)
-        if isinstance(rows, int):
-            own = {name: values.item(rows) for name, values in own.items()}
-        elif rows is not None:
-            own = {name: values[rows] for name, values in own.items()}
-        return EpisodeState(**own)
-
-    def put(self, rows: Rows, state: EpisodeState) -> None:
-        """Let some members be where `state`, from `take`, has come to."""
+    def assign(self, index: MemberIndex, state: EpisodeState) -> None:
+        """Overwrite some members' state, in place."""
         for name, values in vars(state).items():
-            if rows is None:
-                setattr(self, name, values)
-            else:
-                getattr(self, name)[rows] = values
-
-
-def entries(values: ArrayLike, rows: Rows) -> Value:
-    """Return a copy of the entries of some members; one member's as Python's number."""
-    values = np.asarray(values)
-    if isinstance(rows, int):
-        return values.item(rows)
-    return values.copy() if rows is None else values[rows]
+            getattr(self, name)[index] = values

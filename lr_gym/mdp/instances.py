@@ -1,7 +1,7 @@
-"""Instances of the task: which run it is, drawn from a family or frozen for judging.
+"""Instances of the task: runs sampled from a family, or held out for evaluation.
 
-One controller for runs it has never seen is the question; an `InstanceFamily` says what
-runs there are, `HELD_OUT` those that nothing may be chosen or learned on.
+An agent can train on an `InstanceFamily` to become one controller for unseen runs.
+`HELD_OUT` lists runs for evaluation only: nothing may be learned or tuned on them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ import numpy as np
 from lr_gym.config import TrainingConfig
 from lr_gym.validation import check_integer, check_keywords, check_real, field_names
 
-LR_MULTIPLIER_RANGE = (
-    1 / 30,
-    30.0,
-)  # the widest mistake in an initial rate that a family makes
+LR_MULTIPLIER_RANGE = (1 / 30, 30.0)  # default of `InstanceFamily.lr_factor`
 _COUNTS = ("n_layer", "n_embd", "batch_size", "max_iters")
 
 
@@ -29,13 +26,13 @@ class Instance:
     """One run of a family.
 
     Attributes:
-        corpus: As of `TrainingConfig`, like the next four.
+        corpus: A built-in corpus or the path of a text file.
         n_layer: Transformer blocks.
-        n_embd: Width; heads keep their size, so that it sets their number.
+        n_embd: Width. The size of a head is fixed, so the width sets their number.
         batch_size: Sequences per iteration.
-        max_iters: The horizon: updates in the run.
-        good_lr: A good peak rate for runs of this size, as far as is known beforehand.
-        lr_factor: How wrong the run's initial rate is: its ratio to `good_lr`.
+        max_iters: Horizon: updates in the run.
+        good_lr: A peak learning rate that is expected to be good for this model.
+        lr_factor: Initial learning rate / `good_lr`.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -61,50 +58,50 @@ class Instance:
 
     @property
     def learning_rate(self) -> float:
-        """The initial rate."""
+        """The initial learning rate."""
         return self.good_lr * self.lr_factor
 
-    def shape(self, training: TrainingConfig) -> TrainingConfig:
-        """Return `training` with this corpus, model and batch.
+    def training_config(self, training: TrainingConfig) -> TrainingConfig:
+        """Return `training` with this corpus, model and batch size.
 
         Raises:
-            ValueError: The width does not hold whole heads of the size in `training`.
+            ValueError: The width is not a multiple of the head size in `training`.
         """
-        head = training.n_embd // training.n_head
-        if self.n_embd % head:
+        head_size = training.n_embd // training.n_head
+        if self.n_embd % head_size:
             raise ValueError(
-                f"n_embd must be a multiple of the head size {head} (n_embd / n_head "
-                f"of the environment), got {self.n_embd}"
+                f"n_embd must be a multiple of the head size {head_size} "
+                f"(n_embd / n_head of the environment), got {self.n_embd}"
             )
         return replace(
             training,
             corpus=self.corpus,
             n_layer=self.n_layer,
             n_embd=self.n_embd,
-            n_head=self.n_embd // head,
+            n_head=self.n_embd // head_size,
             batch_size=self.batch_size,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFamily:
-    """What each reset draws: every entry of a tuple is as likely as the next.
+    """A distribution of instances; each reset of an environment samples one.
 
-    The good rate of a width follows Adam's in muP (Yang et al. 2022, arXiv 2203.03466):
-    it falls as 1 / `n_embd`. Every corpus, depth, width and batch size that occurs
-    together needs a trainer of its own: keep the numbers of choices small. `max_iters`
-    and `lr_factor` may vary as they like.
+    The entries of a tuple are equally likely. The good learning rate is proportional to
+    1 / `n_embd`, as for Adam in muP (Yang et al. 2022, arXiv 2203.03466). Each
+    combination of corpus, depth, width and batch size needs its own trainer, so keep
+    their number small. `max_iters` and `lr_factor` cost nothing.
 
     Attributes:
-        corpora: Corpora to draw from.
+        corpora: Corpora.
         n_layer: Depths.
         n_embd: Widths.
         batch_size: Batch sizes.
         max_iters: Horizons.
-        lr_factor: Lowest and highest ratio of the initial to the good rate, drawn
-            log-uniformly between them.
-        good_lr: The good rate at width `good_lr_width`.
-        good_lr_width: Of `good_lr`.
+        lr_factor: Lowest and highest ratio of the initial to the good learning rate;
+            log-uniform between them.
+        good_lr: The good learning rate at width `good_lr_width`.
+        good_lr_width: The width of `good_lr`.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -149,83 +146,90 @@ class InstanceFamily:
 
     @classmethod
     def from_config(
-        cls, training: TrainingConfig, given: Mapping[str, Any]
+        cls, training: TrainingConfig, varied: Mapping[str, Any]
     ) -> InstanceFamily:
-        """Return the family of `given` fields; the others do not vary.
+        """Return a family in which only the fields in `varied` vary.
 
         Args:
-            training: Holds what is not given: its learning rate is the good one of its
-                width, and its corpus, depth, width, batch and horizon the only ones.
-            given: Fields, as from JSON.
+            training: Provides the single value of every other field. Its learning rate
+                is the good one at its width.
+            varied: Fields, as from JSON.
 
         Raises:
-            TypeError: A name is no field, or a value has the wrong type.
+            TypeError: A name is not a field, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        if not isinstance(given, Mapping):
+        if not isinstance(varied, Mapping):
             raise TypeError(
-                "family must be a mapping, which the environment's spec can hold (of "
-                f"an InstanceFamily: dataclasses.asdict(family)), got {given!r}"
+                "family must be a mapping, so that the environment's spec can store "
+                "it; pass dataclasses.asdict(family) of an InstanceFamily. Got "
+                f"{varied!r}"
             )
-        check_keywords("family", given, field_names(cls))
-        own: dict[str, Any] = {name: (getattr(training, name),) for name in _COUNTS}
-        own |= {"corpora": (training.corpus,), "good_lr": training.learning_rate}
-        own |= {"good_lr_width": training.n_embd}
-        return cls(**(own | dict(given)))
+        check_keywords("family", varied, field_names(cls))
+        fields: dict[str, Any] = {name: (getattr(training, name),) for name in _COUNTS}
+        fields |= {"corpora": (training.corpus,), "good_lr": training.learning_rate}
+        fields |= {"good_lr_width": training.n_embd}
+        return cls(**(fields | dict(varied)))
 
-    def instance(self, lr_factor: float = 1.0, **chosen: Any) -> Instance:
-        """Return the instance of `chosen` fields; of others the first choice."""
+    def instance(self, lr_factor: float = 1.0, **overrides: Any) -> Instance:
+        """Return an instance with `overrides`; other fields have their first entry."""
         fields: dict[str, Any] = {"corpus": self.corpora[0], "lr_factor": lr_factor}
-        fields |= {name: getattr(self, name)[0] for name in _COUNTS} | chosen
+        fields |= {name: getattr(self, name)[0] for name in _COUNTS} | overrides
         if "good_lr" not in fields:
             check_integer("n_embd", fields["n_embd"], 1)
             fields["good_lr"] = self.good_lr * self.good_lr_width / fields["n_embd"]
         return Instance(**fields)
 
     def sample(self, generator: np.random.Generator) -> Instance:
-        """Draw an instance."""
-        chosen: dict[str, Any] = {"corpus": _choice(generator, self.corpora)}
+        """Sample an instance."""
+        fields: dict[str, Any] = {"corpus": _choice(generator, self.corpora)}
         for name in _COUNTS:
-            chosen[name] = _choice(generator, getattr(self, name))
+            fields[name] = _choice(generator, getattr(self, name))
         low, high = map(math.log, self.lr_factor)
-        return self.instance(math.exp(generator.uniform(low, high)), **chosen)
+        return self.instance(math.exp(generator.uniform(low, high)), **fields)
 
-    def with_overrides(self, drawn: Instance, given: object) -> Instance:
-        """Return `drawn` with `given` fields; another width has its own good rate.
+    def with_overrides(self, instance: Instance, overrides: object) -> Instance:
+        """Return `instance` with other fields.
+
+        Args:
+            instance: The instance to copy.
+            overrides: A mapping of fields of `Instance`, or an instance. Without
+                ``good_lr``, the good learning rate follows from the width.
 
         Raises:
-            TypeError: `given` is no mapping, a name no field, or a type is wrong.
-            ValueError: A value is out of range, or no corpus of the family.
+            TypeError: `overrides` is not a mapping, a name is not a field, or a value
+                has the wrong type.
+            ValueError: A value is out of range, or the corpus is not in the family.
         """
-        if isinstance(given, Instance):
-            given = asdict(given)
-        if not isinstance(given, Mapping):
-            raise TypeError(f"instance must be a mapping of fields, got {given!r}")
-        check_keywords("instance", given, field_names(Instance))
-        kept = {k: v for k, v in asdict(drawn).items() if k != "good_lr"}
-        found = self.instance(**(kept | dict(given)))
-        if found.corpus not in self.corpora:
+        if isinstance(overrides, Instance):
+            overrides = asdict(overrides)
+        if not isinstance(overrides, Mapping):
+            raise TypeError(f"instance must be a mapping of fields, got {overrides!r}")
+        check_keywords("instance", overrides, field_names(Instance))
+        fields = {k: v for k, v in asdict(instance).items() if k != "good_lr"}
+        overridden = self.instance(**(fields | dict(overrides)))
+        if overridden.corpus not in self.corpora:
             raise ValueError(
                 "instance: corpus must be one of the family's, "
-                f"{', '.join(self.corpora)}; got {found.corpus!r}"
+                f"{', '.join(self.corpora)}; got {overridden.corpus!r}"
             )
-        return found
+        return overridden
 
-    def shapes(self, training: TrainingConfig) -> list[TrainingConfig]:
-        """Return what `Instance.shape` of every possible instance is."""
+    def training_configs(self, training: TrainingConfig) -> list[TrainingConfig]:
+        """Return `Instance.training_config` of every possible instance."""
         return [
             self.instance(
                 corpus=corpus, n_layer=n_layer, n_embd=n_embd, batch_size=batch_size
-            ).shape(training)
+            ).training_config(training)
             for corpus, n_layer, n_embd, batch_size in product(
                 self.corpora, self.n_layer, self.n_embd, self.batch_size
             )
         ]
 
     def learning_rates(self) -> tuple[float, float]:
-        """Return the lowest and the highest initial rate that can be drawn."""
-        good = [self.instance(n_embd=width).good_lr for width in self.n_embd]
-        return min(good) * self.lr_factor[0], max(good) * self.lr_factor[1]
+        """Return the lowest and the highest possible initial learning rate."""
+        good_lrs = [self.instance(n_embd=width).good_lr for width in self.n_embd]
+        return min(good_lrs) * self.lr_factor[0], max(good_lrs) * self.lr_factor[1]
 
 
 def _choice(generator: np.random.Generator, values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - of any of the tuples above
@@ -237,19 +241,19 @@ def _choice(generator: np.random.Generator, values: tuple[Any, ...]) -> Any:  # 
 HELD_OUT_CORPORA = ("shakespeare", "text8", "markov")
 HELD_OUT_HORIZONS = (300, 900)
 HELD_OUT_LR_FACTORS = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0, 30.0)
-# Depth, width, batch size: that of `tiny`, and one halfway to `mini`; with a good rate.
+# Depth, width, batch size and good learning rate: `tiny`, and halfway to `mini`.
 HELD_OUT_SIZES = ((2, 64, 16, 8e-3), (3, 96, 12, 5e-3))
 
 
 def _held_out() -> tuple[Instance, ...]:
-    """Return the design: every size and horizon at every wrong rate.
+    """Return every size and horizon at every `lr_factor`.
 
-    Corpora take turns, such that each meets every size, horizon and wrong rate.
+    The corpora rotate, so that each occurs with every size, horizon and `lr_factor`.
     """
     groups = product(HELD_OUT_SIZES, HELD_OUT_HORIZONS)
     return tuple(
         Instance(
-            corpus=HELD_OUT_CORPORA[(group + place) % len(HELD_OUT_CORPORA)],
+            corpus=HELD_OUT_CORPORA[(group + position) % len(HELD_OUT_CORPORA)],
             n_layer=n_layer,
             n_embd=n_embd,
             batch_size=batch_size,
@@ -260,8 +264,8 @@ def _held_out() -> tuple[Instance, ...]:
         for group, ((n_layer, n_embd, batch_size, good_lr), max_iters) in enumerate(
             groups
         )
-        for place, lr_factor in enumerate(HELD_OUT_LR_FACTORS)
+        for position, lr_factor in enumerate(HELD_OUT_LR_FACTORS)
     )
 
 
-HELD_OUT = _held_out()  # of `tiny`; nothing is chosen, tuned or learned on these
+HELD_OUT = _held_out()  # at scale `tiny`; for evaluation only

@@ -1,4 +1,4 @@
-"""What an agent sees: features of where an episode stands."""
+"""Observations: features of the state of episodes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
-from lr_gym.mdp.episode_state import EpisodeState
+from lr_gym.mdp.episode_state import EpisodeState, FloatArray
 
 
-class Observed(Protocol):
-    """What observations need of the settings; `MDPConfig` has it."""
+class ObservationConfig(Protocol):
+    """The settings that observations depend on; part of `MDPConfig`."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -30,18 +29,18 @@ class Observed(Protocol):
         """Upper bound of the learning rate."""
 
 
-LOSS_BOUND = 1e3  # nats: observed losses are clipped here, far above any explosion
+LOSS_BOUND = 1e3  # nats: observed losses are clipped here, far above any divergence
 LOG_BOUND = 10.0  # observed logarithms are clipped to [-10, 10]
-# Of the state, progress, the loss floor in nats, and what these are.
-_Reading = Callable[[EpisodeState, Value, Value, Arithmetic], Value]
+# Computes a feature, (E,), from the state, progress and the loss floor in nats.
+_Reading = Callable[[EpisodeState, FloatArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One entry of the observation: its bounds, and how it is read off the state."""
+    """One entry of the observation: its bounds and its value."""
 
-    low: Callable[[Observed], float]
-    high: Callable[[Observed], float]
+    low: Callable[[ObservationConfig], float]
+    high: Callable[[ObservationConfig], float]
     value: _Reading
 
 
@@ -50,74 +49,71 @@ def _between(low: float, high: float, value: _Reading) -> Feature:
 
 
 FEATURES: dict[str, Feature] = {
-    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.val_loss),
+    "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
     "learning_rate": Feature(
-        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f, of: s.learning_rate
+        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
     ),
     "log_learning_rate": Feature(
         lambda c: math.log10(c.min_lr),
         lambda c: math.log10(c.max_lr),
-        lambda s, p, f, of: of.log10(s.learning_rate),
+        lambda s, p, f: np.log10(s.learning_rate),
     ),
-    "progress": _between(0.0, 1.0, lambda s, p, f, of: p),
-    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f, of: s.train_loss),
+    "progress": _between(0.0, 1.0, lambda s, p, f: p),
+    "train_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.train_loss),
     "log_excess_loss": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log(of.maximum(s.val_loss - f, 1e-4)),
+        lambda s, p, f: np.log(np.maximum(s.val_loss - f, 1e-4)),
     ),
     "loss_slope": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log(s.previous_loss) - of.log(s.val_loss),
+        lambda s, p, f: np.log(s.previous_loss) - np.log(s.val_loss),
     ),
     "generalization_gap": _between(
-        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f, of: s.val_loss - s.train_loss
+        -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss
     ),
     "grad_norm": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log10(of.maximum(s.grad_norm, 1e-8)),
+        lambda s, p, f: np.log10(np.maximum(s.grad_norm, 1e-8)),
     ),
     "update_size": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f, of: of.log10(of.maximum(s.update_size, 1e-8)),
+        lambda s, p, f: np.log10(np.maximum(s.update_size, 1e-8)),
     ),
 }
 
 
-def observation_bounds(config: Observed) -> tuple[NDArray[Any], NDArray[Any]]:
+def observation_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the lowest and highest observation, float32 of shape (features,)."""
-    chosen = [FEATURES[name] for name in config.features]
-    low = np.array([feature.low(config) for feature in chosen], dtype=np.float32)
-    high = np.array([feature.high(config) for feature in chosen], dtype=np.float32)
+    features = [FEATURES[name] for name in config.features]
+    low = np.array([feature.low(config) for feature in features], dtype=np.float32)
+    high = np.array([feature.high(config) for feature in features], dtype=np.float32)
     return low, high
 
 
 def observe(
     state: EpisodeState,
-    config: Observed,
-    max_iters: Value,
-    loss_floor: Value,
+    config: ObservationConfig,
+    max_iters: NDArray[np.int64],
+    loss_floor: FloatArray,
     bounds: tuple[NDArray[Any], NDArray[Any]],
-    of: Arithmetic = ARRAYS,
 ) -> NDArray[np.float32]:
-    """Return the observations, (E, features) float32, clipped into their bounds.
+    """Return the observations, (E, features) float32, clipped to their bounds.
 
     Args:
-        state: Where the episodes stand; of one in numbers, (features,) is returned.
-        config: Which features.
-        max_iters: Updates in each member's run, (E,).
-        loss_floor: What ``log_excess_loss`` subtracts, (E,), nats.
-        bounds: Of `observation_bounds`, which costs more than an observation.
-        of: What the state, `max_iters` and `loss_floor` are.
+        state: Of the episodes.
+        config: The features.
+        max_iters: Updates in each run, (E,).
+        loss_floor: Lower bound of the loss in ``log_excess_loss``, (E,), nats.
+        bounds: From `observation_bounds`, which costs more than an observation.
     """
     progress = state.iteration / max_iters
     values = [
-        FEATURES[name].value(state, progress, loss_floor, of)
-        for name in config.features
+        FEATURES[name].value(state, progress, loss_floor) for name in config.features
     ]
-    found = np.array(values, dtype=np.float32).T
+    observations = np.array(values, dtype=np.float32).T
     low, high = bounds
-    return np.asarray(np.minimum(np.maximum(found, low, order="C"), high))
+    return np.asarray(np.minimum(np.maximum(observations, low, order="C"), high))

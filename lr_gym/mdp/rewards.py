@@ -1,12 +1,14 @@
-"""What a decision has come to: its reward, and whether the episode has ended.
+"""What a chunk of training leads to: the reward, and whether the episode ends.
 
-Functions of an `EpisodeState`, for arrays of episodes and for one in plain numbers.
+Pure functions of the state of E episodes: everything is an array of shape (E,).
 """
 
 from __future__ import annotations
 
-from lr_gym.arithmetic import Arithmetic, Value
-from lr_gym.mdp.config import MDPConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from lr_gym.mdp.config import FloatArray, MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
 
 
@@ -14,79 +16,79 @@ def finish_chunk(
     state: EpisodeState,
     config: MDPConfig,
     decisions: int,
-    train_loss: Value,
-    val_loss: Value,
-    frozen: Value,
-    of: Arithmetic,
-) -> Value:
-    """Book the outcome of a chunk into `state`; return the rewards.
+    train_loss: FloatArray,
+    val_loss: FloatArray,
+    training_diverged: NDArray[np.bool_],
+) -> FloatArray:
+    """Record a chunk's losses in `state`; return the rewards.
 
     Args:
-        state: Of those that decided, with the decision counted; its fields are
+        state: Of the episodes that decided, with this decision counted. Its fields are
             replaced.
-        config: Which reward, and what has diverged.
-        decisions: In a whole episode.
-        train_loss: Mean over the chunk.
-        val_loss: After the chunk.
-        frozen: Whose training has met numbers that are not finite.
-        of: What all these are.
+        config: The reward, and the divergence threshold.
+        decisions: Decisions in a whole episode.
+        train_loss: Mean over the chunk, (E,).
+        val_loss: After the chunk, (E,).
+        training_diverged: Whether training met a number that is not finite, (E,).
+
+    Returns:
+        (E,).
     """
     ceiling = divergence_loss(state, config)
-    tame = of.finite(val_loss) & (val_loss <= ceiling)  # NaN compares as false
-    diverged = of.where(tame, frozen, True)
-    ended = diverged | (state.decision == decisions)
-    if of.any(diverged):
-        # Reported as the ceiling: finite, and above any survivor's loss.
-        val_loss = of.where(diverged, ceiling, val_loss)
-        capped = of.where(train_loss < ceiling, train_loss, ceiling)
-        train_loss = of.where(diverged, capped, train_loss)
+    survived = np.isfinite(val_loss) & (val_loss <= ceiling) & ~training_diverged
+    diverged = ~survived
+    terminated = diverged | (state.decision == decisions)
+    if diverged.any():
+        # Report the ceiling: it is finite, and above any survivor's loss.
+        val_loss = np.where(diverged, ceiling, val_loss)
+        capped = np.where(train_loss < ceiling, train_loss, ceiling)  # NaN is capped
+        train_loss = np.where(diverged, capped, train_loss)
     state.previous_loss = state.val_loss
     state.val_loss = val_loss
     state.train_loss = train_loss
-    rewards = reward(state, config, ended, of)
-    lowest = of.minimum(state.best_val_loss, val_loss)
-    if of.any(diverged):
-        penalty = divergence_reward(state, config, decisions, of)
-        rewards = of.where(diverged, penalty, rewards)
-        lowest = of.where(diverged, state.best_val_loss, lowest)
-    state.best_val_loss = lowest
+    rewards = reward(state, config, terminated)
+    best_val_loss = np.minimum(state.best_val_loss, val_loss)
+    if diverged.any():
+        penalty = divergence_reward(state, config, decisions)
+        rewards = np.where(diverged, penalty, rewards)
+        best_val_loss = np.where(diverged, state.best_val_loss, best_val_loss)
+    state.best_val_loss = best_val_loss
     state.episode_return = state.episode_return + rewards
     state.diverged = diverged
-    state.terminated = ended
+    state.terminated = terminated
     return rewards
 
 
-def divergence_loss(state: EpisodeState, config: MDPConfig) -> Value:
-    """Return the validation loss above which an episode counts as diverged."""
+def divergence_loss(state: EpisodeState, config: MDPConfig) -> FloatArray:
+    """Return the validation loss above which an episode has diverged, (E,)."""
     return state.initial_loss * config.divergence_factor
 
 
 def reward(
-    state: EpisodeState, config: MDPConfig, last: Value, of: Arithmetic
-) -> Value:
-    """Return the reward of episodes that did not diverge.
+    state: EpisodeState, config: MDPConfig, terminated: NDArray[np.bool_]
+) -> FloatArray:
+    """Return the reward of episodes that did not diverge, (E,).
 
     Args:
         state: After the evaluation; `best_val_loss` is still the best before it.
-        config: Which reward.
-        last: Whether the decision was the episode's last.
-        of: What the state and `last` are.
+        config: The kind of reward.
+        terminated: Whether this decision was the episode's last, (E,).
     """
     if config.reward == "loss_reduction":
         return state.previous_loss - state.val_loss
     if config.reward == "log_loss_reduction":
-        return of.log(of.divide(state.previous_loss, state.val_loss))
+        return np.log(state.previous_loss / state.val_loss)
     if config.reward == "final_loss":
-        return of.where(last, -state.val_loss, 0.0)
+        return np.where(terminated, -state.val_loss, 0.0)
     if config.reward == "best_improvement":
         return state.best_val_loss - state.val_loss
     return -state.val_loss  # negative_loss
 
 
 def return_lower_bound(
-    state: EpisodeState, config: MDPConfig, decisions: int, of: Arithmetic
-) -> Value:
-    """Return a lower bound on the return of any episode that survives.
+    state: EpisodeState, config: MDPConfig, decisions: int
+) -> FloatArray:
+    """Return a lower bound on the return of any episode that survives, (E,).
 
     It follows from 0 <= val_loss <= `divergence_loss` at every decision.
     """
@@ -94,20 +96,18 @@ def return_lower_bound(
     if config.reward == "loss_reduction":
         return state.initial_loss - ceiling
     if config.reward == "log_loss_reduction":
-        return of.log(of.divide(state.initial_loss, ceiling))
+        return np.log(state.initial_loss / ceiling)
     if config.reward == "final_loss":
         return -ceiling
     return -decisions * ceiling  # best_improvement, negative_loss
 
 
 def divergence_reward(
-    state: EpisodeState, config: MDPConfig, decisions: int, of: Arithmetic
-) -> Value:
-    """Return the reward that makes a diverged episode's return worse than any other.
+    state: EpisodeState, config: MDPConfig, decisions: int
+) -> FloatArray:
+    """Return the reward of a step that diverges, (E,).
 
-    The return becomes `return_lower_bound` - `divergence_penalty`, whenever it happens.
+    It makes the episode's return `return_lower_bound` - `divergence_penalty`.
     """
-    target = (
-        return_lower_bound(state, config, decisions, of) - config.divergence_penalty
-    )
+    target = return_lower_bound(state, config, decisions) - config.divergence_penalty
     return target - state.episode_return

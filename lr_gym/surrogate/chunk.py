@@ -1,7 +1,6 @@
-"""One chunk of simulated training: what a run goes through, and what is measured.
+"""One chunk of simulated training: the runs' dynamics, and the measurements.
 
-Pure functions of a `LossLaw`'s constants and numbers, for arrays of runs and for one
-run in floats alike; see `arithmetic.py`.
+Pure functions of a `LossLaw`'s constants and of arrays over R runs, (R,).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import Arithmetic, Value, normal, second_normal
+from lr_gym.hashing import UInt64Array, normal, second_normal
 from lr_gym.surrogate.law import (
     LOWEST_RATE,
     SEGMENT,
@@ -28,11 +27,17 @@ from lr_gym.surrogate.law import (
 def segments(
     counts: NDArray[np.int64], rates: FloatArray
 ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
-    """Yield updates and their rate, of the first so many members, in their order.
+    """Cut a chunk into segments of one learning rate per run.
 
-    One segment for constant rates, (R,). Of (R, n), `SEGMENT` updates at a time at
-    their mean rate; counts fall from the first member to the last, and rates are 0
-    beyond a member's count.
+    Args:
+        counts: Updates of each run, (R,).
+        rates: Constant learning rates, (R,): one segment. Or one per update, (R, n): a
+            segment is `SEGMENT` updates at their mean learning rate. Then `counts`
+            must not increase from run to run, and rates are 0 beyond a run's count.
+
+    Yields:
+        Updates and learning rates, (A,) each, of the first A runs: those that have not
+        made all their updates.
     """
     if rates.ndim == 1:
         yield counts, rates
@@ -44,13 +49,13 @@ def segments(
     padded[:, : rates.shape[1]] = rates
     sums = padded.reshape(*lengths.shape, SEGMENT).sum(axis=2)
     means = sums / np.maximum(lengths, 1)
-    for place in range(len(starts)):
-        active = np.count_nonzero(lengths[:, place])
-        yield lengths[:active, place], means[:active, place]
+    for segment in range(len(starts)):
+        active = np.count_nonzero(lengths[:, segment])
+        yield lengths[:active, segment], means[:active, segment]
 
 
 def update_prefix(old: FloatArray, new: FloatArray) -> FloatArray:
-    """Return (R,) values: `new`, then those of `old` whom a segment left out."""
+    """Return `old`, (R,), with its first entries replaced by `new`."""
     if len(new) == len(old):
         return new
     return np.concatenate([new, old[len(new) :]])
@@ -60,55 +65,57 @@ def train_segment(
     law: LawConstants,
     members: RunParams,
     state: State,
-    loss: Value,
-    rate: Value,
-    lengths: Value,
-    of: Arithmetic,
-) -> tuple[State, Value, Value, Value]:
-    """Return state, ln of the rate, loss and mean training loss after some updates.
+    loss: FloatArray,
+    rate: FloatArray,
+    lengths: NDArray[np.int64],
+) -> tuple[State, FloatArray, FloatArray, FloatArray]:
+    """Simulate updates at a constant learning rate.
 
     Args:
         law: The constants.
         members: What differs between the runs.
-        state: Before; not changed.
-        loss: Of validation, before.
-        rate: The learning rate of all the updates.
-        lengths: How many updates.
-        of: What all these are.
+        state: Before the segment; not changed.
+        loss: Validation loss before the segment, (R,).
+        rate: Learning rate of all its updates, (R,).
+        lengths: Number of updates, (R,).
+
+    Returns:
+        The state after it, ln of the learning rate, the validation loss, and the mean
+        training loss, the last three of shape (R,).
     """
-    log_rate = of.log(of.maximum(rate, LOWEST_RATE))
-    after = advance(law, members, state, rate, lengths, of)
-    found = validation_loss(law, after, log_rate, of)
-    # Half way: a loss falls almost linearly once the first chunk is over.
-    middle = 0.5 * (loss + found)
+    log_rate = np.log(np.maximum(rate, LOWEST_RATE))
+    state = advance(law, members, state, rate, lengths)
+    loss_after = validation_loss(law, state, log_rate)
+    # Once the first chunk is over, the loss falls almost linearly within a segment.
+    train_loss = 0.5 * (loss + loss_after)
     if law.gap_scale > 0.0:
-        middle = middle - generalization_gap(law, after, of)
-    return after, log_rate, found, middle
+        train_loss = train_loss - generalization_gap(law, state)
+    return state, log_rate, loss_after, train_loss
 
 
-def evaluated(
-    law: LawConstants, loss: Value, log_rate: Value, bits: Value, of: Arithmetic
-) -> Value:
+def add_evaluation_noise(
+    law: LawConstants, loss: FloatArray, log_rate: FloatArray, bits: UInt64Array
+) -> FloatArray:
     """Return validation losses with the noise of an evaluation, drawn by `bits`."""
-    jitter = law.jitter * of.exp(law.jitter_exponent * log_rate)
-    return of.maximum(loss + jitter * normal(bits, of), 0.0)
+    jitter = law.jitter * np.exp(law.jitter_exponent * log_rate)
+    return np.maximum(loss + jitter * normal(bits), 0.0)
 
 
-def mean_of_batches(
-    law: LawConstants, mean: Value, updates: Value, bits: Value, of: Arithmetic
-) -> Value:
+def add_batch_noise(
+    law: LawConstants, mean: FloatArray, updates: NDArray[np.int64], bits: UInt64Array
+) -> FloatArray:
     """Return mean training losses with the noise of the batches, drawn by `bits`."""
-    noise = law.batch_noise / of.sqrt(updates) * second_normal(bits, of)
-    return of.maximum(mean + noise, 0.0)
+    noise = law.batch_noise / np.sqrt(updates) * second_normal(bits)
+    return np.maximum(mean + noise, 0.0)
 
 
-def norms(
-    law: LawConstants, state: State, log_rate: Value, of: Arithmetic
-) -> tuple[Value, Value]:
-    """Return the gradient norm and the update size that the law's models expect."""
+def expected_norms(
+    law: LawConstants, state: State, log_rate: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the gradient norm and the update size that the law expects, (R,) each."""
     a, b, c, d = law.grad_norm
-    progress = of.log(state["progress"] + law.progress_scale)
-    norm = of.exp(a + b * log_rate + c * progress - d * state["damage"])
+    progress = np.log(state["progress"] + law.progress_scale)
+    grad_norm = np.exp(a + b * log_rate + c * progress - d * state["damage"])
     a, b, c = law.update_size
-    undamaged = of.log(state["undamaged"] + law.progress_scale)
-    return norm, of.exp(a + b * log_rate + c * undamaged)
+    undamaged = np.log(state["undamaged"] + law.progress_scale)
+    return grad_norm, np.exp(a + b * log_rate + c * undamaged)

@@ -1,8 +1,7 @@
-"""`fit_surrogate`: from recorded runs to a `LossLaw`, by nonlinear least squares.
+"""`fit_surrogate`: fits a `LossLaw` to recorded runs by nonlinear least squares.
 
-Every run has an efficiency and a tolerance of its own, since seeds differ. They are
-fitted along with the constants, under a normal prior, and their size becomes the law's
-spread over seeds.
+Seeds differ, so each run has its own efficiency and tolerance. They are fitted with the
+constants, under a normal prior. Their standard deviations become the law's spreads.
 Needs SciPy and threadpoolctl: ``pip install 'lr-gym[surrogate]'``.
 """
 
@@ -21,7 +20,7 @@ from lr_gym.surrogate.law import LawConstants, LossLaw, RunParams, predict
 from lr_gym.surrogate.residuals import (
     describe_noise,
     divergence_rate,
-    exploded,
+    has_diverged,
     measure_gap,
 )
 from lr_gym.surrogate.runs import RecordedRun, check_same_points, undone_chunks
@@ -29,18 +28,19 @@ from lr_gym.validation import check_integer
 
 FloatArray = NDArray[np.float64]
 
-TOLERATED = 0.03  # nats: residuals above count in proportion, not squared
-EARLY = ((0.1, 0.15), (0.25, 0.4))  # share of the run, weight: the end matters most
+RESIDUAL_SCALE = 0.03  # nats: the cost of larger residuals grows linearly
+# Weights of evaluations before a fraction of the run; the end matters most.
+EARLY_WEIGHTS = ((0.1, 0.15), (0.25, 0.4))
 FINAL_WEIGHT = 4.0
-UNHARMED = 0.2  # damage up to which a run shows how undamaged ones learn
-FEWEST = 8  # runs
-FIRST_SPREADS = (0.03, 0.15)  # of efficiency and tolerance, while fitting
-EVALUATIONS = 120  # of the residuals, in each search
-PASSES = 3  # at most, through the places to start from
-MIN_IMPROVEMENT = 0.01  # share of the cost that a pass has to save for another
+MAX_DAMAGE = 0.2  # runs with less damage count as undamaged
+MIN_RUNS = 8
+PRIOR_SPREADS = (0.03, 0.15)  # of ln(efficiency) and ln(tolerance)
+MAX_EVALUATIONS = 120  # of the residuals, per search
+MAX_PASSES = 3  # through the starting points
+MIN_IMPROVEMENT = 0.01  # fraction of the cost; a pass that saves less is the last
 
-# Constant: start, bounds, and whether it is fitted on a logarithmic scale. Losses are
-# in units of the initial one.
+# Of each constant: start, lower and upper bound, and whether the scale is logarithmic.
+# Losses are in units of the initial loss.
 _Range = tuple[float, float, float, bool]
 _FITTED: dict[str, _Range] = {
     "floor": (0.1, 0.0, 0.8, False),
@@ -82,17 +82,16 @@ _LEARNING = (
 )
 _NOISE = tuple(name for name in _FITTED if name.startswith(("noise", "overshoot")))
 _LITTLE_NOISE: dict[str, Any] = {"noise_rate": 1.5e-4, "noise_onset": 0.01}
-# Damage that hardly touches a run at usual rates: where a search among undamaged runs
-# may start as well.
-_HARDLY: dict[str, Any] = {
+# Little damage at usual learning rates: another starting point for undamaged runs.
+_LITTLE_DAMAGE: dict[str, Any] = {
     "tolerance": 0.004,
     "tolerance_pace": 0.02,
     "max_log_lr_jump": 0.25,
     "damage_rate": 0.05,
     "forgetting": 1.0,
 }
-# Where there is a gap worth a mention:
-_SHARE: dict[str, _Range] = {"gap_share": (0.1, 0.0, 1.0, False)}
+# Fitted only if there is a generalization gap.
+_GAP_SHARE: dict[str, _Range] = {"gap_share": (0.1, 0.0, 1.0, False)}
 
 
 def fit_surrogate(
@@ -103,24 +102,24 @@ def fit_surrogate(
 ) -> LossLaw:
     """Fit a law of the loss curve to recorded runs.
 
-    Constant, cosine, step and WSD schedules at three or more peak rates a factor of ten
-    or more apart, some runs of random actions, and some jumps of the rate up and down
-    determine it; ``benchmarks.surrogate.fitting`` collects such runs. The law
-    describes what is between them, and guesses beyond.
+    The runs should include constant, cosine, step and WSD schedules at three or more
+    peak learning rates that span a factor of ten, some random actions, and some jumps
+    of the learning rate up and down. ``benchmarks.surrogate.fitting`` collects such
+    runs. The law interpolates between them; outside their range it extrapolates.
 
     Args:
-        runs: At least 8, all of one length and evaluated at the same iterations.
-        training: The settings that the runs share.
-        entropy_rate: The corpus' known floor of the loss, nats per character.
+        runs: At least 8, of one length and evaluated at the same iterations.
+        training: Configuration that the runs share.
+        entropy_rate: A known lower bound of the loss on the corpus, nats per character.
 
     Raises:
         ImportError: SciPy or threadpoolctl is missing.
-        ValueError: Too few runs, or runs of different lengths.
+        ValueError: There are too few runs, or their lengths differ.
     """
-    check_integer("the number of runs", len(runs), FEWEST)
+    check_integer("the number of runs", len(runs), MIN_RUNS)
     check_same_points(runs)
-    survivors = [run for run in runs if not exploded(run)]
-    check_integer("the number of runs that did not diverge", len(survivors), FEWEST)
+    survivors = [run for run in runs if not has_diverged(run)]
+    check_integer("the number of runs that did not diverge", len(survivors), MIN_RUNS)
     with _one_thread():
         constants, members = _fit(survivors)
     constants = dataclasses.replace(constants, divergence_rate=divergence_rate(runs))
@@ -137,77 +136,76 @@ def fit_surrogate(
 
 
 def _fit(runs: Sequence[RecordedRun]) -> tuple[LawConstants, RunParams]:
-    """Return the constants of the dynamics, and what is each run's own.
+    """Return the constants of the dynamics, and the parameters of each run.
 
-    First everything on all runs, roughly; then how runs learn, on those that the rough
-    fit finds unharmed; then damage alone, on all runs again. Unharmed runs are
-    explained almost as well in several ways, of which only some leave room for the
-    damage of the others: what follows the rough fit starts from several places, and
-    the one counts that explains both best.
+    Fit all constants to all runs first, roughly. Then fit them to the undamaged runs,
+    and last the constants of damage to all runs. Several sets of constants fit the
+    undamaged runs almost equally well, but only some fit the damaged runs too. So the
+    last two fits repeat from several starting points, and the lowest total cost wins.
     """
-    first_loss = float(np.mean([run.val_loss[0] for run in runs]))
-    first: dict[str, Any] = {
-        name: start * (first_loss if name in _LOSSES else 1.0)
+    initial_loss = float(np.mean([run.val_loss[0] for run in runs]))
+    defaults: dict[str, Any] = {
+        name: start * (initial_loss if name in _LOSSES else 1.0)
         for name, (start, *_) in _FITTED.items()
     }
-    law = LawConstants(initial_loss=first_loss, divergence_rate=np.inf, **first)
+    law = LawConstants(initial_loss=initial_loss, divergence_rate=np.inf, **defaults)
     law, members, _ = _Problem(runs, law, _FITTED).search()
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
     last = predict(law, rates, points, members, undone_chunks(runs))[1][-1]
-    chosen = [runs[row] for row in np.flatnonzero(last["damage"] < UNHARMED)]
-    if len(chosen) < FEWEST:
-        law, members, _ = _fit_damage(runs, law, first)
+    undamaged = [runs[run] for run in np.flatnonzero(last["damage"] < MAX_DAMAGE)]
+    if len(undamaged) < MIN_RUNS:
+        law, members, _ = _fit_damage(runs, law, defaults)
         return law, members
-    law, members, _ = _Problem(chosen, law, _FITTED).search()
-    law = measure_gap(chosen, law, members)
-    fitted = _FITTED | (_SHARE if law.gap_scale > 0.0 else {})
+    law, members, _ = _Problem(undamaged, law, _FITTED).search()
+    law = measure_gap(undamaged, law, members)
+    fitted = _FITTED | (_GAP_SHARE if law.gap_scale > 0.0 else {})
     best = _Fit(law, members, np.inf)
-    for _ in range(PASSES):
+    for _ in range(MAX_PASSES):
         before = best
-        for start in _starts(before.law, first):
-            learned = _Problem(chosen, start, fitted).search()
-            damaged = _fit_damage(runs, learned.law, first)
-            cost = learned.cost + damaged.cost
-            best = min(best, damaged._replace(cost=cost), key=lambda fit: fit.cost)
+        for start in _starting_points(before.law, defaults):
+            learning = _Problem(undamaged, start, fitted).search()
+            damage = _fit_damage(runs, learning.law, defaults)
+            cost = learning.cost + damage.cost
+            best = min(best, damage._replace(cost=cost), key=lambda fit: fit.cost)
         if best.cost > (1.0 - MIN_IMPROVEMENT) * before.cost:
             break
     return best.law, best.members
 
 
-def _starts(law: LawConstants, first: dict[str, Any]) -> list[LawConstants]:
-    """Return where to search for constants of unharmed runs from, having found `law`.
+def _starting_points(law: LawConstants, defaults: dict[str, Any]) -> list[LawConstants]:
+    """Return starting points for the fit to undamaged runs.
 
-    What passes for noise may be the pace of learning, the gap between training and
-    validation, or a little damage; each start takes one of them back.
+    Noise, slow learning and slight damage can explain the same losses. Each starting
+    point resets the constants of one of them.
     """
-    noise = {name: first[name] for name in _NOISE}
-    learning = {name: first[name] for name in _LEARNING}
-    little = {"noise_loss": 0.3 * first["noise_loss"], **_LITTLE_NOISE}
+    noise = {name: defaults[name] for name in _NOISE}
+    learning = {name: defaults[name] for name in _LEARNING}
+    little_noise = {"noise_loss": 0.3 * defaults["noise_loss"], **_LITTLE_NOISE}
     changes: tuple[dict[str, Any], ...] = (
         {},
         noise,
         learning,
-        first,
-        little,
-        _HARDLY,
+        defaults,
+        little_noise,
+        _LITTLE_DAMAGE,
     )
     return [dataclasses.replace(law, **change) for change in changes]
 
 
 def _fit_damage(
-    runs: Sequence[RecordedRun], law: LawConstants, first: dict[str, Any]
+    runs: Sequence[RecordedRun], law: LawConstants, defaults: dict[str, Any]
 ) -> _Fit:
-    """Return `law` with the constants of damage that fit all runs."""
-    start = dataclasses.replace(law, **{name: first[name] for name in _DAMAGE})
-    found = _Problem(runs, start, {name: _FITTED[name] for name in _DAMAGE}).search()
-    # Damaged runs say little of how efficient a seed is: as the unharmed ones had it.
+    """Fit the constants of damage to all runs; keep the others of `law`."""
+    start = dataclasses.replace(law, **{name: defaults[name] for name in _DAMAGE})
+    fit = _Problem(runs, start, {name: _FITTED[name] for name in _DAMAGE}).search()
+    # Damaged runs say little about the efficiency of a seed: keep its spread.
     spread = law.efficiency_spread
-    return found._replace(law=dataclasses.replace(found.law, efficiency_spread=spread))
+    return fit._replace(law=dataclasses.replace(fit.law, efficiency_spread=spread))
 
 
 class _Fit(NamedTuple):
-    """What a search found: half the sum of squared residuals is its cost."""
+    """The result of a search. The cost is half the sum of squared residuals."""
 
     law: LawConstants
     members: RunParams
@@ -215,10 +213,10 @@ class _Fit(NamedTuple):
 
 
 class _Problem:
-    """Residuals of recorded runs, and the search for constants that make them small.
+    """A least-squares problem: the residuals of recorded runs under the law.
 
-    A solution is one vector: the fitted constants, then every run's ln(efficiency) and
-    shift of ln(tolerance), in units of their spread.
+    A solution is one vector: the fitted constants, then ln(efficiency) of every run,
+    then `log_tolerance` of every run, both in units of their prior spread.
     """
 
     def __init__(
@@ -227,7 +225,7 @@ class _Problem:
         law: LawConstants,
         fitted: Mapping[str, _Range],
     ) -> None:
-        """Prepare to fit the constants named in `fitted`, from those of `law` on."""
+        """Prepare to fit the constants named in `fitted`, starting from `law`."""
         self.law = law
         self.rates = np.stack([run.rates for run in runs])
         self.points = np.asarray(runs[0].iterations)
@@ -236,33 +234,34 @@ class _Problem:
         self.undone = undone_chunks(runs)
         progress = self.points / self.points[-1]
         weights = np.ones(len(progress))
-        for share, weight in reversed(EARLY):
-            weights[progress < share] = weight
+        for fraction, weight in reversed(EARLY_WEIGHTS):
+            weights[progress < fraction] = weight
         weights[0] = 0.0
         weights[-1] = FINAL_WEIGHT
-        self.weights = weights / TOLERATED
-        self.spreads = np.array(FIRST_SPREADS)
+        self.weights = weights / RESIDUAL_SCALE
+        self.spreads = np.array(PRIOR_SPREADS)
         self.fitted = fitted
 
     def search(self) -> _Fit:
-        """Return the best constants near the first ones, and the runs' own.
+        """Return the best constants near those of `law`, and the runs' parameters.
 
-        The law's spreads are the root mean square of what the runs are expected to have
-        of their own; the prior keeps its width, or it would explain whole runs away.
+        The spreads of the law are root mean squares of the runs' parameters, with
+        their variance added. The prior keeps its width; a wider one would let these
+        parameters explain whole runs.
         """
         solution, variance, cost = self._search(self._start())
         count = len(self.fitted)
-        own = solution[count:].reshape(2, -1)
-        members = RunParams(np.exp(own[0] * self.spreads[0]), own[1] * self.spreads[1])
-        certain = variance[count:].reshape(2, -1)
-        spreads = self.spreads * np.sqrt((own**2 + certain).mean(axis=1))
-        found = self._constants(solution[None])
-        numbers: dict[str, Any] = {
-            name: float(np.ravel(getattr(found, name))[0]) for name in self.fitted
+        scaled = solution[count:].reshape(2, -1)  # (2, R)
+        members = self._run_params(solution)
+        scaled_variance = variance[count:].reshape(2, -1)
+        spreads = self.spreads * np.sqrt((scaled**2 + scaled_variance).mean(axis=1))
+        constants = self._constants(solution[None])
+        fitted: dict[str, Any] = {
+            name: float(np.ravel(getattr(constants, name))[0]) for name in self.fitted
         }
         law = dataclasses.replace(
             self.law,
-            **numbers,
+            **fitted,
             efficiency_spread=float(spreads[0]),
             tolerance_spread=float(spreads[1]),
         )
@@ -276,11 +275,11 @@ class _Problem:
         return np.array([*constants, *np.zeros(2 * len(self.rates))])
 
     def _unit(self, name: str) -> float:
-        """Return what a constant is measured in while it is fitted."""
+        """Return the unit of a constant while it is fitted."""
         return self.law.initial_loss if name in _LOSSES else 1.0
 
     def _search(self, solution: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-        """Return the best solution near one, the variance of its entries, its cost."""
+        """Return the best solution near `solution`, its variances, and its cost."""
         from scipy.optimize import least_squares
 
         bounds = np.array(
@@ -291,20 +290,20 @@ class _Problem:
             + [(-6.0, 6.0)] * (2 * len(self.rates))
         ).T
         margin = 1e-6 * (bounds[1] - bounds[0])
-        found = least_squares(
+        result = least_squares(
             self._residuals,
             np.clip(solution, bounds[0] + margin, bounds[1] - margin),
             self._jacobian,
             bounds=bounds,
             x_scale="jac",
-            max_nfev=EVALUATIONS,
+            max_nfev=MAX_EVALUATIONS,
         )
-        information = found.jac.T @ found.jac
+        information = result.jac.T @ result.jac
         variance = np.diag(np.linalg.pinv(information, hermitian=True))
-        return found.x, np.minimum(variance, 1.0), float(found.cost)
+        return result.x, np.minimum(variance, 1.0), float(result.cost)
 
     def _constants(self, solutions: FloatArray) -> LawConstants:
-        """Return the constants of several solutions at once, (K, 1) each."""
+        """Return the constants of K solutions, (K, 1) each."""
         values = {
             name: (np.exp(column) if log else column)[:, None] * self._unit(name)
             for (name, (*_, log)), column in zip(
@@ -313,39 +312,53 @@ class _Problem:
         }
         return dataclasses.replace(self.law, **values)
 
-    def _losses(self, solutions: FloatArray) -> FloatArray:
-        own = solutions[:, len(self.fitted) :].reshape(len(solutions), 2, -1)
-        members = RunParams(
-            np.exp(own[:, 0] * self.spreads[0]), own[:, 1] * self.spreads[1]
+    def _run_params(self, solutions: FloatArray) -> RunParams:
+        """Return the runs' parameters of solutions, (..., R)."""
+        scaled = solutions[..., len(self.fitted) :]
+        scaled = scaled.reshape(*solutions.shape[:-1], 2, -1)
+        return RunParams(
+            np.exp(scaled[..., 0, :] * self.spreads[0]),
+            scaled[..., 1, :] * self.spreads[1],
         )
-        law = self._constants(solutions)
-        found = predict(law, self.rates, self.points, members, self.undone)
-        return found[0]  # (K, R, m)
 
-    def _weighted(self, solutions: FloatArray) -> FloatArray:
-        """Return weighted residuals, (K, R, m), growing as a root once they are large.
+    def _predicted(self, solutions: FloatArray) -> FloatArray:
+        """Return the validation losses under K solutions, (K, R, m)."""
+        law, members = self._constants(solutions), self._run_params(solutions)
+        return predict(law, self.rates, self.points, members, self.undone)[0]
 
-        The square of sqrt(1 + |r|) - 1 grows as |r|: one spike does not rule the fit.
+    def _weighted_residuals(self, solutions: FloatArray) -> FloatArray:
+        """Return the weighted residuals r of K solutions as 2 (sqrt(1 + |r|) - 1).
+
+        The square of this grows as |r|, so that one spike does not dominate the fit.
+
+        Returns:
+            (K, R, m), with the sign of r.
         """
-        found = (self._losses(solutions) - self.losses) * self.weights
-        found = np.where(self.usable, np.nan_to_num(found, posinf=1e6), 0.0)
-        return np.asarray(np.sign(found) * 2.0 * (np.sqrt(1.0 + np.abs(found)) - 1.0))
+        weighted = (self._predicted(solutions) - self.losses) * self.weights
+        weighted = np.where(self.usable, np.nan_to_num(weighted, posinf=1e6), 0.0)
+        roots = np.sqrt(1.0 + np.abs(weighted))
+        return np.asarray(np.sign(weighted) * 2.0 * (roots - 1.0))
 
     def _residuals(self, solution: FloatArray) -> FloatArray:
         prior = solution[len(self.fitted) :]
-        return np.concatenate([self._weighted(solution[None])[0].ravel(), prior])
+        residuals = self._weighted_residuals(solution[None])[0]
+        return np.concatenate([residuals.ravel(), prior])
 
     def _jacobian(self, solution: FloatArray) -> FloatArray:
-        """Return the derivatives by differences; all runs' own at once, (., size)."""
+        """Return the Jacobian by finite differences.
+
+        A run's parameters affect that run alone, so one difference per parameter serves
+        all runs.
+        """
         count, runs = len(self.fitted), len(self.rates)
         step = 1e-5
         shifted = np.tile(solution, (1 + count + 2, 1))
-        for row in range(count):
-            shifted[1 + row, row] += step
+        for constant in range(count):
+            shifted[1 + constant, constant] += step
         for kind in range(2):
-            own = slice(count + kind * runs, count + (kind + 1) * runs)
-            shifted[1 + count + kind, own] += step
-        values = self._weighted(shifted)  # (K, R, m)
+            columns = slice(count + kind * runs, count + (kind + 1) * runs)
+            shifted[1 + count + kind, columns] += step
+        values = self._weighted_residuals(shifted)  # (K, R, m)
         slopes = (values[1:] - values[:1]) / step
         points = slopes.shape[2]
         jacobian = np.zeros((runs * points + 2 * runs, len(solution)))
@@ -360,13 +373,13 @@ class _Problem:
 
 
 def _one_thread() -> AbstractContextManager[Any]:
-    """Keep linear algebra to the calling thread, in a context.
+    """Return a context in which linear algebra uses one thread.
 
-    On matrices as small as these, threads gain nothing, and beside another busy process
-    they wait for one another for longer than the work takes.
+    Matrices this small gain nothing from threads. On a busy machine, threads wait for
+    each other longer than the work takes.
     """
     try:
-        import scipy.optimize  # noqa: F401 - what is not loaded yet is not limited
+        import scipy.optimize  # noqa: F401 - only loaded libraries are limited
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(

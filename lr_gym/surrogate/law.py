@@ -1,8 +1,8 @@
-r"""A law of the loss curve: what a learning-rate curve does to a training run.
+r"""A law of the loss curve: from a learning-rate curve to a validation-loss curve.
 
-`LossLaw` holds constants that `law_fitting.fit_surrogate` found from recorded runs of
-one model on one corpus; `initial_state`, `advance` and `validation_loss` are pure
-functions of arrays over E members. With rate eta, in nats per character:
+`LossLaw` holds constants that `fit_surrogate` fits to recorded runs of one model on one
+corpus. `initial_state`, `advance` and `validation_loss` are pure functions of arrays
+over E members. With the learning rate eta, in nats per character:
 
     loss     = floor + amplitude (1 + P / progress_scale)^-exponent
                + (plateau - floor - amplitude) exp(-P / early_scale)
@@ -12,21 +12,21 @@ functions of arrays over E members. With rate eta, in nats per character:
                   U / (U + noise_onset)
     dU / dn  = efficiency * eta / (1 + eta / saturation_rate)
     dP / dn  = health * dU / dn - forgetting * P dD / dn,     health = exp(-D)
-    dq / dn  = noise_clock eta^noise_clock_exponent (eta - q)
-    v, w     = ln eta - two averages of ln eta, with paces overshoot_pace and
-               tolerance_pace, that start at ln(tolerance); the second never falls below
-    dD / dn  = jump_damage [w - jump_limit]+^2
+    dq / dn  = noise_decay_rate eta^noise_clock_exponent (eta - q)
+    v, w     = ln eta minus two moving averages of ln eta, with the rates overshoot_pace
+               and tolerance_pace; both start at ln(tolerance), the second is never less
+    dD / dn  = damage_rate [w - max_log_lr_jump]+^2
 
-P is what the run has learned, U what it would have without damage. The plateau is where
-only the frequencies of symbols are known, and where a destroyed run stays. D is
-lasting damage, done by a rate far above what the weights have grown used to: it takes
-away part of what was learned and slows all later learning. A rate above
-`divergence_rate` ends a run: its loss explodes, which is given as not finite.
+P is the progress of the run, U its progress without damage, and q follows the learning
+rate with a delay. The plateau is the loss of a model that knows only the frequencies of
+symbols; a destroyed run stays there. D is permanent damage by learning rates far above
+their recent average: it removes progress and slows later learning. A run diverges at a
+learning rate above `divergence_rate`: its loss is not finite.
 
-The power law in a saturating sum of rates, and a temperature term in a lagging rate,
-follow the laws published for one peak rate (Tissue et al. 2024, arXiv 2408.11029; Luo
-et al. 2025, arXiv 2503.12811). Damage, tolerance and overshoot were chosen here, since
-those laws fail once the peak varies. Nothing here imports torch.
+The power law in a saturating sum of learning rates, and a temperature term in a delayed
+learning rate, follow laws published for one peak (Tissue et al. 2024, arXiv 2408.11029;
+Luo et al. 2025, arXiv 2503.12811). Damage, tolerance and overshoot were added here,
+because those laws fail when the peak varies. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -40,13 +40,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.arithmetic import ARRAYS, Arithmetic, Value
 from lr_gym.config import TrainingConfig
 from lr_gym.files import write_text
 from lr_gym.validation import check_integer, check_real, field_names
 
 FloatArray = NDArray[np.float64]
-State = dict[str, Value]  # (E,) each, or a float each
+State = dict[str, FloatArray]  # STATE_NAMES, (E,) each
 
 FORMAT = 2
 STATE_NAMES = (
@@ -57,9 +56,9 @@ STATE_NAMES = (
     "overshoot",  # the one in v
     "damage",  # D
 )
-SEGMENT = 5  # iterations over which a rate that varies is averaged
-LOWEST_RATE = 1e-7  # a smaller rate, 0 included, counts as this in logarithms
-# May be zero or negative; every other constant is positive.
+SEGMENT = 5  # iterations over which a varying learning rate is averaged
+LOWEST_RATE = 1e-7  # in logarithms, lower learning rates are raised to this
+# Constants that may be zero, or negative; the others are positive.
 _NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
 _ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
 _SPREADS = ("efficiency_spread", "tolerance_spread", "jitter", "batch_noise")
@@ -72,39 +71,41 @@ class LawConstants:
 
     Attributes:
         initial_loss: Validation loss of an untrained model.
-        floor: Loss after endless training at a vanishing rate.
-        amplitude: What the power law takes away, from no progress to endless.
-        plateau: Loss of a model that knows the frequencies of symbols alone.
-        exponent: Of the power law in progress.
-        progress_scale: Progress at which the power law sets in.
-        early_scale: Progress within which a run learns what is easy.
-        saturation_rate: Above this rate, progress per iteration hardly grows.
-        noise_loss: Loss per e-fold of the noise that the rate keeps up.
-        noise_rate: Rate from which that noise counts.
-        noise_onset: Progress, damage aside, from which it counts.
-        noise_clock: Pace at which the noise follows the rate.
-        noise_clock_exponent: How that pace grows with the rate.
-        overshoot: Extra noise after a rise of the rate, per e-fold of the rise.
-        overshoot_pace: Share of it that fades per iteration.
-        tolerance: Rate that an untrained model is used to.
-        tolerance_pace: Share of the way to the present rate it moves per iteration.
-        jump_limit: Largest harmless ln(rate / what the model is used to).
-        jump_damage: Damage per iteration, of e-folds above it squared.
-        forgetting: How much of the progress a unit of damage takes away, as ln.
-        divergence_rate: Rate above which the loss explodes: the run has diverged.
-        efficiency_spread: Standard deviation over seeds of ln(efficiency).
-        tolerance_spread: Likewise of ln(`tolerance`).
-        jitter: Standard deviation of an evaluation at rate 1 around the law.
-        jitter_exponent: How it grows with the rate.
-        batch_noise: Standard deviation of one batch's training loss.
+        floor: Loss after endless training with a vanishing learning rate.
+        amplitude: Total reduction by the power law.
+        plateau: Loss of a model that knows only the frequencies of symbols.
+        exponent: Exponent of the power law in progress.
+        progress_scale: Progress at which the power law starts.
+        early_scale: Progress in which a run reaches the plateau.
+        saturation_rate: Learning rate above which progress per iteration saturates.
+        noise_loss: Loss per e-fold of the noise due to the learning rate.
+        noise_rate: Learning rate above which this noise matters.
+        noise_onset: Progress without damage after which this noise matters.
+        noise_decay_rate: Fraction by which the noise approaches its limit per
+            iteration, at learning rate 1.
+        noise_clock_exponent: Exponent of that fraction in the learning rate.
+        overshoot: Extra noise after an increase of the learning rate, per e-fold.
+        overshoot_pace: Fraction of it that decays per iteration.
+        tolerance: Learning rate that an untrained model tolerates.
+        tolerance_pace: Fraction by which the tolerated learning rate approaches the
+            current one, per iteration.
+        max_log_lr_jump: Largest harmless ln(learning rate / tolerated learning rate).
+        damage_rate: Damage per iteration and squared e-fold above that limit.
+        forgetting: A unit of damage multiplies the progress by exp(-forgetting).
+        divergence_rate: Learning rate above which the run diverges.
+        efficiency_spread: Standard deviation of ln(efficiency) over seeds.
+        tolerance_spread: Standard deviation of ln(`tolerance`) over seeds.
+        jitter: Standard deviation of an evaluation around the law, at learning rate 1.
+        jitter_exponent: Exponent of that deviation in the learning rate.
+        batch_noise: Standard deviation of the training loss of one batch.
         gap_scale: Validation minus training loss at progress 1.
-        gap_exponent: How the gap grows with progress.
-        gap_share: Share of the gap by which the validation loss rises; the training
-            loss is lower by the rest.
-        grad_norm: ln of the mean gradient norm over a chunk, before clipping, as a sum
-            of four terms: 1, ln eta, ln(P + progress_scale), -D.
-        update_size: ln of an update's size (see `lr_gym.trainers.update_size`): 1, ln
-            eta, ln(U + progress_scale).
+        gap_exponent: Exponent of that gap in the progress.
+        gap_share: Fraction of the gap that raises the validation loss; the rest lowers
+            the training loss.
+        grad_norm: Coefficients of ln(mean gradient norm over a chunk, before clipping)
+            on 1, ln eta, ln(P + progress_scale) and -D.
+        update_size: Coefficients of ln(size of an update), see
+            `lr_gym.trainers.update_size`, on 1, ln eta and ln(U + progress_scale).
     """
 
     initial_loss: float
@@ -140,7 +141,7 @@ class LawConstants:
     update_size: tuple[float, ...] = (0.0, 1.0, 0.0)
 
     def check(self) -> None:
-        """Raise TypeError or ValueError, naming the field, unless all make sense."""
+        """Raise TypeError or ValueError if a field is wrong; the message names it."""
         for name, count in _WEIGHTS.items():
             weights = getattr(self, name)
             if not isinstance(weights, tuple) or len(weights) != count:
@@ -166,15 +167,16 @@ class LawConstants:
 
 @dataclass(frozen=True, kw_only=True)
 class LossLaw:
-    """A fitted law, with what it was fitted on. Checked on construction.
+    """A fitted law and a description of the recorded runs. Checked on construction.
 
     Attributes:
-        training: The runs it describes: corpus, model, batch size, optimizer.
-        constants: The law's numbers.
-        entropy_rate: The corpus' known floor of the loss, or `None`.
-        lowest_rate: The smallest peak rate it was fitted on.
-        highest_rate: The largest; beyond both it is a guess.
-        runs: How many recorded runs it was fitted on.
+        training: Configuration of the runs: corpus, model, batch size, optimizer.
+        constants: The constants of the law.
+        entropy_rate: A known lower bound of the loss on the corpus, or `None`.
+        lowest_rate: Lowest peak learning rate of the runs.
+        highest_rate: Highest peak learning rate. Outside these two the law
+            extrapolates.
+        runs: Number of recorded runs.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -200,7 +202,7 @@ class LossLaw:
         check_integer("runs", self.runs, 0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON, which `load_law` reads."""
+        """Write the law as JSON, which `load_law` reads."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         write_text(Path(path), json.dumps(content, indent=1) + "\n")
 
@@ -210,134 +212,132 @@ class LossLaw:
 
 @dataclass(frozen=True)
 class RunParams:
-    """What differs between runs of one law: (E,) each, or of one run a float each.
+    """What differs between runs of one law: arrays of shape (E,).
 
     Attributes:
-        efficiency: Progress per iteration, relative to the law's.
-        log_tolerance: Shift of ln(`tolerance`).
+        efficiency: Factor on the progress per iteration.
+        log_tolerance: Added to ln(`tolerance`).
     """
 
-    efficiency: Value
-    log_tolerance: Value
+    efficiency: FloatArray
+    log_tolerance: FloatArray
 
-    def take(self, rows: slice | NDArray[np.int64]) -> RunParams:
-        """Return the chosen members'."""
-        return RunParams(self.efficiency[rows], self.log_tolerance[rows])
+    def select(self, index: slice | NDArray[np.int64]) -> RunParams:
+        """Return the parameters of some members."""
+        return RunParams(self.efficiency[index], self.log_tolerance[index])
 
 
-def initial_state(
-    law: LawConstants, members: RunParams, of: Arithmetic = ARRAYS
-) -> State:
-    """Return the state of untrained runs; some entries are the same object."""
-    used_to = of.log(law.tolerance) + members.log_tolerance
-    state = dict.fromkeys(STATE_NAMES, used_to - used_to)
-    return state | {"tolerance": used_to, "overshoot": used_to}
+def initial_state(law: LawConstants, members: RunParams) -> State:
+    """Return the state of untrained runs; some entries are the same array."""
+    log_tolerance = np.log(law.tolerance) + members.log_tolerance
+    state = dict.fromkeys(STATE_NAMES, np.zeros_like(log_tolerance))
+    return state | {"tolerance": log_tolerance, "overshoot": log_tolerance}
 
 
 def advance(
     law: LawConstants,
     members: RunParams,
     state: State,
-    rate: Value,
-    iterations: Value,
-    of: Arithmetic = ARRAYS,
+    rate: FloatArray,
+    iterations: float | NDArray[np.int64],
 ) -> State:
-    """Return the state after iterations at a constant rate.
+    """Return the state after iterations at a constant learning rate.
 
-    Without damage, any division of the iterations gives the same; damage is as if it
-    came before the progress of the same call.
+    Without damage, two calls with half the iterations each give the same state. All
+    damage of a call is applied before its progress.
 
     Args:
         law: The constants.
         members: What differs between the runs.
-        state: Before; not changed.
+        state: Before the iterations; not changed.
         rate: Learning rates, (E,), at least 0.
         iterations: At least 1, one number or (E,).
-        of: `FLOATS` where all these are one run's, floats instead of arrays.
     """
-    counted = of.maximum(rate, LOWEST_RATE)
-    log_rate = of.log(counted)
-    kept = of.exp(-law.tolerance_pace * iterations)
-    damage = _damage(law, log_rate - state["tolerance"], kept, of)
-    borne = of.maximum(log_rate, of.log(law.tolerance) + members.log_tolerance)
-    total, known = state["damage"], state["progress"]
-    if damage is not None:
-        total = total + damage
-        known = known * of.exp(-law.forgetting * damage)
+    positive_rate = np.maximum(rate, LOWEST_RATE)
+    log_rate = np.log(positive_rate)
+    tolerance_decay = np.exp(-law.tolerance_pace * iterations)
+    added_damage = _damage(law, log_rate - state["tolerance"], tolerance_decay)
+    lowest_tolerance = np.log(law.tolerance) + members.log_tolerance
+    tolerance_target = np.maximum(log_rate, lowest_tolerance)
+    damage, progress = state["damage"], state["progress"]
+    if added_damage is not None:
+        damage = damage + added_damage
+        progress = progress * np.exp(-law.forgetting * added_damage)
     learned = (
         members.efficiency * rate / (1.0 + rate / law.saturation_rate) * iterations
     )
-    fading = of.exp(-law.overshoot_pace * iterations)
-    pace = law.noise_decay_rate * of.power(counted, law.noise_clock_exponent)
+    overshoot_decay = np.exp(-law.overshoot_pace * iterations)
+    noise_pace = law.noise_decay_rate * np.power(
+        positive_rate, law.noise_clock_exponent
+    )
+    noise_decay = np.exp(-noise_pace * iterations)
+    tolerance_gap = tolerance_target - state["tolerance"]
     return {
-        "progress": known + learned * of.exp(-total),
+        "progress": progress + learned * np.exp(-damage),
         "undamaged": state["undamaged"] + learned,
-        "noise": rate + (state["noise"] - rate) * of.exp(-pace * iterations),
-        "tolerance": borne - (borne - state["tolerance"]) * kept,
-        "overshoot": log_rate - (log_rate - state["overshoot"]) * fading,
-        "damage": total,
+        "noise": rate + (state["noise"] - rate) * noise_decay,
+        "tolerance": tolerance_target - tolerance_gap * tolerance_decay,
+        "overshoot": log_rate - (log_rate - state["overshoot"]) * overshoot_decay,
+        "damage": damage,
     }
 
 
 def _damage(
-    law: LawConstants, jump: Value, kept: Value, of: Arithmetic
-) -> Value | None:
-    """Return the damage of some iterations at a constant rate; `None` for no damage.
+    law: LawConstants, jump: FloatArray, decay: FloatArray
+) -> FloatArray | None:
+    """Return the damage of iterations at a constant learning rate; `None` if none.
 
-    The jump fades as j exp(-pace t), to `kept` of it at the end, so what is above the
-    limit has a closed integral.
+    The jump decays exponentially to `decay` times itself, so the square of its excess
+    over the limit has a closed integral.
     """
     limit = law.max_log_lr_jump
     above = jump > limit
-    if not of.any(above):
+    if not np.any(above):
         return None
-    ratio = limit / of.where(above, jump, limit)
-    left = of.maximum(kept, ratio)
+    ratio = limit / np.where(above, jump, limit)
+    left = np.maximum(decay, ratio)  # of the jump, where it ends or meets the limit
     area = 0.5 * (jump * jump) * (1.0 - left * left)
     area = area - 2.0 * limit * jump * (1.0 - left)
-    area = area - limit * limit * of.log(left)
-    return law.damage_rate / law.tolerance_pace * of.where(above, area, 0.0)
+    area = area - limit * limit * np.log(left)
+    return law.damage_rate / law.tolerance_pace * np.where(above, area, 0.0)
 
 
 def validation_loss(
-    law: LawConstants, state: State, log_rate: Value, of: Arithmetic = ARRAYS
-) -> Value:
+    law: LawConstants, state: State, log_rate: FloatArray
+) -> FloatArray:
     """Return the validation loss without evaluation noise, (E,).
 
     Args:
         law: The constants.
         state: Of the runs.
-        log_rate: ln of the rate of the last iteration, (E,).
-        of: As of `advance`.
+        log_rate: ln of the learning rate of the last iteration, (E,).
     """
     progress, undamaged = state["progress"], state["undamaged"]
-    rise = of.maximum(log_rate - state["overshoot"], 0.0)
+    rise = np.maximum(log_rate - state["overshoot"], 0.0)
     temperature = (
         law.noise_loss
-        * of.log1p(state["noise"] / law.noise_rate)
+        * np.log1p(state["noise"] / law.noise_rate)
         * (1.0 + law.overshoot * rise)
         * undamaged
         / (undamaged + law.noise_onset)
     )
     top = law.floor + law.amplitude
-    learned = of.power(1.0 + progress / law.progress_scale, -law.exponent)
+    power_law = np.power(1.0 + progress / law.progress_scale, -law.exponent)
     loss = (
         law.floor
-        + law.amplitude * learned
-        + (law.plateau - top) * of.exp(progress / -law.early_scale)
-        + (law.initial_loss - law.plateau) * of.exp(undamaged / -law.early_scale)
+        + law.amplitude * power_law
+        + (law.plateau - top) * np.exp(progress / -law.early_scale)
+        + (law.initial_loss - law.plateau) * np.exp(undamaged / -law.early_scale)
         + temperature
     )
     if law.gap_scale > 0.0:
-        loss = loss + law.gap_share * generalization_gap(law, state, of)
+        loss = loss + law.gap_share * generalization_gap(law, state)
     return loss
 
 
-def generalization_gap(
-    law: LawConstants, state: State, of: Arithmetic = ARRAYS
-) -> Value:
-    """Return how far memorized training text parts training from validation, (E,)."""
-    return law.gap_scale * of.power(state["progress"], law.gap_exponent)
+def generalization_gap(law: LawConstants, state: State) -> FloatArray:
+    """Return validation minus training loss, due to memorization, (E,)."""
+    return law.gap_scale * np.power(state["progress"], law.gap_exponent)
 
 
 def predict(
@@ -347,30 +347,31 @@ def predict(
     members: RunParams | None = None,
     undone: NDArray[np.bool_] | None = None,
 ) -> tuple[FloatArray, list[State]]:
-    """Return the validation losses at some iterations, and the states there.
+    """Return the validation losses and the states at some iterations.
 
     Args:
         law: The constants, numbers or (K, 1).
-        rates: Of every iteration, (R, n).
+        rates: Learning rate of every iteration, (R, n).
         points: Iterations, increasing, (m,).
         members: What differs between runs, (R,) or (K, R); `None` is nothing.
-        undone: Which runs go on from where they were a chunk earlier, once they have
-            been at the point before, (R, m); `None` is none.
+        undone: Whether a run undoes its last chunk before it trains to point i, (R, m);
+            `None` is never.
 
     Returns:
         (R, m) or (K, R, m), and m states of (R,) or (K, R).
     """
     if members is None:
         members = RunParams(np.ones(len(rates)), np.zeros(len(rates)))
-    state = before = initial_state(law, members)
+    state = previous = initial_state(law, members)
     log_rate = state["tolerance"]
     losses, states = [], []
     start = 0
-    for place, point in enumerate(points):
-        if undone is not None and undone[:, place].any():
-            back = undone[:, place]
-            state = {k: np.where(back, before[k], v) for k, v in state.items()}
-        before = state
+    for i, point in enumerate(points):
+        if undone is not None and undone[:, i].any():
+            state = {
+                k: np.where(undone[:, i], previous[k], v) for k, v in state.items()
+            }
+        previous = state
         while start < point:
             stop = min(start + SEGMENT, int(point))
             rate = rates[:, start:stop].mean(axis=1)

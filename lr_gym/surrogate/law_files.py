@@ -1,4 +1,4 @@
-"""Laws of the loss curve in files: those that come with the package, and any other."""
+"""Files of laws of the loss curve: those in the package, and others."""
 
 from __future__ import annotations
 
@@ -18,62 +18,65 @@ def load_law(path: str | os.PathLike[str]) -> LossLaw:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no law, is damaged, or has another format.
+        ValueError: The file is damaged, has another format, or is not a law.
     """
     try:
         content = json.loads(Path(path).read_bytes())
         return _read(content)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{os.fspath(path)} is no law of the loss: {error}") from error
+        raise ValueError(
+            f"{os.fspath(path)} is not a law of the loss: {error}"
+        ) from error
 
 
 def packaged_laws() -> dict[tuple[str, str], Path]:
-    """Return the files of the laws that come with the package, by corpus and scale."""
-    found = {}
+    """Return the files of the laws in the package, by corpus and scale."""
+    files = {}
     for path in sorted((Path(__file__).parent / "laws").glob("*.json")):
         corpus, _, scale = path.stem.rpartition("-")
-        found[corpus, scale] = path
-    return found
+        files[corpus, scale] = path
+    return files
 
 
 def packaged_law(corpus: str, scale: str) -> LossLaw:
-    """Return the law that comes with the package for a corpus at a scale.
+    """Return the law in the package for a corpus at a scale.
 
     Raises:
         ValueError: There is none.
     """
-    laws = packaged_laws()
-    if (corpus, scale) not in laws:
-        known = ", ".join(f"{name} at {size}" for name, size in laws)
+    files = packaged_laws()
+    if (corpus, scale) not in files:
+        available = ", ".join(f"{name} at {size}" for name, size in files)
         raise ValueError(
             f"no law of the loss for corpus {corpus!r} at scale {scale!r}; there are "
-            f"laws for {known or 'none'}. Fit one with "
-            "python -m benchmarks.surrogate.fitting and pass trainer='its-file.json'"
+            f"laws for {available or 'none'}. Fit one with "
+            "python -m benchmarks.surrogate.fitting and pass its file: "
+            "trainer='law.json'"
         )
-    return load_law(laws[corpus, scale])
+    return load_law(files[corpus, scale])
 
 
 def _read(content: object) -> LossLaw:
-    """Return the law in a JSON value; ValueError or TypeError where it is none."""
+    """Return the law in a JSON value; raise ValueError or TypeError if it is none."""
     content = _mapping("the file", content)
     if content.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {content.get('format')!r}")
     _exact_keys("the file", content, {"format", *field_names(LossLaw)})
     constants = _mapping("constants", content["constants"])
     _exact_keys("constants", constants, set(field_names(LawConstants)))
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in constants.items()
     }
     training = _mapping("training", content["training"])
     _exact_keys("training", training, set(field_names(TrainingConfig)))
-    rest = {k: v for k, v in content.items() if k in ("entropy_rate", "runs")}
     return LossLaw(
         training=TrainingConfig(**training),
-        constants=LawConstants(**given),
+        constants=LawConstants(**values),
         lowest_rate=content["lowest_rate"],
         highest_rate=content["highest_rate"],
-        **rest,
+        entropy_rate=content["entropy_rate"],
+        runs=content["runs"],
     )
 
 
@@ -83,8 +86,8 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _exact_keys(name: str, found: Mapping[str, Any], expected: set[str]) -> None:
-    if set(found) != expected:
-        missing = sorted(expected - set(found))
-        extra = sorted(set(found) - expected)
+def _exact_keys(name: str, value: Mapping[str, Any], expected: set[str]) -> None:
+    if set(value) != expected:
+        missing = sorted(expected - set(value))
+        extra = sorted(set(value) - expected)
         raise ValueError(f"{name} lacks {missing} and has unknown {extra}")

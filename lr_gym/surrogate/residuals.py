@@ -1,4 +1,4 @@
-"""What recorded runs show beside loss curves: noise, telemetry, gap, divergence."""
+"""Estimates from recorded runs: noise, telemetry, generalization gap, divergence."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from lr_gym.surrogate.runs import CURVES, RecordedRun, undone_chunks
 
 FloatArray = NDArray[np.float64]
 
-EXPLODED = 3.0  # times the initial loss: the environment's divergence_factor
-_LEAST_GAP = 0.01  # nats, at the end of the run that has learned most
+# A run has diverged above this multiple of its initial loss: the default of
+# `MDPConfig.divergence_factor`.
+DIVERGENCE_FACTOR = 3.0
+_MIN_GAP = 0.01  # nats, at the largest progress of any run
 
 
 def measure_gap(
     runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
 ) -> LawConstants:
-    """Return the law with the gap between validation and training loss.
+    """Fit the gap between validation and training loss to the last half of each run.
 
-    It is fitted to the runs' last halves. Where it is too small to tell, there is none.
+    The gap is 0 if it is below `_MIN_GAP` everywhere.
     """
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
@@ -31,17 +33,17 @@ def measure_gap(
     states = predict(law, rates, points, members, undone_chunks(runs))[1]
     late = points[1:] > points[-1] / 2
     progress = np.stack([s["progress"] for s in states], axis=1)[:, 1:][:, late]
-    between = 0.5 * (losses[:, 1:] + losses[:, :-1])
-    gap = (between - train_losses[:, 1:])[:, late]
+    chunk_mean = 0.5 * (losses[:, 1:] + losses[:, :-1])
+    gap = (chunk_mean - train_losses[:, 1:])[:, late]
     usable = np.isfinite(gap) & (progress > 0)
     scale, exponent = _power_law(progress[usable], gap[usable])
-    if scale * progress.max() ** exponent < _LEAST_GAP:
+    if scale * progress.max() ** exponent < _MIN_GAP:
         scale, exponent = 0.0, 1.0
     return dataclasses.replace(law, gap_scale=scale, gap_exponent=exponent)
 
 
 def _power_law(x: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Return scale >= 0 and exponent of y = scale * x^exponent, by least squares."""
+    """Fit y = scale * x^exponent by least squares; return scale >= 0 and exponent."""
     best = (np.inf, 0.0, 1.0)
     for exponent in np.linspace(0.5, 4.0, 36):
         powers = x**exponent
@@ -51,30 +53,34 @@ def _power_law(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     return best[1], best[2]
 
 
-def exploded(run: RecordedRun) -> bool:
-    """Return whether a run diverged, as the environment defines it by default."""
-    ceiling = EXPLODED * run.val_loss[0]
+def has_diverged(run: RecordedRun) -> bool:
+    """Return whether a run diverged, by the default rule of the environment."""
+    ceiling = DIVERGENCE_FACTOR * run.val_loss[0]
     return not bool((run.val_loss <= ceiling).all())  # false for NaN too
 
 
 def divergence_rate(runs: Sequence[RecordedRun]) -> float:
-    """Return the rate between the highest that a run survived and the lowest fatal.
+    """Estimate the learning rate above which runs diverge.
 
-    Without a diverged run: ten times the highest one.
+    It is the geometric mean of the highest peak of a surviving run and the lowest peak
+    of a diverged one. It is 10 times the former if no run diverged, and the latter if
+    that is lower.
     """
     peaks = {True: [np.inf], False: [0.0]}
     for run in runs:
-        peaks[exploded(run)].append(float(run.rates.max()))
-    fatal, survived = min(peaks[True]), max(peaks[False])
-    if not np.isfinite(fatal):
-        return 10.0 * survived
-    return float(np.sqrt(survived * fatal)) if fatal > survived else fatal
+        peaks[has_diverged(run)].append(float(run.rates.max()))
+    lowest_diverged, highest_survived = min(peaks[True]), max(peaks[False])
+    if not np.isfinite(lowest_diverged):
+        return 10.0 * highest_survived
+    if lowest_diverged <= highest_survived:
+        return lowest_diverged
+    return float(np.sqrt(highest_survived * lowest_diverged))
 
 
 def describe_noise(
     runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
 ) -> LawConstants:
-    """Return the constants with those of noise and telemetry, fitted to residuals."""
+    """Fit the constants of noise and telemetry to the residuals of the law."""
     rates = np.stack([run.rates for run in runs])
     points = np.asarray(runs[0].iterations)
     measured = {
@@ -88,7 +94,7 @@ def describe_noise(
     rate = np.maximum(rates[:, points[1:] - 1], 1e-12)  # (R, m - 1)
     late = np.broadcast_to(points[1:] >= points[-1] / 4, rate.shape)
 
-    # Two evaluations in a row share what the law gets wrong about a run, not the noise.
+    # Consecutive evaluations share the error of the law, but not the noise.
     residual = measured["val_loss"] - losses[:, 1:]
     change = np.diff(residual, axis=1, prepend=np.nan) / np.sqrt(2.0)
     quiet = late & np.isfinite(change) & (change != 0.0) & (damage < 0.1)
@@ -98,30 +104,29 @@ def describe_noise(
     log_size = np.log(np.abs(change[quiet])) + 0.635
     jitter = np.polyfit(log_rate, log_size, 1) if quiet.sum() > 2 else (0.5, -50.0)
 
-    between = 0.5 * (losses[:, 1:] + losses[:, :-1])
+    chunk_mean = 0.5 * (losses[:, 1:] + losses[:, :-1])
     gap = np.stack([generalization_gap(law, s) for s in states], axis=1)[:, 1:]
-    batch = measured["train_loss"] - (between - gap)
-    change = np.diff(batch, axis=1, prepend=np.nan) / np.sqrt(2.0)
-    scatter = (change * np.sqrt(np.diff(points)))[late & np.isfinite(change)]
+    residual = measured["train_loss"] - (chunk_mean - gap)
+    change = np.diff(residual, axis=1, prepend=np.nan) / np.sqrt(2.0)
+    batch_noise = (change * np.sqrt(np.diff(points)))[late & np.isfinite(change)]
 
     ones = np.ones_like(rate)
     log_progress = np.log(progress + law.progress_scale)
     log_undamaged = np.log(undamaged + law.progress_scale)
-    norm = [ones, np.log(rate), log_progress, -damage]
+    grad_norm_terms = [ones, np.log(rate), log_progress, -damage]
+    update_size_terms = [ones, np.log(rate), log_undamaged]
     return dataclasses.replace(
         law,
         jitter=float(np.exp(jitter[1])),
         jitter_exponent=float(jitter[0]),
-        batch_noise=float(scatter.std()) if len(scatter) else 0.0,
-        grad_norm=_log_linear(measured["grad_norm"], norm),
-        update_size=_log_linear(
-            measured["update_size"], [ones, np.log(rate), log_undamaged]
-        ),
+        batch_noise=float(batch_noise.std()) if len(batch_noise) else 0.0,
+        grad_norm=_fit_log(measured["grad_norm"], grad_norm_terms),
+        update_size=_fit_log(measured["update_size"], update_size_terms),
     )
 
 
-def _log_linear(values: FloatArray, terms: list[FloatArray]) -> tuple[float, ...]:
-    """Return the weights of a sum of terms that is nearest to ln(values)."""
+def _fit_log(values: FloatArray, terms: list[FloatArray]) -> tuple[float, ...]:
+    """Fit ln(values) by a weighted sum of `terms`; return the weights."""
     usable = np.isfinite(values) & (values > 0.0)
     if not usable.any():
         return (0.0,) * len(terms)

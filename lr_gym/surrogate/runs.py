@@ -1,4 +1,4 @@
-"""Recorded training runs, and the file that keeps them: what a law is fitted on."""
+"""Recorded training runs, which a law is fitted to, and their file format."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ UNDONE = "undone"
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
-    """What one training run went through.
+    """The learning rates and measurements of one training run.
 
     Attributes:
-        name: What it is called in reports.
-        seed: The run's seed.
-        rates: The learning rate of every iteration, (n,).
+        name: Name in reports.
+        seed: Seed of the run.
+        rates: Learning rate of every iteration, (n,).
         iterations: Updates spent at each evaluation, increasing from 0, (m,).
-        val_loss: At each evaluation, (m,); NaN from the run's divergence on.
-        train_loss: Mean over the iterations since the evaluation before, (m,); NaN at
-            the first.
+        val_loss: Validation loss, (m,); NaN after divergence.
+        train_loss: Mean over the iterations since the previous evaluation, (m,); NaN at
+            the first evaluation.
         grad_norm: Mean gradient norm over the same iterations, (m,).
-        update_size: Of one update, see `lr_gym.trainers.update_size`, (m,).
-        undone: Whether weights and optimizer were put back, after the evaluation
-            before, to what they were one chunk earlier, (m,) bool; `None` is never.
+        update_size: Size of one update, see `lr_gym.trainers.update_size`, (m,).
+        undone: Whether the chunk before the previous evaluation was undone, (m,) bool:
+            weights and optimizer were restored to their state before it. `None` is
+            never.
 
     Raises:
         ValueError: Shapes do not fit, or a rate or iteration is out of range.
@@ -71,7 +72,7 @@ class RecordedRun:
 
 
 def undone_chunks(runs: Sequence[RecordedRun]) -> NDArray[np.bool_] | None:
-    """Return what was undone in any of the runs, (R, m); `None` is nothing."""
+    """Return `RecordedRun.undone` of all runs, (R, m); `None` if no run has it."""
     if all(run.undone is None for run in runs):
         return None
     never = np.zeros(len(runs[0].iterations), dtype=np.bool_)
@@ -79,10 +80,10 @@ def undone_chunks(runs: Sequence[RecordedRun]) -> NDArray[np.bool_] | None:
 
 
 def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None:
-    """Keep runs of one length in a compressed NumPy file, half a kilobyte each or so.
+    """Write runs to a compressed NumPy file, about half a kilobyte per run.
 
     Raises:
-        ValueError: The runs differ in length or in when they were evaluated.
+        ValueError: The runs differ in length or in the iterations of evaluations.
     """
     check_same_points(runs)
     arrays: dict[str, Any] = {
@@ -104,10 +105,10 @@ def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None
 
 
 def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
-    """Read what `save_runs` kept.
+    """Read runs that `save_runs` wrote.
 
     Raises:
-        ValueError: The file is damaged or something else.
+        ValueError: The file is damaged or in another format.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -131,7 +132,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
 
 
 def check_same_points(runs: Sequence[RecordedRun]) -> None:
-    """Raise ValueError unless the runs share length and evaluations."""
+    """Raise ValueError unless all runs share length and iterations of evaluations."""
     for run in runs:
         same = np.array_equal(run.iterations, runs[0].iterations)
         if not same or len(run.rates) != len(runs[0].rates):

@@ -1,15 +1,14 @@
 """`SurrogateTrainer`: E simulated training runs from a fitted law of the loss curve.
 
-The same protocol as `PopulationTrainer`, without a model or a text: millions of
-decisions per second. Losses are what `law.py` predicts, plus noise; the numbers
-are as good as the law, within the rates and the run length that it was fitted on.
-Random numbers are functions of a member's seed and iteration: the same member goes
-through the same run in a population of any size, bit for bit.
+It has the protocol of `PopulationTrainer` but needs no model and no text, and makes
+more than a million decisions per second. Losses are those of `law.py` plus noise. They
+are as accurate as the law, within the learning rates and the run length it was fitted
+to. Random numbers are functions of a member's seed and iteration, so that a member
+gives the same bits in a population of any size.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,20 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lr_gym.arithmetic import (
-    ARRAYS,
-    FLOATS,
-    Arithmetic,
-    Value,
-    hashed,
-    normal,
-    second_normal,
-    splitmix64,
-)
+from lr_gym.hashing import hashed, normal, second_normal, splitmix64
 from lr_gym.surrogate.chunk import (
-    evaluated,
-    mean_of_batches,
-    norms,
+    add_batch_noise,
+    add_evaluation_noise,
+    expected_norms,
     segments,
     train_segment,
     update_prefix,
@@ -48,10 +38,10 @@ from lr_gym.validation import check_integer
 
 
 class SurrogateTrainer:
-    """E simulated runs of one law, as `Trainer` describes.
+    """E simulated runs of one law; a `Trainer`.
 
-    A member's seed draws how fast it learns and how high a rate it bears, from the
-    law's spread over seeds, and the noise of its losses. A member whose rate exceeds
+    A member's seed determines its efficiency and tolerance, from the law's spreads over
+    seeds, and the noise of its losses. A member with a learning rate above
     `divergence_rate` is frozen with a non-finite loss.
     """
 
@@ -59,7 +49,7 @@ class SurrogateTrainer:
         """Prepare the population; every member starts as a run of seed 0.
 
         Args:
-            law: What the runs follow.
+            law: The law of the runs.
             size: E, at least 1.
 
         Raises:
@@ -78,10 +68,10 @@ class SurrogateTrainer:
         self._members = RunParams(np.ones(size), np.zeros(size))
         self._state: State = {name: np.zeros(size) for name in STATE_NAMES}
         self._iteration = np.zeros(size, dtype=np.int64)
-        self._log_rate = np.zeros(size)  # ln of the rate of the last update
+        self._log_rate = np.zeros(size)  # ln of the last update's learning rate
         self._learning_rate = np.zeros(size)  # of the last update; 0 before any
-        self._loss = np.zeros(size)  # of validation, without noise
-        self._measured = np.zeros(size)  # the same as an evaluation shows it
+        self._loss = np.zeros(size)  # validation loss without noise
+        self._measured = np.zeros(size)  # validation loss with noise
         self._finite = np.ones(size, dtype=np.bool_)
         self._seconds = np.zeros(size)
         self.reset(range(size), [0] * size)
@@ -92,17 +82,15 @@ class SurrogateTrainer:
         """Start fresh runs for `members`, one seed each; see `Trainer.reset`."""
         if len(members) != len(seeds):
             raise ValueError(f"got {len(members)} members but {len(seeds)} seeds")
-        law, of = self._constants, ARRAYS
-        rows: Value = list(members)
-        seed: Value = np.array(seeds, dtype=np.uint64)
-        if len(rows) == 1:
-            rows, seed, of = rows[0], seed.item(), FLOATS
-        # One round apart: seeds that follow each other have unrelated streams.
-        key = splitmix64(hashed(seed, 1))
-        own = hashed(key - 1, 1)
-        efficiency = of.exp(law.efficiency_spread * normal(own, of))
-        log_tolerance = law.tolerance_spread * second_normal(own, of)
-        fresh = initial_state(law, RunParams(efficiency, log_tolerance), of)
+        law = self._constants
+        rows = list(members)
+        # Hash the seed first, so that consecutive seeds have unrelated streams.
+        one = np.uint64(1)
+        key = splitmix64(hashed(np.array(seeds, dtype=np.uint64), one))
+        bits = hashed(key - one, one)
+        efficiency = np.exp(law.efficiency_spread * normal(bits))
+        log_tolerance = law.tolerance_spread * second_normal(bits)
+        fresh = initial_state(law, RunParams(efficiency, log_tolerance))
         for name, values in fresh.items():
             self._state[name][rows] = values
         self._key[rows] = key
@@ -111,10 +99,10 @@ class SurrogateTrainer:
         self._iteration[rows] = 0
         self._log_rate[rows] = fresh["tolerance"]
         self._learning_rate[rows] = 0.0
-        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"], of)
+        self._loss[rows] = validation_loss(law, fresh, fresh["tolerance"])
         self._finite[rows] = True
         self._seconds[rows] = 0.0
-        self._measured[rows] = self._loss[rows]  # untrained models hardly differ
+        self._measured[rows] = self._loss[rows]  # no noise: untrained models are alike
 
     def train(
         self,
@@ -122,10 +110,10 @@ class SurrogateTrainer:
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Advance each member by its number of updates; see `Trainer.train`.
+        """Train each member; see `Trainer.train`.
 
-        A constant rate is one step of the law; one that varies is averaged over
-        `SEGMENT` updates at a time.
+        A chunk with a constant learning rate is one step of the law. A varying learning
+        rate is averaged over `SEGMENT` updates at a time.
 
         Raises:
             ValueError: A learning rate or a number of iterations is negative or not
@@ -144,17 +132,17 @@ class SurrogateTrainer:
             for _ in range(int(counts.max())):
                 on_iteration()
         elapsed = time.perf_counter() - started
-        if self.size == 1:
-            self._seconds[0] += elapsed if counts.item() else 0.0
-        else:
-            self._seconds += (counts > 0) * elapsed
+        self._seconds += (counts > 0) * elapsed
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
         """Return the validation loss, the same however often; see `Trainer`.
 
         Args:
-            members: Whose, (len(members),); `None` is everybody's, (E,).
+            members: Members to evaluate; `None` is all.
+
+        Returns:
+            (len(members),), nats per character.
         """
         measured = self._measured
         return measured.copy() if members is None else measured.take(members)
@@ -164,9 +152,9 @@ class SurrogateTrainer:
         return ~self._finite
 
     def snapshot(self, members: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Copy the rows of `members`: plain arrays, ready for safetensors."""
+        """Copy the state of `members`: arrays by name, ready for safetensors."""
         rows = np.array(members, dtype=np.int64)
-        return {name: values.take(rows) for name, values in self._columns().items()}
+        return {name: values[rows] for name, values in self._columns().items()}
 
     def restore(
         self,
@@ -178,31 +166,33 @@ class SurrogateTrainer:
         """Put a snapshot back; see `Trainer.restore`.
 
         Raises:
-            ValueError: The state is not one of this trainer's: names or shapes differ.
+            ValueError: A name is missing in `state`, or a shape differs.
         """
         rows = list(members)
         columns = self._columns()
         for name in columns:
-            found = np.shape(state[name]) if name in state else None
-            if found != (len(rows),):
+            shape = np.shape(state[name]) if name in state else None
+            if shape != (len(rows),):
                 raise ValueError(
-                    f"state[{name!r}] must have shape ({len(rows)},), got {found}"
+                    f"state[{name!r}] must have shape ({len(rows)},), got {shape}"
                 )
         for name, values in columns.items():
             if rewind or name != "iteration":
                 values[rows] = state[name]
         bits = hashed(self._key[rows], self._iteration[rows].astype(np.uint64))
         loss = self._loss[rows]
-        shown = evaluated(self._constants, loss, self._log_rate[rows], bits, ARRAYS)
-        shown = np.where(self._iteration[rows] > 0, shown, loss)
-        self._measured[rows] = np.where(self._finite[rows], shown, np.nan)
+        measured = add_evaluation_noise(
+            self._constants, loss, self._log_rate[rows], bits
+        )
+        measured = np.where(self._iteration[rows] > 0, measured, loss)
+        self._measured[rows] = np.where(self._finite[rows], measured, np.nan)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return a copy of all members' state, for `safetensors.numpy.save_file`."""
         return self.snapshot(range(self.size))
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from `state_dict`; raises ValueError where it does not fit."""
+        """Continue from `state_dict`; see `restore` for the errors."""
         self.restore(range(self.size), state)
 
     def telemetry(self, names: Sequence[str] | None = None) -> dict[str, FloatArray]:
@@ -213,24 +203,21 @@ class SurrogateTrainer:
         trained on. ``seconds``: wall time in `train`, shared by all members.
         ``learning_rate``: of the last simulated update.
         """
-        found: dict[str, FloatArray] = {}
+        telemetry: dict[str, FloatArray] = {}
         if names is None or "learning_rate" in names:
-            found["learning_rate"] = self._learning_rate.copy()
+            telemetry["learning_rate"] = self._learning_rate.copy()
         if names is None or "tokens" in names:
-            found["tokens"] = self._iteration * self._tokens_per_update
+            telemetry["tokens"] = self._iteration * self._tokens_per_update
         if names is None or "seconds" in names:
-            found["seconds"] = self._seconds.copy()
+            telemetry["seconds"] = self._seconds.copy()
         if names is None or "grad_norm" in names or "update_size" in names:
-            state, of = self._state, ARRAYS
-            log_rate: Value = self._log_rate
-            if self.size == 1:
-                state = {name: values.item() for name, values in state.items()}
-                log_rate, of = log_rate.item(), FLOATS
-            grad_norm, update_size = norms(self._constants, state, log_rate, of)
-            begun = self._iteration > 0
-            found["grad_norm"] = begun * grad_norm
-            found["update_size"] = begun * update_size
-        return found
+            grad_norm, update_size = expected_norms(
+                self._constants, self._state, self._log_rate
+            )
+            trained = self._iteration > 0
+            telemetry["grad_norm"] = trained * grad_norm
+            telemetry["update_size"] = trained * update_size
+        return telemetry
 
     # ------------------------------------------------------------------------ the runs
 
@@ -240,22 +227,19 @@ class SurrogateTrainer:
         return self._iteration.copy()
 
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:
-        """Advance members by a plan of rates, (E, n); return their mean train losses.
+        """Train on one learning rate per update, (E, n); return the train losses, (E,).
 
-        Those whose rate is constant make one step, as if all were: what a member goes
-        through does not hang on its neighbours. The others go on segment by segment.
+        Members with a constant learning rate take one step of the law, the others one
+        per segment. So a member's results do not depend on other members.
         """
-        if not plan.shape[1]:  # nobody makes an update
+        if not plan.shape[1]:  # no member makes an update
             return np.full(self.size, np.nan)
-        if self.size == 1:
-            constant = (plan == plan[0, 0]).all()
-            return self._run(slice(None), counts, plan[:, 0] if constant else plan)
         within = np.arange(plan.shape[1]) < counts[:, None]
         varies = ((plan != plan[:, :1]) & within).any(axis=1)
         losses = self._run(slice(None), np.where(varies, 0, counts), plan[:, 0])
         rows = np.flatnonzero(varies)
         if len(rows):
-            # The longest first: whoever goes on is then always the first so many.
+            # `segments` needs the members with most updates first.
             rows = rows[np.argsort(-counts[rows], kind="stable")]
             rates = np.where(within[rows], plan[rows], 0.0)
             losses[rows] = self._run(rows, counts[rows], rates)
@@ -267,22 +251,23 @@ class SurrogateTrainer:
         counts: NDArray[np.int64],
         rates: FloatArray,
     ) -> FloatArray:
-        """Advance some members by `counts` updates each; return their train losses.
+        """Train some members; return their mean training losses, (R,).
 
-        `rates` are (R,) or (R, n), 0 beyond a member's count; see `segments`.
+        Args:
+            rows: Indices of R members.
+            counts: Updates of each, (R,).
+            rates: Learning rates, (R,) or (R, n); see `segments`.
         """
-        if self.size == 1 and counts.item() and self._finite.item():
-            return np.array([self._learn_alone(0, counts, rates)])
         finite = self._finite[rows]
         running = (counts > 0) & finite
         if np.count_nonzero(running) == len(running):
             return self._learn(rows, counts, rates)
         losses = np.full(len(counts), np.nan)
-        self._iteration[rows] += counts * ~finite  # frozen members spend theirs too
-        chosen = np.flatnonzero(running)
-        if len(chosen):
-            acting = chosen if isinstance(rows, slice) else rows[chosen]
-            losses[chosen] = self._learn(acting, counts[chosen], rates[chosen])
+        self._iteration[rows] += counts * ~finite  # frozen members spend updates too
+        active = np.flatnonzero(running)
+        if len(active):
+            members = active if isinstance(rows, slice) else rows[active]
+            losses[active] = self._learn(members, counts[active], rates[active])
         return losses
 
     def _learn(
@@ -291,90 +276,38 @@ class SurrogateTrainer:
         counts: NDArray[np.int64],
         rates: FloatArray,
     ) -> FloatArray:
-        """Advance members that are not frozen; return their mean train losses."""
-        if len(counts) == 1:
-            row = 0 if isinstance(rows, slice) else int(rows[0])
-            return np.array([self._learn_alone(row, counts, rates)])
+        """Train members that have not diverged; see `_run`."""
         law = self._constants
         last = rates if rates.ndim == 1 else rates[np.arange(len(counts)), counts - 1]
         self._learning_rate[rows] = last
-        whole = isinstance(rows, slice)
-        members = self._members if whole else self._members.take(rows)
-        state: State = (
-            self._state if whole else {k: v[rows] for k, v in self._state.items()}
-        )
+        members = self._members.select(rows)
+        state: State = {name: values[rows] for name, values in self._state.items()}
         loss = self._loss[rows]
         total, log_rate, highest = np.zeros((3, len(counts)))
         for lengths, rate in segments(counts, rates):
             active = slice(len(lengths))
             highest[active] = np.maximum(highest[active], rate)
             before = {name: values[active] for name, values in state.items()}
-            after, log_rate[active], found, middle = train_segment(
-                law, members.take(active), before, loss[active], rate, lengths, ARRAYS
+            after, log_rate[active], loss_after, train_loss = train_segment(
+                law, members.select(active), before, loss[active], rate, lengths
             )
-            total[active] += middle * lengths
-            loss = update_prefix(loss, found)
+            total[active] += train_loss * lengths
+            loss = update_prefix(loss, loss_after)
             state = {
                 name: update_prefix(state[name], after[name]) for name in STATE_NAMES
             }
-        if whole:
-            self._state = state
-        else:
-            for name in STATE_NAMES:
-                self._state[name][rows] = state[name]
-        losses: FloatArray = self._book(
-            rows, counts, loss, log_rate, total, highest, ARRAYS
-        )
-        return losses
-
-    def _learn_alone(
-        self, row: int, counts: NDArray[np.int64], rates: FloatArray
-    ) -> Value:
-        """Do what `_learn` does, bit for bit, for one member and without arrays."""
-        law, members = self._constants, self._members
-        last = rates[0] if rates.ndim == 1 else rates[0, counts[0] - 1]
-        self._learning_rate[row] = last
-        alone = RunParams(members.efficiency.item(row), members.log_tolerance.item(row))
-        state = {name: values.item(row) for name, values in self._state.items()}
-        loss, log_rate = self._loss.item(row), 0.0
-        total = highest = 0.0
-        for lengths, rate in segments(counts, rates):
-            length, own_rate = lengths.item(), rate.item()
-            highest = max(highest, own_rate)
-            state, log_rate, loss, middle = train_segment(
-                law, alone, state, loss, own_rate, length, FLOATS
-            )
-            total += middle * length
         for name in STATE_NAMES:
-            self._state[name][row] = state[name]
-        return self._book(row, counts.item(), loss, log_rate, total, highest, FLOATS)
-
-    def _book(
-        self,
-        rows: Value,
-        counts: Value,
-        loss: Value,
-        log_rate: Value,
-        total: Value,
-        highest: Value,
-        of: Arithmetic,
-    ) -> Value:
-        """Keep what members have come to; return their mean train losses."""
-        law = self._constants
-        iteration = of.entry(self._iteration, rows) + counts
-        bits = hashed(of.entry(self._key, rows), of.unsigned(iteration))
-        measured = evaluated(law, loss, log_rate, bits, of)
-        train_loss = mean_of_batches(law, total / counts, counts, bits, of)
-        fatal = highest > law.divergence_rate
-        if of.any(fatal):
-            self._finite[rows] = of.where(fatal, False, True)
-            train_loss = of.where(fatal, math.nan, train_loss)
-            measured = of.where(fatal, math.nan, measured)
-        self._iteration[rows] = iteration
+            self._state[name][rows] = state[name]
+        self._iteration[rows] += counts
         self._loss[rows] = loss
         self._log_rate[rows] = log_rate
-        self._measured[rows] = measured
-        return train_loss
+        bits = hashed(self._key[rows], self._iteration[rows].astype(np.uint64))
+        diverged = highest > law.divergence_rate
+        self._finite[rows] = ~diverged
+        measured = add_evaluation_noise(law, loss, log_rate, bits)
+        self._measured[rows] = np.where(diverged, np.nan, measured)
+        mean = add_batch_noise(law, total / counts, counts, bits)
+        return np.where(diverged, np.nan, mean)
 
     def _check_rates(self, rates: FloatArray, counts: NDArray[np.int64]) -> None:
         if rates.shape != (self.size,):
@@ -382,12 +315,8 @@ class SurrogateTrainer:
                 f"learning_rate must have shape ({self.size},) or ({self.size}, n), "
                 f"got {rates.shape}"
             )
-        if self.size == 1 and 0.0 <= rates.item() < math.inf:
-            return
-        right = (rates >= 0.0) & (rates < np.inf)  # false for NaN
-        if np.count_nonzero(right) == self.size:
-            return
-        wrong = ~right & (counts > 0)
+        valid = (rates >= 0.0) & (rates < np.inf)  # false for NaN
+        wrong = ~valid & (counts > 0)
         if wrong.any():
             raise ValueError(
                 "learning_rate must be finite and not negative, got "
@@ -395,7 +324,7 @@ class SurrogateTrainer:
             )
 
     def _columns(self) -> dict[str, NDArray[Any]]:
-        """Return everything that the future of the runs depends on, by name."""
+        """Return all state that later results depend on, by name."""
         return {
             **self._state,
             "key": self._key,

@@ -175,7 +175,7 @@ def family_population(
             or damaged.
         FileNotFoundError: A corpus is absent and cannot be downloaded.
     """
-    family.shapes(training)  # raises for a width that is not possible
+    family.training_configs(training)  # raises for a width that is not possible
     corpora = {
         name: load_corpus(name, test_fraction=training.test_fraction)
         for name in family.corpora
@@ -184,5 +184,5 @@ def family_population(
     def make(shape: TrainingConfig) -> Trainer:
         return PopulationTrainer(shape, corpora[shape.corpus], size)
 
-    trainer = MixedTrainer(family.instance().shape(training), make, size)
+    trainer = MixedTrainer(family.instance().training_config(training), make, size)
     return trainer, {name: corpus.entropy_rate for name, corpus in corpora.items()}

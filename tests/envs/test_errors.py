@@ -1,4 +1,4 @@
-"""Invalid arguments and calls: the environment's error messages."""
+"""Errors of the environment: clear, early, and without side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment through Gymnasium's API."""
+"""The single environment through Gymnasium's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment on real text, with real training at `tiny` scale."""
+"""Small real training on real text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter to stable-baselines3 behaves as DummyVecEnv does."""
+"""The adapter to stable-baselines3: equal to DummyVecEnv."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         np.testing.assert_allclose(ours[key], value, atol=1e-4, err_msg=key)
 
 
-def test_it_does_what_dummy_vec_env_does() -> None:
+def test_it_equals_dummy_vec_env() -> None:
     ours = population()
     theirs = DummyVecEnv([small_env] * 3)
     for env in (ours, theirs):
@@ -77,7 +77,7 @@ def test_attributes_and_methods() -> None:
 def test_another_autoreset_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="needs autoreset_mode='SameStep'"):
         population(autoreset_mode="NextStep")
-    with pytest.raises(TypeError, match="is no learning-rate environment"):
+    with pytest.raises(TypeError, match="is not a learning-rate environment"):
         make_vec_env("CartPole-v1", 2)
 
 

@@ -53,7 +53,7 @@ WIDE = {"max_lr": 1e4, "max_iters": 36, "eval_interval": 12}
     ],
     ids=str,
 )
-def test_it_does_what_gymnasium_does_with_single_environments(
+def test_it_equals_gymnasiums_sync_vector_env(
     mode: AutoresetMode, extra: dict[str, Any]
 ) -> None:
     ours = make_vector(3, autoreset_mode=mode, **WIDE, **extra)

@@ -97,7 +97,7 @@ def test_no_survivor_returns_less_than_a_diverged_episode(
     ),
     st.lists(st.integers(0, 3), min_size=6, max_size=6),
 )
-def test_an_episode_alone_is_to_the_bit_what_it_is_in_company(
+def test_an_episode_is_bit_for_bit_the_same_in_any_population(
     reward: str, curve: list[float], actions: list[int]
 ) -> None:
     settings = {"reward": reward, "allow_undo": True, "base_schedule": "cosine"}
@@ -179,7 +179,7 @@ def test_the_trainer_gets_the_agents_rate_times_the_schedule() -> None:
     assert episodes.info()["optimizer_lr"][0] == given_rates[-1]
 
 
-def test_undo_takes_back_the_last_chunk_but_not_the_clock() -> None:
+def test_undo_restores_the_state_but_not_the_iterations() -> None:
     episodes = start([[1.0] * 6], allow_undo=True, undo_factor=4.0)
     trainer = episodes.trainer
     assert isinstance(trainer, ScriptedTrainer)
@@ -238,7 +238,7 @@ def test_every_feature_by_hand() -> None:
     assert values == pytest.approx(expected, abs=1e-6)
 
 
-def test_members_that_sit_out_are_left_alone() -> None:
+def test_members_that_do_not_decide_stay_unchanged() -> None:
     episodes = start([[3, 2, 1], [3, 2.5, 2]])
     rewards = episodes.step(np.array([2, 2]), [1])
     assert rewards.tolist() == [0.0, 0.5]
@@ -285,5 +285,5 @@ def test_a_wrong_setting_is_refused_by_name(
 def test_lists_from_json_become_tuples() -> None:
     config = MDPConfig(lr_factors=[0.5, 1.0], features=["progress"])  # type: ignore[arg-type]  # as JSON gives them
     assert config == MDPConfig(lr_factors=(0.5, 1.0), features=("progress",))
-    with pytest.raises(ValueError, match="no action keeps the rate"):
+    with pytest.raises(ValueError, match="no action keeps the learning rate"):
         MDPConfig(lr_factors=(0.5,)).keep_action  # noqa: B018 - the property raises

@@ -1,4 +1,4 @@
-"""Instance families: sampling, validation, single and vector environments."""
+"""Instance families: sampling, and episodes in single and vector environments."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_held_out_instances() -> None:
         counts = Counter(tuple(getattr(i, n) for n in names) for i in HELD_OUT)
         assert max(counts.values()) - min(counts.values()) <= 2  # balanced
     for instance in HELD_OUT:
-        instance.shape(small_config(n_embd=64))  # heads of 32, as at tiny
+        instance.training_config(small_config(n_embd=64))  # heads of 32, as at tiny
     assert math.isclose(sum(math.log(i.lr_factor) for i in HELD_OUT), 0, abs_tol=1e-9)
 
 
@@ -126,11 +126,9 @@ def test_a_wrong_family_is_refused_by_name(
         small_env(family=given, warmup_iters=0 if given != {"max_iters": [4]} else 5)
 
 
-def test_a_family_is_a_mapping_of_one_process() -> None:
+def test_a_family_is_a_mapping() -> None:
     with pytest.raises(TypeError, match=r"dataclasses\.asdict\(family\)"):
         small_env(family=InstanceFamily(**FIELDS))
-    with pytest.raises(ValueError, match="workers must be 1 with a family, got 2"):
-        LRTuningVectorEnv(2, workers=2, family=FAMILY, scale="tiny", **SMALL)
 
 
 # ----------------------------------------------------------------- the environments
@@ -152,7 +150,7 @@ def test_the_checkers_pass_without_a_warning(extra: dict[str, Any]) -> None:
     check_env_sb3(env.unwrapped)
 
 
-def test_every_reset_draws_and_a_seed_repeats_it() -> None:
+def test_every_reset_samples_and_a_seed_repeats_it() -> None:
     env = family_env()
     env.reset(seed=0)
     drawn = []
@@ -181,7 +179,7 @@ def test_the_spec_survives_json_and_the_env_pickling() -> None:
         assert [copy.reset(seed=4)[1], copy.step(2)[-1]] == first
 
 
-def test_without_a_family_nothing_is_drawn() -> None:
+def test_without_a_family_nothing_is_sampled() -> None:
     env = small_env()
     env.reset(seed=1)
     alone = env.unwrapped.np_random.bit_generator.state
@@ -192,7 +190,7 @@ def test_without_a_family_nothing_is_drawn() -> None:
     assert env.unwrapped.np_random.bit_generator.state == alone
 
 
-def test_an_instance_trains_as_an_environment_of_its_own_does() -> None:
+def test_an_instance_trains_as_its_own_environment() -> None:
     env = family_env(base_schedule="wsd", warmup_iters=2)
     chosen = {
         "n_layer": 2,
@@ -216,7 +214,7 @@ def test_an_instance_trains_as_an_environment_of_its_own_does() -> None:
     assert mine[2]
 
 
-def test_options_replace_what_was_drawn_for_once() -> None:
+def test_options_replace_sampled_fields_once() -> None:
     env = family_env()
     env.reset(seed=0)
     env.reset(options={"instance": {"max_iters": 24, "lr_factor": 2.0}})
@@ -256,7 +254,7 @@ def test_a_bad_instance_is_refused(
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_members_of_all_shapes_do_what_single_environments_do(
+def test_members_of_all_shapes_equal_single_environments(
     mode: AutoresetMode,
 ) -> None:
     settings: dict[str, Any] = {"scale": "tiny", "allow_undo": True} | SMALL
@@ -341,7 +339,7 @@ def test_a_member_restores_bit_for_bit_and_only_to_its_own_shape() -> None:
         trainer.restore([0], trainer.snapshot([1]))
 
 
-def test_shapes_that_went_out_of_use_are_dropped_in_the_end() -> None:
+def test_unused_shapes_are_dropped() -> None:
     made = []
     corpus = load_corpus("markov")
 

@@ -1,4 +1,4 @@
-"""The loss law: its dynamics, its file, and recovery of its constants by a fit."""
+"""The law of the loss curve: its dynamics, its file, and its fit to runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_damage_of_a_jump_by_hand() -> None:
     assert later["damage"][0] > state["damage"][0]
 
 
-def test_what_the_law_says_of_rates() -> None:
+def test_predictions_at_constant_rates() -> None:
     constant = {rate: np.full(300, rate) for rate in (1e-4, 1e-3, 3e-3)}
     finals = [curve(rates)[-1] for rates in constant.values()]
     assert finals == sorted(finals, reverse=True)  # below damage, more is faster
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_refused_with_the_reason(
     path = tmp_path / "law.json"
     path.write_text(text)
     with pytest.raises(
-        ValueError, match=rf"law\.json is no law of the loss: .*{reason}"
+        ValueError, match=rf"law\.json is not a law of the loss: .*{reason}"
     ):
         load_law(path)
 
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_refused_with_the_reason(
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "law.json"
     path.write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="is no law of the loss"):
+    with pytest.raises(ValueError, match="is not a law of the loss"):
         load_law(path)
     with pytest.raises(ValueError, match="holds no recorded runs"):
         load_runs(path)
@@ -194,7 +194,7 @@ def test_the_law_needs_no_torch() -> None:
 # ----------------------------------------------------------------------------- fitting
 
 
-def test_a_planted_law_is_found_again() -> None:
+def test_fitting_recovers_a_known_law() -> None:
     law, seed = make_constants(), 1
     found = fit_surrogate(planted_runs(law, seed), preset("tiny"))
     fresh = np.stack([run.rates for run in planted_runs(law, seed + 100)[:-1]])

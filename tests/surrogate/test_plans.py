@@ -24,7 +24,7 @@ CHUNKS = st.lists(
 )
 
 
-def test_a_constant_rate_is_one_step_whatever_a_neighbour_does() -> None:
+def test_a_constant_rate_is_one_step_in_any_population() -> None:
     together, alone = make_trainer(2), make_trainer(1)
     together.reset([0, 1], [3, 4])
     alone.reset([0], [3])
@@ -37,7 +37,7 @@ def test_a_constant_rate_is_one_step_whatever_a_neighbour_does() -> None:
     assert together.iteration.tolist() == [30, 30]
 
 
-def test_a_plan_is_what_its_segments_are() -> None:
+def test_a_plan_equals_its_segments() -> None:
     plan = np.linspace(1e-3, 2e-3, 10)[None]
     whole, parts = make_trainer(batch_noise=0.0), make_trainer(batch_noise=0.0)
     loss = whole.train(10, plan)
@@ -49,7 +49,7 @@ def test_a_plan_is_what_its_segments_are() -> None:
     assert len(ticks) == 7
 
 
-def test_a_chunk_of_no_updates_leaves_everybody_untouched() -> None:
+def test_a_chunk_of_no_updates_changes_no_member() -> None:
     trainer = make_trainer(2)
     trainer.train(10, np.array([1e-3, 2e-3]))
     before = trainer.state_dict()
@@ -62,7 +62,7 @@ def test_a_chunk_of_no_updates_leaves_everybody_untouched() -> None:
 @pytest.mark.parametrize("path", packaged_laws().values(), ids=lambda path: path.stem)
 @settings(deadline=None, max_examples=30)
 @given(chunks=CHUNKS, planned=st.booleans())
-def test_a_run_alone_is_bit_for_bit_the_run_in_company(
+def test_a_run_is_bit_for_bit_the_same_in_any_population(
     path: Path, chunks: list[tuple[int, float, float]], planned: bool
 ) -> None:
     law = load_law(path)

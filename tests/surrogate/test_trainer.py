@@ -1,4 +1,4 @@
-"""Simulated runs: the environment on a loss law, and on a custom trainer."""
+"""Simulated runs: the environment over a law, and over a user's trainer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_seeds_repeat_and_differ() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_members_go_through_what_single_environments_do(schedule: str) -> None:
+def test_members_equal_single_environments(schedule: str) -> None:
     size, random = 5, np.random.default_rng(1)
     settings = TINY | {"base_schedule": schedule, "allow_undo": True, "max_lr": 0.2}
     envs = LRTuningVectorEnv(size, corpus="shakespeare", **settings)
@@ -132,7 +132,7 @@ def test_the_spec_survives_json() -> None:
     assert str(play(env, [2, 1], seed=0)) == str(play(copy, [2, 1], seed=0))
 
 
-def test_a_law_of_ones_own_by_path_and_by_object(tmp_path: Path) -> None:
+def test_a_users_law_by_path_and_by_object(tmp_path: Path) -> None:
     law = make_law(**NOISY)
     path = str(tmp_path / "mine.json")
     law.save(path)
@@ -181,12 +181,7 @@ def test_wrong_settings_are_refused(
         LRTuningEnv(**({"corpus": "shakespeare"} | TINY | settings))
 
 
-def test_workers_are_for_real_training() -> None:
-    with pytest.raises(ValueError, match="workers are for real training"):
-        LRTuningVectorEnv(2, corpus="shakespeare", workers=2, **TINY)
-
-
-# -------------------------------------------------------------- somebody else's trainer
+# ------------------------------------------------------------------- a user's trainer
 
 
 def test_your_training_as_an_environment() -> None:
@@ -215,12 +210,12 @@ def test_your_training_as_an_environment() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"n_layer": 2}, TypeError, "with a trainer of its own, .*'n_layer'"),
+        ({"n_layer": 2}, TypeError, "with your own trainer .*'n_layer'"),
         ({"scale": "tiny"}, ValueError, "scale is for lr-gym's own training"),
         ({"max_iters": 0}, ValueError, "max_iters must be at least 1"),
     ],
 )
-def test_what_a_trainer_of_ones_own_does_not_take(
+def test_settings_that_a_users_trainer_does_not_take(
     settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -272,7 +267,7 @@ def test_evaluation_repeats_and_leaves_no_trace() -> None:
     assert np.array_equal(trainer.train(5, [1e-3] * 2), other.train(5, [1e-3] * 2))
 
 
-def test_snapshots_go_on_bit_for_bit_also_from_a_file() -> None:
+def test_snapshots_continue_bit_for_bit_also_from_a_file() -> None:
     trainer = make_trainer(3)
     trainer.train(20, [1e-3, 3e-3, 1e-2])
     kept = load(save(trainer.state_dict()))
@@ -289,7 +284,7 @@ def test_snapshots_go_on_bit_for_bit_also_from_a_file() -> None:
         trainer.restore([0, 1, 2], {})
 
 
-def test_undo_takes_damage_back_but_not_the_iterations() -> None:
+def test_undo_removes_damage_but_not_the_iterations() -> None:
     trainer = make_trainer(jitter=0.0)
     trainer.train(100, [1e-3])
     kept, good = trainer.snapshot([0]), trainer.evaluate()[0]

@@ -232,7 +232,7 @@ def test_a_trainer_that_does_not_report_its_rate_is_refused() -> None:
 def test_a_trainer_whose_telemetry_takes_no_names_is_refused_at_once() -> None:
     trainer = Descent().wrapped()
     trainer.telemetry = lambda: {}  # type: ignore[method-assign,assignment,misc]
-    with pytest.raises(TypeError, match=r"trainer\.telemetry must take the names"):
+    with pytest.raises(TypeError, match=r"trainer\.telemetry must take the requested"):
         lr_gym.LRTuningEnv(trainer=trainer)
 
 

@@ -175,7 +175,7 @@ def test_the_environments_factors_decide_how_many_actions_there_are() -> None:
     agent.table[(0, 0)] = [0.0] * 5
     with pytest.raises(ValueError, match=r"5 actions per state, but there are 3"):
         begun(agent)
-    with pytest.raises(ValueError, match="no action keeps the rate"):
+    with pytest.raises(ValueError, match="no action keeps the learning rate"):
         begun(TabularQ(), lr_factors=(0.5, 2.0))
 
 
