@@ -187,7 +187,7 @@ def test_a_table_survives_saving(tmp_path: Path) -> None:
         ("half", "is not JSON"),
         ('{"format": "lr-gym tabular Q 1"}', "is not a whole table"),
         ("nan", "not finite"),
-        ("short", "a row has 1 actions"),
+        ("short", "a state must have 3 action values, got 1"),
         ("reward", "protocol must be"),
     ],
 )

@@ -159,7 +159,7 @@ def test_a_family_runs_on_the_laws_it_is_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("laws", "error", "message"),
     [
-        ({}, ValueError, "no law for corpus 'markov', but for none"),
+        ({}, ValueError, "no law for corpus 'markov'; it has laws for none"),
         ({"markov": "real"}, TypeError, r"trainer\['markov'\] must be a LossLaw"),
         ({"markov": "away.json"}, FileNotFoundError, "away.json"),
         ("real.json", ValueError, "a mapping from each corpus to its law"),

@@ -199,7 +199,7 @@ def test_a_saved_table_keeps_what_it_was_made_with(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "q.json").read_text(encoding="utf-8"))
     content["table"] = [[-20.0, 1.0, [1.0, 2.0]]]
     (tmp_path / "q.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="a state has 2 entries"):
+    with pytest.raises(ValueError, match="a state must have 1 features, got 2"):
         TabularQ.load(tmp_path / "q.json")
 
 
