@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent import make_env
-from benchmarks.comparison.drawing import looks, methods_of
 from benchmarks.comparison.executors import (
     Executor,
     ProcessExecutor,
@@ -20,13 +19,13 @@ from benchmarks.comparison.executors import (
     SerialExecutor,
     run_all,
 )
-from benchmarks.comparison.figures import draw_episodes
+from benchmarks.comparison.figures import draw_episodes, line_styles
 from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.methods import METHODS, find_method
 from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
-from benchmarks.comparison.summary import Row, write_summary
+from benchmarks.comparison.summary import Row, methods_of, write_summary
 from lr_gym.devices import resolve_device, resolve_scale
 from lr_gym.files import write_text
 
@@ -242,7 +241,7 @@ def publish(
     rows = write_summary(folder, records)
     command = shlex.join(["python", "benchmarks/compare_agents.py", *sys.argv[1:]])
     report = write_report(folder / "report.html", records, rows, protocol, command)
-    shown = list(looks(rows))[:MAX_CURVES]
+    shown = list(line_styles(rows))[:MAX_CURVES]
     write_text(folder / "curves.svg", draw_episodes(records, shown))
     if args.tensorboard:
         from benchmarks.comparison.event_files import write_curves

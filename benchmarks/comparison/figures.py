@@ -12,17 +12,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from benchmarks import estimates
 from benchmarks.comparison.curves import WINDOW, band, quality
-from benchmarks.comparison.drawing import (
+from benchmarks.comparison.summary import Row, Runs, methods_of, scores, tested_runs
+from benchmarks.drawing import (
     COLORS,
     FAINT,
     INK,
     LineStyle,
     draw,
-    looks,
-    methods_of,
     shortened,
 )
-from benchmarks.comparison.summary import Row, Runs, scores, tested_runs
 from benchmarks.estimates import Estimate, FloatArray
 from benchmarks.table_text import estimate_text
 
@@ -34,6 +32,32 @@ CALLS = {
 }
 WIDE = (9.0, 3.9)  # inches, of a single figure
 PANEL = (4.6, 3.0)  # inches, of one of several panels
+
+
+def line_styles(rows: Sequence[Row]) -> dict[str, LineStyle]:
+    """Return the lines of the methods drawn in colour, at most eight, the best first.
+
+    These are the reference, the best method, the best two schedules and agents, the
+    best of the other kinds, and the placebo.
+    """
+    methods = methods_of(rows)
+    chosen = [
+        *methods[:1],
+        *[row for row in methods if row.kind == "schedule"][:2],
+        *[row for row in methods if row.kind == "agent"][:2],
+        *[row for row in methods if row.kind not in ("schedule", "agent")][:1],
+    ]
+    placebos = [row for row in rows if row.kind == "placebo"]
+    colors = iter(COLORS)
+    styles = {}
+    for row in rows:
+        if row.call == "reference":
+            styles[row.label] = LineStyle(INK)
+        elif row in placebos[:1]:
+            styles[row.label] = LineStyle(FAINT, dashed=True)
+        elif row in chosen:
+            styles[row.label] = LineStyle(next(colors))
+    return styles
 
 
 def limits(rows: Sequence[Row]) -> tuple[float, float]:
@@ -127,7 +151,7 @@ def profiles(rows: Sequence[Row], runs: Runs) -> str:
 
 def _styles(rows: Sequence[Row]) -> list[tuple[Row, dict[str, Any]]]:
     """Return rows with their line styles: thin and grey, or on top and in colour."""
-    chosen = looks(rows)
+    chosen = line_styles(rows)
     thin = {"color": FAINT, "lw": 0.8, "alpha": 0.45}
     background = [(row, thin) for row in methods_of(rows) if row.label not in chosen]
     front = [(row, _line(chosen[row.label])) for row in rows if row.label in chosen]
@@ -185,7 +209,7 @@ def rates(rows: Sequence[Row], runs: Runs, task: str) -> str:
 
 
 def _lines(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    chosen = looks(rows)
+    chosen = line_styles(rows)
     return {label: _line(chosen[label]) for label in reversed(chosen)}
 
 

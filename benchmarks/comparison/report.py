@@ -12,11 +12,18 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from benchmarks.comparison import figures
-from benchmarks.comparison.drawing import looks, methods_of
+from benchmarks.comparison.figures import line_styles
 from benchmarks.comparison.headline import headline
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Protocol
-from benchmarks.comparison.summary import Row, label_of, task_of, tested_runs, timings
+from benchmarks.comparison.summary import (
+    Row,
+    label_of,
+    methods_of,
+    task_of,
+    tested_runs,
+    timings,
+)
 from benchmarks.estimates import Estimate
 from benchmarks.table_text import estimate_text
 from lr_gym.files import write_text
@@ -72,7 +79,7 @@ def write_report(
         reference=reference.label,
         headline=headline(rows),
         cards=_cards(rows, records),
-        legend=looks(rows),
+        legend=line_styles(rows),
         pictures=_pictures(rows, records, list(reference.test_loss)),
         results=results_table(rows),
         spending=spending_table(rows, records),

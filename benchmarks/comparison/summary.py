@@ -285,3 +285,8 @@ def _flat(row: Row) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def methods_of(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are methods: neither controls nor the placebo."""
+    return [row for row in rows if row.kind not in ("control", "placebo")]

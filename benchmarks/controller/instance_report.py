@@ -19,9 +19,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks import estimates
-from benchmarks.comparison.drawing import COLORS, FAINT, INK, draw
 from benchmarks.comparison.protocol import Records
 from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, Suite
+from benchmarks.drawing import COLORS, FAINT, INK, draw
 from benchmarks.estimates import Estimate, FloatArray, Scores
 from benchmarks.results_file import write_result
 from benchmarks.table_text import csv_text, estimate_text, markdown

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from benchmarks.comparison.drawing import COLORS, STYLE
+from benchmarks.drawing import COLORS, STYLE
 from lr_gym.surrogate.runs import RecordedRun
 from lr_gym.trainers.base import FloatArray
 

@@ -13,12 +13,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.comparison.curves import band, expected_best, quality
-from benchmarks.comparison.drawing import looks, shortened
 from benchmarks.comparison.event_files import TAGS, write_curves
-from benchmarks.comparison.figures import draw_episodes, limits
+from benchmarks.comparison.figures import draw_episodes, limits, line_styles
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.report import jobs_table
 from benchmarks.comparison.summary import summarize
+from benchmarks.drawing import shortened
 from tests.helpers.records import (
     HOSTILE,
     METHODS,
@@ -171,7 +171,7 @@ def test_bands_keep_the_loss_of_who_ended_early_and_not_its_rate() -> None:
 
 
 def test_at_most_eight_are_in_colour_and_each_in_another() -> None:
-    chosen = looks(summarize(small_comparison()))
+    chosen = line_styles(summarize(small_comparison()))
     assert len(chosen) <= 8
     assert {"linear", "q_paper", "q_improved", "as_published"} < set(chosen)
     assert len({look.color for look in chosen.values()}) == len(chosen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import escape
@@ -17,8 +17,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-
-from benchmarks.comparison.summary import Row
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -57,37 +55,6 @@ class LineStyle:
     def css(self) -> str:
         """The same colour as CSS writes it."""
         return "currentColor" if self.color == INK else self.color
-
-
-def methods_of(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that are methods: neither controls nor the placebo."""
-    return [row for row in rows if row.kind not in ("control", "placebo")]
-
-
-def looks(rows: Sequence[Row]) -> dict[str, LineStyle]:
-    """Return the lines of the methods drawn in colour, at most eight, the best first.
-
-    These are the reference, the best method, the best two schedules and agents, the
-    best of the other kinds, and the placebo.
-    """
-    methods = methods_of(rows)
-    chosen = [
-        *methods[:1],
-        *[row for row in methods if row.kind == "schedule"][:2],
-        *[row for row in methods if row.kind == "agent"][:2],
-        *[row for row in methods if row.kind not in ("schedule", "agent")][:1],
-    ]
-    placebos = [row for row in rows if row.kind == "placebo"]
-    colors = iter(COLORS)
-    styles = {}
-    for row in rows:
-        if row.call == "reference":
-            styles[row.label] = LineStyle(INK)
-        elif row in placebos[:1]:
-            styles[row.label] = LineStyle(FAINT, dashed=True)
-        elif row in chosen:
-            styles[row.label] = LineStyle(next(colors))
-    return styles
 
 
 def draw(title: str, size: tuple[float, float], *paint: Painter) -> str:
