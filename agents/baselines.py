@@ -25,6 +25,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from agents.command_line import parse_command_line
 from lr_gym.controllers.policies.policy import Policy
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
@@ -258,6 +259,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -30,6 +30,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from agents.command_line import parse_command_line
 from lr_gym.validation import check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
@@ -231,6 +232,4 @@ def main(args: Args) -> DeepAgent:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -42,6 +42,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
+from agents.command_line import parse_command_line
 from lr_gym import PAPER_FACTORS
 from lr_gym.controllers.policies.q_table import (
     DEFAULT_FEATURES,
@@ -51,7 +52,7 @@ from lr_gym.controllers.policies.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.files import write_text
+from lr_gym.files import user_path, write_text
 from lr_gym.validation import check_choice, check_real
 
 Protocol = Literal["paper", "improved"]
@@ -274,7 +275,7 @@ class TabularQ(Agent):
             ValueError: The file is not such a table; the message says what is wrong.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(user_path(path).read_bytes())
         except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -378,6 +379,4 @@ def main(args: Args) -> TabularQ:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -33,6 +33,7 @@ import numpy as np
 
 from agents.agent import Agent, LREnv, episodes_of, make_envs, run_population
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
+from agents.command_line import parse_command_line
 from agents.deep_rl import DeepAgent
 from agents.rollouts import final_errors, record_runs, refit_law
 from agents.saved_policy import saved_agent
@@ -271,6 +272,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -11,9 +11,8 @@ Every method gets the same budget of trainings, to tune its initial rate or to l
 folder, so the same command continues an interrupted comparison.
 """
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.entry import Args, main
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -34,6 +34,7 @@ import numpy as np
 from gymnasium import spaces
 
 from agents.agent import LREnv, make_env
+from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import one_line_errors
 from benchmarks.comparison.jobs import FORMAT, env_name
 from benchmarks.comparison.summary import label_of, task_of
@@ -228,6 +229,5 @@ def main(args: Args) -> None:
 if __name__ == "__main__":
     import tyro
 
-    main(
-        tyro.cli(Args, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))
-    )
+    config = (tyro.conf.PositionalRequiredArgs,)
+    main(parse_command_line(Args, __doc__, config=config))

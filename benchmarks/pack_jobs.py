@@ -15,6 +15,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.command_line import parse_command_line
 from lr_gym.files import write_bytes
 
 
@@ -58,6 +59,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from agents.command_line import parse_command_line
 from benchmarks.docs_tables import comparison, controller, gpu, speed, surrogate
 from benchmarks.paths import ROOT
 from lr_gym.files import write_text
@@ -143,6 +144,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -32,8 +32,8 @@ def read_arguments(
 def load_windows() -> tuple[Tensor, Tensor, int]:
     """Return training and validation windows, (N, WIDTH + 1), and the vocab size."""
     folder = os.environ.get("LR_GYM_DATA")
-    downloaded = folder is not None and (Path(folder) / "tinyshakespeare.txt").is_file()
-    corpus = lr_gym.load_corpus("shakespeare" if downloaded else "markov")
+    text = Path(folder).expanduser() / "tinyshakespeare.txt" if folder else None
+    corpus = lr_gym.load_corpus("shakespeare" if text and text.is_file() else "markov")
     train, val = (
         torch.from_numpy(part.astype("int64")).unfold(0, WIDTH + 1, WIDTH)
         for part in (corpus.train, corpus.val)

@@ -1,45 +1,127 @@
-"""Write files atomically, and find the cache folder."""
+"""Write files atomically, and find the folders that users name."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 
-def write_text(path: str | Path, text: str) -> None:
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a user's path with a leading ``~`` replaced by the home folder.
+
+    A shell replaces it in ``--out ~/x``, but not in ``--out=~/x`` or in quotes.
+
+    Raises:
+        ValueError: The home folder is unknown.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r}: the home folder of '~' is unknown; write the whole "
+            f"path, or './{os.fspath(path)}' for a file of that name"
+        ) from error
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8; see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: write a temporary file, then rename it to `path`.
 
+    A new file has the mode that the umask allows, and an existing file keeps its mode.
+    If `path` is a symbolic link, its target is written.
+
     Args:
-        path: The file. Missing folders are created; an existing file is replaced.
+        path: The file; ``~`` is the home folder. Missing folders are created.
         content: The file's bytes.
 
     Raises:
-        OSError: The folder cannot be created or written. `path` is unchanged.
+        OSError: The folder cannot be created or written, or `path` is write-protected,
+            a folder, a pipe or a device. `path` is unchanged.
+        ValueError: `path` begins with ``~``, and the home folder is unknown.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path = user_path(path)
+    target = Path(os.path.realpath(path))
+    mode = None
+    if target.is_symlink():
+        raise OSError(f"{path} is in a loop of symbolic links")
+    if target.exists():
+        if not target.is_file():
+            raise OSError(f"{path} is not a regular file: it cannot be replaced")
+        if not os.access(target, os.W_OK):
+            raise PermissionError(f"{path} is write-protected")
+        mode = stat.S_IMODE(target.stat().st_mode)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Only the user can enter this folder: the text is never more public than `path`.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lr_gym-") as folder:
+        temporary = Path(folder) / "content"
+        temporary.write_bytes(content)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+
+
+def data_folder() -> Path | None:
+    """Return the folder in `LR_GYM_DATA`; `None` if it is not set.
+
+    Raises:
+        ValueError: `LR_GYM_DATA` does not name a folder that can be read.
+    """
+    name = os.environ.get("LR_GYM_DATA")
+    if not name:
+        return None
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        folder = user_path(name)
+        if folder.is_dir():
+            return folder
+        problem = ""
+    except (OSError, ValueError) as error:
+        problem = f" ({error})"
+    raise ValueError(f"LR_GYM_DATA must name a folder, got {name!r}{problem}")
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: `LR_GYM_CACHE` if it is set, else the user's default."""
+    """Return the cache folder: `LR_GYM_CACHE` if it is set, else the user's default.
+
+    Raises:
+        ValueError: The home folder is unknown.
+    """
     folder = os.environ.get("LR_GYM_CACHE")
     if folder:
-        return Path(folder)
+        try:
+            return user_path(folder)
+        except ValueError as error:
+            raise ValueError(f"LR_GYM_CACHE must name a folder: {error}") from error
     import pooch
 
-    return Path(pooch.os_cache("lr_gym"))
+    try:
+        return user_path(pooch.os_cache("lr_gym"))
+    except (RuntimeError, ValueError) as error:  # RuntimeError: from platformdirs
+        raise ValueError(
+            "the cache needs a home folder, which is unknown: set LR_GYM_CACHE to a "
+            "folder for it, or LR_GYM_DATA to a folder that holds the texts"
+        ) from error
+
+
+def writable_cache_folder() -> Path:
+    """Create the cache folder if it is missing, and return it.
+
+    Raises:
+        OSError: The folder cannot be written.
+        ValueError: The home folder is unknown.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OSError(
+            f"the cache folder {folder} cannot be written ({error.strerror}): set "
+            "LR_GYM_CACHE to another folder"
+        ) from error

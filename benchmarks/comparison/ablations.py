@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.ablation_report import DEFAULT, summarize, write_report
 from benchmarks.comparison.fixed_plan import (
     check_counts,
@@ -210,6 +211,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

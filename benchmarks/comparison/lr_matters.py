@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from agents.command_line import parse_command_line
 from benchmarks.provenance import provenance
 from lr_gym import (
     PopulationTrainer,
@@ -107,6 +108,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 
+from agents.command_line import parse_command_line
 from benchmarks.results_file import update_result
 from benchmarks.speed.plain_loop import PlainLoop
 from benchmarks.speed.timing import spread, timed
@@ -111,6 +112,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

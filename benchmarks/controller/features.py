@@ -24,6 +24,7 @@ import numpy as np
 
 from agents.agent import Agent
 from agents.baselines import UpdateSizeAgent
+from agents.command_line import parse_command_line
 from agents.tabular_q import TabularQ
 from agents.train_controller import (
     DECISIONS,
@@ -203,6 +204,4 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from agents.command_line import parse_command_line
 from benchmarks.results_file import write_json, write_result
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
@@ -146,6 +147,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.executors import SerialExecutor, run_all
 from benchmarks.comparison.fixed_plan import one_line_errors
 from benchmarks.controller.instance_jobs import GRID_CENTER, Cell, make_cells
@@ -192,6 +193,4 @@ def table(result: dict[str, Any]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.executors import run_all
 from benchmarks.comparison.fixed_plan import (
     check_counts,
@@ -176,6 +177,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

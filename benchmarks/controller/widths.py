@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
@@ -180,6 +181,4 @@ def table(result: dict[str, Any]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

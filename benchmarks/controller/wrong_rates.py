@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
@@ -128,6 +129,4 @@ def results_of(path: Path, runs: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

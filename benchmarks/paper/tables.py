@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
@@ -165,6 +166,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

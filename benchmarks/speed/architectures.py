@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.lr_matters import HALF_DECADES, sweep
 from benchmarks.results_file import update_result
 from benchmarks.speed import variants
@@ -149,6 +150,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -48,6 +48,7 @@ from benchmarks.speed.timing import CannotRun, real_text_or_markov, say
 from benchmarks.table_text import markdown
 from lr_gym import load_corpus
 from lr_gym.devices import resolve_device
+from lr_gym.files import user_path
 
 
 class Part(Protocol):
@@ -90,14 +91,16 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
     parser.add_argument(
         "--budget", type=float, default=540.0, help="seconds, default 540"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the files")
+    parser.add_argument(
+        "--out", type=user_path, required=True, help="folder of the files"
+    )
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], help="default: all")
     parser.add_argument(
         "--dry-run", action="store_true", help="the same code in small, on a CPU"
     )
     parser.add_argument(
         "--committed",
-        type=Path,
+        type=user_path,
         help="folder of finished results; default benchmarks/results/gpu, in a dry run "
         "none",
     )

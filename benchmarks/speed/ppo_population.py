@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 import lr_gym  # noqa: F401 - registers the environments
+from agents.command_line import parse_command_line
 from benchmarks.results_file import write_result
 from benchmarks.speed.timing import spread
 from lr_gym.sb3 import make_vec_env
@@ -143,6 +144,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

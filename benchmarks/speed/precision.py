@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
+from agents.command_line import parse_command_line
 from benchmarks.results_file import update_result
 from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
 from lr_gym.trainers.base import FloatArray
@@ -113,6 +114,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

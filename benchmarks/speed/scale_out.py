@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.command_line import parse_command_line
 from benchmarks.comparison.executors import ProcessExecutor, run_all
 from benchmarks.comparison.jobs import Job, task_learning_rate
 from benchmarks.comparison.protocol import Task
@@ -103,6 +104,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.speed import scale_suite
 from benchmarks.speed.timing import CannotRun
 from lr_gym.config import SCALES
+from lr_gym.files import user_path
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -85,7 +86,7 @@ def parse(arguments: Sequence[str] | None = None) -> Args:
     parser.add_argument(
         "--out",
         help="output folder",
-        type=Path,
+        type=user_path,
         default=Path("benchmarks/results/speed/throughput"),
     )
     parser.add_argument(

@@ -7,7 +7,6 @@ First slices (caches, compilation) are not timed with the others.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ import torch
 from benchmarks.provenance import provenance
 from benchmarks.results_file import write_json
 from lr_gym import TrainingConfig
+from lr_gym.files import data_folder
 from lr_gym.models import build_model
 
 FORMAT = "lr-gym throughput 1"
@@ -83,8 +83,8 @@ class Report:
 
 def real_text_or_markov() -> str:
     """Return ``shakespeare`` if LR_GYM_DATA has it, else ``markov``."""
-    folder = os.environ.get("LR_GYM_DATA")
-    has_text = folder and (Path(folder) / "tinyshakespeare.txt").is_file()
+    folder = data_folder()
+    has_text = folder and (folder / "tinyshakespeare.txt").is_file()
     return "shakespeare" if has_text else "markov"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.command_line import parse_command_line
 from benchmarks.results_file import write_result
 from lr_gym import SurrogateTrainer
 from lr_gym.schedules import schedule_factor
@@ -153,6 +154,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from agents.command_line import parse_command_line
 from benchmarks.results_file import write_result
 from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
@@ -190,6 +191,4 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from agents.agent import Agent, run_episode
+from agents.command_line import parse_command_line
 from agents.deep_rl import DeepAgent
 from agents.tabular_q import TabularQ
 from benchmarks.results_file import write_result
@@ -130,6 +131,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

@@ -20,6 +20,7 @@ import numpy as np
 
 from agents.agent import make_env, run_episode
 from agents.baselines import UpdateSizeAgent
+from agents.command_line import parse_command_line
 from benchmarks.results_file import write_result
 from benchmarks.surrogate.fitting import Args as CollectionArgs
 from benchmarks.surrogate.fitting import collect, our_losses, scores
@@ -106,6 +107,4 @@ def main(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Args, description=__doc__))
+    main(parse_command_line(Args, __doc__))

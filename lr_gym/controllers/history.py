@@ -61,7 +61,7 @@ def write_schedule(
     """Write a CSV file with the columns `COLUMNS`, one row per update.
 
     Args:
-        path: The file; missing folders are created.
+        path: The file; ``~`` is the home folder. Missing folders are created.
         history: Fills ``val_loss``, ``factor`` and ``undone`` (0 or 1) in the row of
             the first update after a decision. Of several decisions at one iteration,
             the last counts.
@@ -77,4 +77,4 @@ def write_schedule(
         if record is not None:
             decision = (record.val_loss, record.factor, int(record.undone))
         writer.writerow((iteration, learning_rate, *decision))
-    write_text(os.fspath(path), text.getvalue())
+    write_text(path, text.getvalue())

@@ -210,7 +210,7 @@ class ControllerLR(LRScheduler):
         ``undone``. The last three are empty in rows without a decision.
 
         Args:
-            path: The file; missing folders are created.
+            path: The file; ``~`` is the home folder. Missing folders are created.
         """
         write_schedule(path, self.history, self.used_learning_rates())
 

@@ -11,13 +11,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from lr_gym.files import write_bytes
+from lr_gym.files import user_path, write_bytes
 from lr_gym.validation import check_choice
 
 DEVICES = ("same", "host")
@@ -184,7 +183,7 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN40
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(state, tensors))
     content = safetensors.torch.save(tensors, {"tree": tree})
-    write_bytes(os.fspath(path), content)
+    write_bytes(path, content)
 
 
 def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
@@ -196,10 +195,11 @@ def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
     """
     import safetensors
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {os.fspath(path)}")
+    path = user_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
     try:
-        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
             return _unpack(tree, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
     except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:

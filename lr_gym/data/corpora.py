@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import os
@@ -22,6 +23,7 @@ from lr_gym.data.markov import (
     MARKOV_VOCABULARY,
     generate_markov,
 )
+from lr_gym.files import user_path
 from lr_gym.validation import check_real
 
 CORPUS_NAMES = ("markov", "shakespeare", "enwik8", "text8")
@@ -40,7 +42,7 @@ class Corpus:
         val: The validation split, in the same format.
         test: The test split, in the same format; may be empty.
         complete: False for a partial copy of a published corpus.
-        sha256: Hash of the raw text, hexadecimal.
+        sha256: Hash of the text's bytes, hexadecimal; see `load_corpus`.
         entropy_rate: Exact lower bound of the loss, nats per character; `None` if it is
             not known.
     """
@@ -94,8 +96,15 @@ def load_corpus(
     tenth, as in the paper. enwik8, text8 and markov have the order train, validation,
     test; validation is a twentieth.
 
+    A file is read as ``open(path, encoding="utf-8-sig")`` reads it: a byte order mark
+    is dropped, and the line ends CRLF and CR become LF. So a text has the same symbols,
+    tokens and hash on every system. A file with NUL characters is refused: it is UTF-16
+    or no text. A copy of a published text is read in the same way before its hash is
+    checked.
+
     Args:
-        corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8``, or a file's path.
+        corpus: ``markov``, ``shakespeare``, ``enwik8``, ``text8``, or a file's path;
+            ``~`` is the home folder.
         test_fraction: Share of the text in the test split, in [0, 0.5]; `None` is 0.05.
             With 0, Shakespeare has the paper's 90/10 split.
 
@@ -103,7 +112,8 @@ def load_corpus(
         TypeError: An argument has the wrong type.
         ValueError: The corpus is unknown, unreadable, too short or damaged, or
             `test_fraction` is out of range.
-        FileNotFoundError: A published corpus is absent and cannot be downloaded.
+        FileNotFoundError: A published corpus is absent, and cannot be downloaded or
+            saved in the cache.
 
     >>> text = load_corpus("markov")
     >>> text.vocab_size, len(text.train) > len(text.val)
@@ -116,8 +126,12 @@ def load_corpus(
     name = os.fspath(corpus)
     if name == "markov":
         return _markov(float(fraction))
-    path = find_published(name) if name in PUBLISHED else _user_file(name)
-    stat = path.stat()
+    try:
+        path = find_published(name) if name in PUBLISHED else _user_file(name)
+        with path.open("rb"):
+            stat = path.stat()
+    except PermissionError as error:
+        raise ValueError(f"corpus {name!r} cannot be read: {error}") from error
     loaded = _load_file(
         name, path, float(fraction), stat.st_mtime_ns, stat.st_size, _allow_partial()
     )
@@ -153,23 +167,33 @@ def _load_file(
     allow_partial: bool,
 ) -> Corpus:
     """Read, check and split a text; underscored arguments only key the cache."""
+    label = f"corpus {name!r} ({path})"
     published = PUBLISHED.get(name)
     if published is None:
         encoding, val_fraction, val_last = "utf-8", 0.1, True
         content = path.read_bytes()
+        _check_text(content, encoding, label)
+        content = _plain_text(content)
         complete = True
     else:
         encoding = published.encoding
         val_fraction, val_last = published.val_fraction, published.val_last
         content = read_published(path, published)
         complete = _matches(content, published.text_hash)
-        if not complete and not allow_partial:
+        if not complete:
+            content = _plain_text(content)
+            complete = _matches(content, published.text_hash)
+        shorter = len(content) < published.size
+        if not complete and not (allow_partial and shorter):
+            remedy = f", or set {ALLOW_PARTIAL}=1 to use a partial copy"
             raise ValueError(
-                f"corpus {name!r}: {path} is not the published text (it has "
-                f"{len(content):,} bytes instead of {published.size:,}, or another "
-                f"hash). Replace it, or set {ALLOW_PARTIAL}=1 to use a partial copy"
+                f"corpus {name!r}: {path} is not the published text (its hash differs; "
+                f"it has {len(content):,} bytes, the published text "
+                f"{published.size:,}). Replace it{remedy if shorter else ''}"
             )
-    tokens, vocabulary = _tokenize(content, encoding, f"corpus {name!r} ({path})")
+        if not complete:
+            _check_text(content, encoding, label)
+    tokens, vocabulary = _tokenize(content, encoding, label)
     splits = _split(name, tokens, val_fraction, test_fraction, val_last=val_last)
     return Corpus(
         name=name,
@@ -179,6 +203,30 @@ def _load_file(
         entropy_rate=None,
         **splits,
     )
+
+
+def _plain_text(content: bytes) -> bytes:
+    """Return a text without byte order mark and with LF line ends."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _check_text(content: bytes, encoding: str, label: str) -> None:
+    """Raise ValueError unless `content` is text in `encoding`; `label` names it."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{label} is UTF-16 or UTF-32 text: save it as UTF-8")
+    if b"\0" in content:
+        raise ValueError(
+            f"{label} has a NUL character at byte {content.index(0)}: it is UTF-16 or "
+            "UTF-32 text, or no text; save it as UTF-8"
+        )
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{label} is not {encoding} text: byte {error.start} is "
+            f"0x{content[error.start]:02x}; save it as UTF-8"
+        ) from error
 
 
 def _tokenize(
@@ -191,13 +239,7 @@ def _tokenize(
     if encoding == "latin-1":
         codes = np.frombuffer(content, dtype=np.uint8)
     else:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{label} is not {encoding} text: byte {error.start} is "
-                f"0x{content[error.start]:02x}"
-            ) from error
+        text = content.decode(encoding)
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     present = np.flatnonzero(np.bincount(codes))  # the code points that occur, sorted
     if len(present) < 2:
@@ -237,7 +279,7 @@ def _split(
 
 def _user_file(name: str) -> Path:
     """Return the path of a text file; raise ValueError if it is not one."""
-    path = Path(name)
+    path = user_path(name)
     if path.is_dir():
         raise ValueError(f"corpus {name!r} is a folder; pass the path of a text file")
     if not path.is_file():
@@ -247,8 +289,6 @@ def _user_file(name: str) -> Path:
             f"corpus must be one of {', '.join(CORPUS_NAMES)}, or the path of a text "
             f"file; got {name!r}, which is neither{hint}"
         )
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"corpus {name!r} cannot be read: permission denied")
     return path.resolve()
 
 

@@ -8,16 +8,12 @@ read, and this module chooses the name of the file it is written to.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lr_gym.files import cache_folder
+from lr_gym.files import cache_folder, data_folder, write_bytes
 
 
 @dataclass(frozen=True)
@@ -86,67 +82,62 @@ def find_published(name: str) -> Path:
 
     Raises:
         ValueError: `LR_GYM_DATA` is not a folder, or the download's hash is wrong.
-        FileNotFoundError: The corpus is absent and cannot be downloaded.
+        FileNotFoundError: The corpus is absent, and cannot be downloaded or saved.
     """
     published = PUBLISHED[name]
-    folder = os.environ.get("LR_GYM_DATA")
-    if folder:
-        if not Path(folder).is_dir():
-            raise ValueError(f"LR_GYM_DATA must name a folder, got {folder!r}")
+    folder = data_folder()
+    if folder is not None:
         for candidate in (published.file, f"{published.file}.zip"):
-            path = Path(folder) / candidate
+            path = folder / candidate
             if path.is_file() and (published.zipped or candidate == published.file):
                 return path.resolve()
     cached = cache_folder() / published.file
-    return cached if cached.is_file() else _download(name, published, cached)
+    try:
+        if not cached.is_file():
+            _download(published, cached)
+    except (OSError, NotImplementedError) as error:  # the second: no locks
+        raise FileNotFoundError(
+            f"corpus {name!r} is not on this machine and "
+            f"{_explain(error, cached.parent)} save {published.file} from "
+            f"{published.url} in a folder and set LR_GYM_DATA to that folder, or use "
+            "corpus='markov', which is built in"
+        ) from error
+    return cached
 
 
-def _download(name: str, published: PublishedCorpus, target: Path) -> Path:
+def _explain(error: Exception, folder: Path) -> str:
+    """Say whether a download failed at the network or at the cache folder."""
+    from requests.exceptions import RequestException
+
+    if isinstance(error, RequestException):
+        return f"cannot be downloaded ({type(error).__name__}). Either"
+    return (
+        f"the cache folder {folder} cannot be used ({type(error).__name__}: {error}). "
+        "Set LR_GYM_CACHE to another folder, or"
+    )
+
+
+def _download(published: PublishedCorpus, target: Path) -> None:
     """Download, check and unpack into the cache, in one process at a time."""
     import pooch
     from filelock import FileLock
-    from requests.exceptions import RequestException
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f"{target.name}.lock")):
         if target.is_file():  # another process has downloaded it
-            return target
+            return
         download = target.with_name(f"{target.name}.download")
+        pooch.retrieve(
+            published.url,
+            published.download_hash,
+            fname=download.name,
+            path=target.parent,
+            progressbar=True,
+        )
         try:
-            pooch.retrieve(
-                published.url,
-                published.download_hash,
-                fname=download.name,
-                path=target.parent,
-                progressbar=True,
-            )
-        except (RequestException, OSError) as error:
-            raise FileNotFoundError(
-                f"corpus {name!r} is not on this machine and cannot be downloaded "
-                f"({type(error).__name__}). Save {published.file} from "
-                f"{published.url} in a folder and set LR_GYM_DATA to that folder, or "
-                "use corpus='markov', which is built in"
-            ) from error
-        try:
-            with _complete_or_absent(target) as file:
-                file.write_bytes(read_published(download, published))
+            write_bytes(target, read_published(download, published))
         finally:
             download.unlink(missing_ok=True)
-    return target
-
-
-@contextlib.contextmanager
-def _complete_or_absent(target: Path) -> Iterator[Path]:
-    """Yield a temporary path; rename it to `target`, or remove it after an error."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_published(path: Path, published: PublishedCorpus) -> bytes:

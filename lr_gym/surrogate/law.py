@@ -35,7 +35,6 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +203,7 @@ class LossLaw:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the law as JSON, which `load_law` reads."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
-        write_text(Path(path), json.dumps(content, indent=1) + "\n")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 # ------------------------------------------------------------------------ the dynamics

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lr_gym.config import TrainingConfig
+from lr_gym.files import user_path
 from lr_gym.surrogate.law import FORMAT, LawConstants, LossLaw
 from lr_gym.validation import field_names
 
@@ -21,7 +22,7 @@ def load_law(path: str | os.PathLike[str]) -> LossLaw:
         ValueError: The file is damaged, has another format, or is not a law.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(user_path(path).read_bytes())
         return _read(content)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lr_gym.files import user_path, write_bytes
 
 FloatArray = NDArray[np.float64]
 
@@ -96,12 +97,9 @@ def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None
     undone = undone_chunks(runs)
     if undone is not None:
         arrays[UNDONE] = undone
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder) / "runs.npz"
-        np.savez_compressed(temporary, **arrays)
-        temporary.replace(path)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
 
 
 def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
@@ -111,7 +109,7 @@ def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
         ValueError: The file is damaged or in another format.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(user_path(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         columns = {k: arrays[k].astype(np.float64) for k in ("rates", *CURVES)}
         if UNDONE in arrays:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lr_gym.files import cache_folder
+from lr_gym.files import writable_cache_folder
 from lr_gym.trainers.cuda_graphs import GraphedStep, Step
 from lr_gym.trainers.loss import Losses, PopulationLoss
 from lr_gym.trainers.step import TrainingStep
@@ -102,7 +102,8 @@ def _compiled_call(
     if key in _compiled:
         return _compiled[key](*arguments)
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
+        folder = writable_cache_folder() / "compiled"
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     sys.stderr.write(f"compiling {what} ...\n")
     started = time.perf_counter()
     compiled: Callable[..., Any]

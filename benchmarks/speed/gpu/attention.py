@@ -12,7 +12,6 @@ import subprocess
 import sys
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from benchmarks.paths import ROOT
 from benchmarks.speed.timing import spread, timed
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
+from lr_gym.files import data_folder
 
 VARIABLE = "LR_GYM_ATTENTION"
 
@@ -55,8 +55,9 @@ def in_subprocess(
         "rounds": rounds,
     }
     environment = {**os.environ, VARIABLE: kind}
-    if "LR_GYM_DATA" in environment:
-        environment["LR_GYM_DATA"] = str(Path(environment["LR_GYM_DATA"]).resolve())
+    folder = data_folder()
+    if folder is not None:
+        environment["LR_GYM_DATA"] = str(folder.resolve())
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.speed.gpu.attention", json.dumps(request)],
         cwd=ROOT,

@@ -44,7 +44,7 @@ from lr_gym.controllers.policies.q_table import QTable
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.rule import Rule
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
-from lr_gym.files import write_bytes
+from lr_gym.files import user_path, write_bytes
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.validation import check_choice, check_keywords, field_names
 
@@ -86,7 +86,7 @@ def load_controller(name_or_path: str | os.PathLike[str]) -> Policy:
     name = os.fspath(name_or_path)
     if name in BUILT_IN:
         return BUILT_IN[name]()
-    path = Path(name)
+    path = user_path(name)
     if not path.is_file():
         raise ValueError(
             f"policy must be one of {', '.join(BUILT_IN)}, or the path of a policy "
@@ -154,7 +154,7 @@ def save_policy(
     import safetensors.numpy
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_bytes(os.fspath(path), safetensors.numpy.save(arrays, {KEY: text}))
+    write_bytes(path, safetensors.numpy.save(arrays, {KEY: text}))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     import safetensors
 
     load_controller(path)  # validates the file
-    with safetensors.safe_open(os.fspath(path), framework="np") as file:
+    with safetensors.safe_open(user_path(path), framework="np") as file:
         provenance: dict[str, Any] = json.loads(file.metadata()[KEY])["provenance"]
     return provenance
 
