@@ -209,7 +209,7 @@ def preset(scale: str, corpus: str = "markov", **overrides: Any) -> TrainingConf
     1
     """
     check_choice("scale", scale, SCALES)
-    check_keywords("preset", overrides, field_names(TrainingConfig))
+    check_keywords("preset()", overrides, field_names(TrainingConfig))
     settings: dict[str, Any] = {"scale": scale, "corpus": corpus}
     if scale == "tiny":
         settings |= _TINY

@@ -21,7 +21,7 @@ from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
-from lr_gym.validation import check_integer, check_keywords, check_real
+from lr_gym.validation import check_integer, check_keys, check_real
 
 INFO_KEYS = (
     "iteration",
@@ -95,6 +95,11 @@ class EpisodeBatch:
         # Each member's snapshot from before its last chunk, with allow_undo.
         self._snapshots: dict[int, Mapping[str, Any]] = {}
 
+    @property
+    def reset_options(self) -> tuple[str, ...]:
+        """Names of the options of `reset`."""
+        return ("seed", "learning_rate", *(("instance",) if self.family else ()))
+
     def corpus(self, member: int) -> str:
         """Return the name of the corpus that a member trains on."""
         return (self.instances[member] if self.family else self.training).corpus
@@ -129,8 +134,7 @@ class EpisodeBatch:
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        names = ("seed", "learning_rate", *(("instance",) if self.family else ()))
-        check_keywords("reset(options=...)", options, names)
+        check_keys("reset(options=...)", options, self.reset_options)
         seeds = [int(generator.integers(2**31)) for generator in generators]
         if "seed" in options:
             seeds = _per_member("seed", options["seed"], len(members))

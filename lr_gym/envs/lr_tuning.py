@@ -12,7 +12,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from lr_gym.envs.factory import build_episodes
+from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.mdp.config import MDPConfig
@@ -215,6 +215,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             render_mode=render_mode,
             **settings,
         )
+        check_settings(LRTuningEnv, settings)
         check_boolean("progress_bar", progress_bar)
         check_render_mode(render_mode)
         self.render_mode = render_mode

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.envs.factory import build_episodes
+from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.lr_tuning import (
     LRTuningEnv,
     build_action_space,
@@ -24,7 +24,7 @@ from lr_gym.envs.lr_tuning import (
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
-from lr_gym.validation import check_integer
+from lr_gym.validation import check_integer, check_keys
 
 Step = tuple[
     NDArray[np.float32],
@@ -101,6 +101,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             render_mode=render_mode,
             **settings,
         )
+        check_settings(LRTuningVectorEnv, settings)
         check_integer("num_envs", num_envs, 1)
         check_render_mode(render_mode)
         self.num_envs = num_envs
@@ -157,6 +158,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ValueError: An option is out of range, or a length does not fit.
         """
         options = dict(options or {})
+        names = ("reset_mask", *self.episodes.reset_options)
+        check_keys("reset(options=...)", options, names)
         mask = self._reset_mask(options.pop("reset_mask", None))
         members = np.flatnonzero(mask)
         seeds: Sequence[int | None]

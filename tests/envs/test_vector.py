@@ -155,7 +155,7 @@ def test_pickling_and_rendering() -> None:
 
 BAD_RESETS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": [1, 2]}, ValueError, "seed must have 3 entries, got 2"),
-    ({"options": {"lr": 1}}, TypeError, "unknown keyword 'lr'"),
+    ({"options": {"lr": 1}}, TypeError, "unknown key 'lr'"),
     ({"options": {"seed": [1, 2]}}, ValueError, "seed must have 3 entries"),
     ({"options": {"seed": [1, 2, -3]}}, ValueError, "seed must be in"),
     ({"options": {"learning_rate": [1, 1, 9]}}, ValueError, "learning_rate must be in"),
