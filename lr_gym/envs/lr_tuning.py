@@ -124,7 +124,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     2. Termination: divergence. A loss or gradient is not finite, or the validation loss
        exceeds `divergence_factor` times the initial one. The observation stays finite.
 
-    The environment itself never truncates; a `TimeLimit` wrapper does.
+    The environment itself never truncates; `max_episode_steps` of `gym.make` and
+    `gym.make_vec` does.
 
     ## Information
 

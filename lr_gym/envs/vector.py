@@ -48,6 +48,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
       old episode are in ``infos["final_obs"]`` and ``infos["final_info"]``.
     - ``Disabled``: the caller resets, by ``reset(options={"reset_mask": mask})``.
 
+    `max_episode_steps` truncates each episode after that many decisions, as
+    Gymnasium's `TimeLimit` truncates a single environment.
+
     >>> import gymnasium as gym
     >>> import lr_gym
     >>> envs = gym.make_vec("LRTuning-markov-v0", num_envs=3, scale="tiny", max_iters=4,
@@ -68,6 +71,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         family: dict[str, Any] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
         """Prepare one population; see `LRTuningEnv` for the other arguments.
@@ -83,6 +87,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
                 an instance.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
+            max_episode_steps: Decisions after which a member's episode is truncated,
+                at least 1; `None` never truncates.
             **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
         Raises:
@@ -99,11 +105,15 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             family=family,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
             **settings,
         )
         check_settings(LRTuningVectorEnv, settings)
         check_integer("num_envs", num_envs, 1)
         check_render_mode(render_mode)
+        if max_episode_steps is not None:
+            check_integer("max_episode_steps", max_episode_steps, 1)
+        self.max_episode_steps = max_episode_steps
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -208,14 +218,15 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             rewards = self.episodes.step(actions, members)
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
+        truncated = self._at_step_limit()
+        truncated[resetting] = False
         if len(resetting):
             self._reset_members(resetting, {})
         infos = self._infos(np.arange(self.num_envs))
-        self._ended = terminated.copy()
-        ended = np.flatnonzero(terminated)
+        self._ended = terminated | truncated
+        ended = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
             infos = self._autoreset(ended, infos)
-        truncated: NDArray[np.bool_] = np.zeros(self.num_envs, dtype=np.bool_)
         return self.episodes.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -238,6 +249,14 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         )
 
     # ------------------------------------------------------------------------- members
+
+    def _at_step_limit(self) -> NDArray[np.bool_]:
+        """Return which members have made `max_episode_steps` decisions, (E,)."""
+        if self.max_episode_steps is None:
+            return np.zeros(self.num_envs, dtype=np.bool_)
+        at_limit: NDArray[np.bool_]
+        at_limit = self.episodes.state.decision >= self.max_episode_steps
+        return at_limit
 
     def _reset_mask(self, mask: object) -> NDArray[np.bool_]:
         if mask is None:

@@ -97,7 +97,22 @@ def test_an_unknown_corpus_is_refused() -> None:
         LRTuningEnv(scale="tiny", corpus="shakespear")
 
 
-@pytest.mark.parametrize("action", [3, -1, 1.0, "up", None, np.array([1, 1]), math.nan])
+@pytest.mark.parametrize(
+    "action",
+    [
+        3,
+        -1,
+        1.0,
+        True,
+        np.True_,
+        "1",
+        "up",
+        None,
+        np.array([1, 1]),
+        math.nan,
+        [[1], []],
+    ],
+)
 def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
     env = small_env().unwrapped
     env.reset(seed=0)
@@ -106,7 +121,10 @@ def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
     assert env.step(1)[-1]["iteration"] == 2
 
 
-@pytest.mark.parametrize("action", [[2.0], [math.nan], [0.1, 0.1], 0.5])
+@pytest.mark.parametrize(
+    "action",
+    [[2.0], [math.nan], [0.1, 0.1], 0.5, "up", ["0.5"], [True], [None], [1j], [1e300]],
+)
 def test_a_bad_continuous_action_is_refused(action: Any) -> None:
     env = small_env(action_type="continuous").unwrapped
     env.reset(seed=0)
