@@ -278,14 +278,9 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         state = self.episodes.state
         if state.terminated[0]:
             raise ResetNeeded("the episode has ended: call reset() before step()")
-        if isinstance(self.action_space, spaces.Box):
-            action = np.asarray(action, dtype=np.float32)
-        if not self.action_space.contains(action):
-            raise InvalidAction(
-                f"action must be in {self.action_space}, got {action!r}"
-            )
+        valid = read_action("action", action, self.action_space)
         reward = self.episodes.step(
-            np.asarray(action).reshape(1, -1), on_iteration=self._on_iteration()
+            valid.reshape(1, -1), on_iteration=self._on_iteration()
         )[0]
         terminated = bool(state.terminated[0])
         if terminated:
@@ -355,6 +350,26 @@ def check_render_mode(render_mode: object) -> None:
         raise ValueError(
             f"render_mode must be None or one of {modes}, got {render_mode!r}"
         )
+
+
+def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[Any]:
+    """Return one or more actions as an array of `space`.
+
+    Raises:
+        InvalidAction: `value` is not in `space`, or a conversion would change it:
+            discrete actions are integers, continuous ones integers or floats.
+    """
+    kinds = "iu" if np.issubdtype(space.dtype, np.integer) else "iuf"
+    try:
+        actions = np.asarray(value)
+    except (TypeError, ValueError):  # rows of different lengths, a tensor on a GPU
+        actions = np.empty(0, dtype=object)
+    if actions.dtype.kind in kinds and actions.shape == space.shape:
+        with np.errstate(over="ignore"):
+            actions = actions.astype(space.dtype)
+        if space.contains(actions):
+            return actions
+    raise InvalidAction(f"{name} must be in {space}, got {value!r}")
 
 
 def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -20,6 +20,7 @@ from lr_gym.envs.lr_tuning import (
     build_action_space,
     build_observation_space,
     check_render_mode,
+    read_action,
 )
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
@@ -200,11 +201,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         """
         if not self._started:
             raise ResetNeeded("no episodes yet: call reset() before step()")
-        actions = np.asarray(actions, dtype=self.action_space.dtype)
-        if not self.action_space.contains(actions):
-            raise InvalidAction(
-                f"actions must be in {self.action_space}, got {actions}"
-            )
+        actions = read_action("actions", actions, self.action_space)
         resetting = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.DISABLED and len(resetting):
             raise ResetNeeded(
