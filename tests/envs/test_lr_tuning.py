@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,28 @@ def test_auto_scale_says_what_it_chose() -> None:
     with pytest.warns(UserWarning, match=r"scale='auto' chose .* pass scale="):
         env = LRTuningEnv(device="cpu")
     assert env.episodes.training.scale == "mini"
+
+
+@pytest.mark.parametrize("fraction", [None, 0.0])
+def test_a_test_split_that_is_too_short(tmp_path: Path, fraction: float | None) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("abcdefghijklmno" if fraction is None else "ab" * 20)
+    settings = {"corpus": str(path), "block_size": 4, "test_fraction": fraction}
+    env = small_env(id="LRTuningEnv-v0", **settings)
+    env.reset(seed=0)
+    message = (
+        f"needs at least 2: pass a longer text or a larger test_fraction (it is "
+        f"{0.05 if fraction is None else fraction})"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        env.unwrapped.trainer.evaluate("test")  # type: ignore[attr-defined]
+
+
+def test_eval_tokens_are_whole_windows() -> None:
+    env = small_env(eval_tokens=3).unwrapped
+    env.reset(seed=0)
+    predictions = env.trainer._evaluation_windows("val", exact=False)[1]  # type: ignore[attr-defined]
+    assert predictions == SMALL["block_size"]
 
 
 def test_a_text_file_is_a_corpus(tmp_path: Path) -> None:
