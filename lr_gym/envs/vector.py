@@ -17,6 +17,7 @@ from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.lr_tuning import (
     LRTuningEnv,
+    RenderFrame,
     build_action_space,
     build_observation_space,
     check_render_mode,
@@ -133,10 +134,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.single_action_space = build_action_space(config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [np_random()[0] for _ in range(num_envs)]
+        self.generators = [np_random()[0] for _ in range(num_envs)]
         # Whether a member's episode has ended since its last reset.
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
-        self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
 
     @property
@@ -184,9 +184,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             )
         for member in members:
             if seeds[member] is not None:
-                self._generators[member], _ = np_random(seeds[member])
+                self.generators[member], _ = np_random(seeds[member])
         self._reset_members(members, options)
-        self._started = True
         return self.episodes.observe(), self._infos(members)
 
     def step(self, actions: ArrayLike) -> Step:
@@ -199,8 +198,12 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ResetNeeded: No episodes were started, or, with ``Disabled``, one has ended.
             InvalidAction: `actions` are not in the action space.
         """
-        if not self._started:
-            raise ResetNeeded("no episodes yet: call reset() before step()")
+        absent = np.flatnonzero(self.episodes.state.terminated & ~self._ended)
+        if len(absent):
+            raise ResetNeeded(
+                f"episodes {absent.tolist()} have not started: call reset() before "
+                "step()"
+            )
         actions = read_action("actions", actions, self.action_space)
         resetting = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.DISABLED and len(resetting):
@@ -234,16 +237,23 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         """
         if self.render_mode is None:
             return None
-        if not self._started:
+        return tuple(self.render_member(member) for member in range(self.num_envs))
+
+    def render_member(self, member: int) -> RenderFrame | None:
+        """Return one member's line of text or image, by `render_mode`.
+
+        Raises:
+            ResetNeeded: The member's episode was not started.
+        """
+        if self.render_mode is None:
+            return None
+        history, length = self._history[member], int(self.episodes.max_iters[member])
+        if not history:
             raise ResetNeeded("nothing to render yet: call reset() first")
-        lengths = self.episodes.max_iters.tolist()
-        histories = list(zip(self._history, lengths, strict=True))
         if self.render_mode == "ansi":
-            return tuple(render_ansi(h, length) for h, length in histories)
-        return tuple(
-            render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
-            for e, (h, length) in enumerate(histories)
-        )
+            return render_ansi(history, length)
+        title = f"{self.episodes.corpus(member)}, seed {history[0]['seed']}"
+        return render_rgb(history, length, title)
 
     # ------------------------------------------------------------------------- members
 
@@ -270,7 +280,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self, members: NDArray[np.int64], options: dict[str, Any]
     ) -> None:
         """Reset `members`."""
-        generators = [self._generators[member] for member in members]
+        generators = [self.generators[member] for member in members]
         self.episodes.reset(members.tolist(), generators, options)
         self._ended[members] = False
         for member in members:

@@ -332,8 +332,8 @@ class PopulationTrainer:
         if len(tokens) <= config.block_size:
             raise ValueError(
                 f"evaluation='paper' needs a {split} split longer than block_size="
-                f"{config.block_size}, got {len(tokens)} characters; pass a longer text, a "
-                "smaller block_size or evaluation='fixed'"
+                f"{config.block_size}, got {len(tokens)} characters; pass a longer "
+                "text, a smaller block_size or evaluation='fixed'"
             )
         key = fold_in(state["data_key"] + 1, state["iteration"])  # (E,)
         total = torch.zeros(len(key), dtype=torch.float64, device=self.device)
