@@ -64,8 +64,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | Feature              | Quantity                                        | Unit           | Min           | Max           |
     |----------------------|-------------------------------------------------|----------------|---------------|---------------|
     | `val_loss`           | validation loss                                 | nats/character | 0             | 1000          |
-    | `learning_rate`      | the agent's LR, raw                             | none           | `min_lr`      | `max_lr`      |
-    | `log_learning_rate`  | log10 of the agent's LR                         | none           | log10(min_lr) | log10(max_lr) |
+    | `learning_rate`      | the agent's LR, raw                             | none           | 0             | `max_lr`      |
+    | `log_learning_rate`  | log10 of the agent's LR                         | none           | log10(min_lr), at most 0 | log10(max_lr), at least 0 |
     | `progress`           | iterations spent / `max_iters`                  | none           | 0             | 1             |
     | `train_loss`         | mean training loss over the last chunk          | nats/character | 0             | 1000          |
     | `log_excess_loss`    | ln(val_loss - `loss_floor`)                     | none           | -10           | 10            |

@@ -168,7 +168,8 @@ class _Member:
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Reset this member only; see `LRTuningEnv.reset`."""
         mask = mask_of([self._member], self._envs.num_envs)
-        seeds = np.where(mask, seed, None).tolist()
+        seeds: list[int | None] = [None] * self._envs.num_envs
+        seeds[self._member] = seed
         observations, infos = self._envs.reset(
             seed=seeds, options={**(options or {}), "reset_mask": mask}
         )

@@ -48,14 +48,16 @@ def _between(low: float, high: float, value: _Reading) -> Feature:
     return Feature(lambda _: low, lambda _: high, value)
 
 
+# All bounds include 0: clients fill observations with zeros, as TorchRL does for the
+# episodes that go on when others end.
 FEATURES: dict[str, Feature] = {
     "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
     "learning_rate": Feature(
-        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
+        lambda c: 0.0, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
     ),
     "log_learning_rate": Feature(
-        lambda c: math.log10(c.min_lr),
-        lambda c: math.log10(c.max_lr),
+        lambda c: min(0.0, math.log10(c.min_lr)),
+        lambda c: max(0.0, math.log10(c.max_lr)),
         lambda s, p, f: np.log10(s.learning_rate),
     ),
     "progress": _between(0.0, 1.0, lambda s, p, f: p),

@@ -23,7 +23,8 @@ import lr_gym
 from lr_gym import LRTuningEnv, PopulationTrainer, schedule_factor
 from lr_gym.config import ARCHITECTURES
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.mdp.config import REWARDS
+from lr_gym.envs.lr_tuning import build_observation_space
+from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.observations import FEATURES
 from tests.helpers.small import SMALL, small_config, small_env
 
@@ -84,6 +85,16 @@ def test_the_registered_ids() -> None:
     assert isinstance(
         gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
     )
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"max_lr": 0.1}, {"min_lr": 2.0, "max_lr": 4.0}], ids=str
+)
+def test_zeros_are_observations(bounds: dict[str, float]) -> None:
+    """TorchRL fills in zeros, and checks them against the space."""
+    config = MDPConfig(features=tuple(FEATURES), **bounds)
+    zeros = np.zeros(len(FEATURES), dtype=np.float32)
+    assert zeros in build_observation_space(config)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
