@@ -16,7 +16,7 @@ from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.observations import observation_bounds
+from lr_gym.mdp.observations import space_bounds
 from lr_gym.trainers.base import Trainer
 from lr_gym.validation import check_boolean
 
@@ -374,7 +374,7 @@ def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[A
 
 def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:
     """Return the space of one observation."""
-    low, high = observation_bounds(config)
+    low, high = space_bounds(config)
     return spaces.Box(low, high, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ Needs stable-baselines3: ``pip install 'lr-gym[agents]'``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -221,7 +222,7 @@ def make_vec_env(
     The counterpart of `stable_baselines3.common.env_util.make_vec_env`.
 
     Args:
-        env_id: One of the registered ids.
+        env_id: A registered id, with or without ``lr_gym:`` before it.
         n_envs: Number of members.
         seed: At the first reset, member e gets the seed `seed` + e.
         **settings: Keywords of `gym.make`.
@@ -230,7 +231,10 @@ def make_vec_env(
         TypeError: A keyword is unknown, or the id names another environment.
         ValueError: A value is out of range.
     """
-    entry_point = gym.spec(env_id).vector_entry_point
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)  # registers the id, as in gym.make
+    entry_point = gym.spec(name).vector_entry_point
     if entry_point != "lr_gym.envs.vector:LRTuningVectorEnv":
         raise TypeError(f"{env_id} is not a learning-rate environment")
     settings = {"autoreset_mode": AutoresetMode.SAME_STEP.value} | settings

@@ -48,16 +48,14 @@ def _between(low: float, high: float, value: _Reading) -> Feature:
     return Feature(lambda _: low, lambda _: high, value)
 
 
-# All bounds include 0: clients fill observations with zeros, as TorchRL does for the
-# episodes that go on when others end.
 FEATURES: dict[str, Feature] = {
     "val_loss": _between(0.0, LOSS_BOUND, lambda s, p, f: s.val_loss),
     "learning_rate": Feature(
-        lambda c: 0.0, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
+        lambda c: c.min_lr, lambda c: c.max_lr, lambda s, p, f: s.learning_rate
     ),
     "log_learning_rate": Feature(
-        lambda c: min(0.0, math.log10(c.min_lr)),
-        lambda c: max(0.0, math.log10(c.max_lr)),
+        lambda c: math.log10(c.min_lr),
+        lambda c: math.log10(c.max_lr),
         lambda s, p, f: np.log10(s.learning_rate),
     ),
     "progress": _between(0.0, 1.0, lambda s, p, f: p),
@@ -94,6 +92,16 @@ def observation_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray
     low = np.array([feature.low(config) for feature in features], dtype=np.float32)
     high = np.array([feature.high(config) for feature in features], dtype=np.float32)
     return low, high
+
+
+def space_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the bounds of the observation space: observed values and 0.
+
+    Clients fill observations with zeros and check them against the space, as TorchRL
+    does for the episodes that go on when others end.
+    """
+    low, high = observation_bounds(config)
+    return np.minimum(low, 0), np.maximum(high, 0)
 
 
 def observe(

@@ -26,6 +26,7 @@ from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.envs.lr_tuning import build_observation_space
 from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.observations import FEATURES
+from lr_gym.surrogate.law_files import packaged_laws
 from tests.helpers.small import SMALL, small_config, small_env
 
 IDS = sorted(name for name in gym.registry if name.startswith("LRTuning"))
@@ -64,7 +65,8 @@ def rollout(env: gym.Env[Any, Any], actions: list[Any], **reset: Any) -> list[An
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_the_checkers_of_gymnasium_and_sb3_pass_without_a_warning(env_id: str) -> None:
-    env = small_env(id=env_id)
+    simulated = env_id.startswith("LRTuningSim")
+    env = gym.make(env_id) if simulated else small_env(id=env_id)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*partial.*")
@@ -80,8 +82,13 @@ def test_the_checkers_pass_for_every_alternative(variant: dict[str, Any]) -> Non
 
 
 def test_the_registered_ids() -> None:
-    corpora = [f"LRTuning-{name}-v0" for name in lr_gym.CORPUS_NAMES]
-    assert sorted([*corpora, "LRTuningEnv-v0"]) == IDS
+    expected = {"LRTuningEnv-v0"}
+    for corpus in lr_gym.CORPUS_NAMES:
+        expected |= {f"LRTuning-{corpus}-v0", f"LRTuning-{corpus}-tiny-v0"}
+    for corpus, scale in packaged_laws():
+        if scale == "tiny":
+            expected.add(f"LRTuningSim-{corpus}-tiny-v0")
+    assert expected == set(IDS)
     assert isinstance(
         gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
     )
@@ -95,6 +102,22 @@ def test_zeros_are_observations(bounds: dict[str, float]) -> None:
     config = MDPConfig(features=tuple(FEATURES), **bounds)
     zeros = np.zeros(len(FEATURES), dtype=np.float32)
     assert zeros in build_observation_space(config)
+
+
+@pytest.mark.parametrize("env_id", [name for name in IDS if "tiny" in name])
+def test_ids_for_clients_that_pass_only_an_id(env_id: str) -> None:
+    """CleanRL passes an id and nothing else."""
+    env, envs = gym.make(env_id), gym.make_vec(env_id, num_envs=2)
+    assert env.observation_space == envs.single_observation_space
+    episodes = env.unwrapped.episodes  # type: ignore[attr-defined]
+    assert episodes.training.scale == "tiny"
+    assert episodes.config.features == ("val_loss", "log_learning_rate", "progress")
+    simulated = isinstance(episodes.trainer, lr_gym.SurrogateTrainer)
+    assert simulated == env_id.startswith("LRTuningSim")
+    assert env.spec is not None
+    assert gym.make(EnvSpec.from_json(env.spec.to_json())).spec == env.spec
+    wider = gym.make(env_id, features=("val_loss",))
+    assert wider.observation_space.shape == (1,)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -126,6 +126,11 @@ def test_members_must_all_be_reset_before_a_step() -> None:
     assert "iteration" in envs.env_method("render", indices=[1])[0]
 
 
+def test_an_id_may_name_its_module() -> None:
+    envs = make_vec_env("lr_gym:LRTuningSim-markov-tiny-v0", 2, seed=0)
+    assert np.asarray(envs.reset()).shape == (2, 3)
+
+
 def test_another_autoreset_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="needs autoreset_mode='SameStep'"):
         population(autoreset_mode="NextStep")
