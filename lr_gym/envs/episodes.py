@@ -187,6 +187,33 @@ class EpisodeBatch:
             for member in rows:
                 self._snapshots[member] = self.trainer.snapshot([member])
 
+    @property
+    def started(self) -> NDArray[np.bool_]:
+        """Whether each member was ever reset, (E,)."""
+        started: NDArray[np.bool_] = ~self.state.terminated | (self.state.decision > 0)
+        return started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the episodes depend on."""
+        members = np.flatnonzero(self.started).tolist()
+        return {
+            "members": members,
+            "trainer": self.trainer.snapshot(members),
+            "state": self.state.select(slice(None)),
+            "seeds": self.seeds.copy(),
+            "instances": list(self.instances),
+            "undo": dict(self._snapshots),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict` of episodes with the same settings."""
+        if self.family is not None:
+            self._set_instances(range(self.trainer.size), state["instances"])
+        self.trainer.restore(state["members"], state["trainer"])
+        self.state = state["state"].select(slice(None))
+        self.seeds = state["seeds"].copy()
+        self._snapshots = dict(state["undo"])  # never changed in place
+
     def step(
         self,
         actions: NDArray[Any],

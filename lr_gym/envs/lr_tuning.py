@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import InvalidAction, ResetNeeded
-from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
+from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
@@ -25,7 +25,7 @@ Action = int | NDArray[np.float32]  # discrete or continuous
 RenderFrame = str | NDArray[np.uint8]
 
 
-class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
+class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
     r"""One episode is one training run of a character-level language model.
 
     ## Description
@@ -127,6 +127,11 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     The environment itself never truncates; `max_episode_steps` of `gym.make` and
     `gym.make_vec` does.
 
+    ## Copies
+
+    `copy.deepcopy` and `pickle` in mid-episode give an environment that continues in
+    the same way, bit for bit. With your own trainer they raise TypeError.
+
     ## Information
 
     `reset` and `step` return the same keys: `iteration` (int), `tokens` (int,
@@ -188,6 +193,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's form
 
+    _copied = ("_np_random", "_np_random_seed", "_history", "action_space", "spec")
+
     def __init__(
         self,
         *,
@@ -206,7 +213,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             ValueError: A value is out of range; the message names it and the range.
             FileNotFoundError: The file of the corpus or of the law is absent.
         """
-        EzPickle.__init__(
+        EpisodePickle.__init__(
             self,
             scale=scale,
             corpus=corpus,

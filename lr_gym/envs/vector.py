@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.utils import EzPickle
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.lr_tuning import (
@@ -37,7 +37,7 @@ Step = tuple[
 ]
 
 
-class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
+class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
     """`num_envs` episodes of `LRTuningEnv` on one population of training runs.
 
     Member e with the seed s + e gives the results of the single environment with that
@@ -62,6 +62,11 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     >>> infos["learning_rate"].tolist()
     [0.0015, 0.003, 0.006]
     """
+
+    _copied = (
+        *("generators", "_ended", "_history", "spec"),
+        *("action_space", "single_action_space", "_np_random", "_np_random_seed"),
+    )
 
     def __init__(
         self,
@@ -98,7 +103,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ValueError: A value is out of range.
             FileNotFoundError: The file of the corpus or of the law is absent.
         """
-        EzPickle.__init__(
+        EpisodePickle.__init__(
             self,
             num_envs,
             scale=scale,

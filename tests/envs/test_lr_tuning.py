@@ -97,7 +97,7 @@ def test_the_registered_ids() -> None:
 @pytest.mark.parametrize(
     "bounds", [{}, {"max_lr": 0.1}, {"min_lr": 2.0, "max_lr": 4.0}], ids=str
 )
-def test_zeros_are_observations(bounds: dict[str, float]) -> None:
+def test_zeros_are_observations(bounds: dict[str, Any]) -> None:
     """TorchRL fills in zeros, and checks them against the space."""
     config = MDPConfig(features=tuple(FEATURES), **bounds)
     zeros = np.zeros(len(FEATURES), dtype=np.float32)
