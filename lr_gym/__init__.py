@@ -1,10 +1,14 @@
 """lr-gym: a Gymnasium environment in which an episode is a training run.
 
 Importing it registers ``LRTuning-{markov,shakespeare,enwik8,text8}-v0``, one per
-built-in corpus, and ``LRTuningEnv-v0``, everything by keyword.
+built-in corpus, and ``LRTuningEnv-v0``, everything by keyword. For clients that pass
+only an id: ``LRTuning-{markov,shakespeare,enwik8,text8}-tiny-v0``, and simulated
+``LRTuningSim-{markov,shakespeare,text8}-tiny-v0``, with the features that learn.
 """
 
 from __future__ import annotations
+
+from typing import Any as _Any
 
 import gymnasium as _gym
 
@@ -36,15 +40,28 @@ from lr_gym.trainers.population import PopulationTrainer as PopulationTrainer
 
 __version__ = "0.1.0"
 
-for _corpus in CORPUS_NAMES:
+# Stock agents do not learn from the default features: see docs/agents.md.
+_TINY: dict[str, _Any] = {
+    "scale": "tiny",
+    "features": ["val_loss", "log_learning_rate", "progress"],  # as from JSON
+}
+_IDS: dict[str, dict[str, _Any]] = {
+    "LRTuningEnv-v0": {},
+    **{f"LRTuning-{name}-v0": {"corpus": name} for name in CORPUS_NAMES},
+    **{f"LRTuning-{name}-tiny-v0": {"corpus": name, **_TINY} for name in CORPUS_NAMES},
+    **{
+        f"LRTuningSim-{name}-tiny-v0": {
+            "corpus": name,
+            "trainer": "surrogate",
+            **_TINY,
+        }
+        for name in ("markov", "shakespeare", "text8")
+    },
+}
+for _id, _keywords in _IDS.items():
     _gym.register(
-        id=f"LRTuning-{_corpus}-v0",
+        id=_id,
         entry_point="lr_gym.envs.lr_tuning:LRTuningEnv",
         vector_entry_point="lr_gym.envs.vector:LRTuningVectorEnv",
-        kwargs={"corpus": _corpus},
+        kwargs=_keywords,
     )
-_gym.register(
-    id="LRTuningEnv-v0",
-    entry_point="lr_gym.envs.lr_tuning:LRTuningEnv",
-    vector_entry_point="lr_gym.envs.vector:LRTuningVectorEnv",
-)

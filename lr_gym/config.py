@@ -67,8 +67,9 @@ class TrainingConfig:
         grad_clip: Largest global gradient norm; 0 does not clip.
         evaluation: ``fixed`` is one deterministic pass over the validation split or a
             fixed part of it; ``paper`` is the mean over `eval_iters` random batches.
-        eval_tokens: Most characters that a ``fixed`` evaluation predicts, evenly spread
-            over the split; `None` predicts the whole split.
+        eval_tokens: Most characters that a ``fixed`` evaluation predicts, in whole
+            windows of `block_size` spread evenly over the split: one window if this
+            is below `block_size`. `None` predicts the whole split.
         eval_iters: Random batches of a ``paper`` evaluation.
         device: A torch device, or ``auto``: CUDA if there is one, else the CPU.
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
@@ -209,7 +210,7 @@ def preset(scale: str, corpus: str = "markov", **overrides: Any) -> TrainingConf
     1
     """
     check_choice("scale", scale, SCALES)
-    check_keywords("preset", overrides, field_names(TrainingConfig))
+    check_keywords("preset()", overrides, field_names(TrainingConfig))
     settings: dict[str, Any] = {"scale": scale, "corpus": corpus}
     if scale == "tiny":
         settings |= _TINY

@@ -18,15 +18,27 @@ def field_names(config_class: type) -> tuple[str, ...]:
 def check_keywords(
     caller: str, keywords: Collection[str], allowed: Collection[str]
 ) -> None:
-    """Raise TypeError for an unknown keyword, and suggest the nearest allowed one."""
-    for name in keywords:
+    """Raise TypeError for an unknown keyword argument of a call.
+
+    The message has Python's words, which Gymnasium and TorchRL look for before they
+    retry without the keyword. The nearest allowed keyword and all others follow.
+    """
+    _check_names(f"{caller} got an unexpected keyword argument", keywords, allowed)
+
+
+def check_keys(owner: str, keys: Collection[str], allowed: Collection[str]) -> None:
+    """Raise TypeError for an unknown key of a mapping, and list the allowed ones."""
+    _check_names(f"{owner} has an unknown key", keys, allowed)
+
+
+def _check_names(
+    problem: str, names: Collection[str], allowed: Collection[str]
+) -> None:
+    for name in names:
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(
-                f"{caller} got an unknown keyword {name!r}{hint} Allowed: "
-                f"{', '.join(allowed)}"
-            )
+            near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.65)
+            end = f"; did you mean {near[0]!r}?" if near else "."
+            raise TypeError(f"{problem} {name!r}{end} Allowed: {', '.join(allowed)}")
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:

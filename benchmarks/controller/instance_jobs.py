@@ -27,7 +27,7 @@ from benchmarks.controller.rate_jobs import rate_job
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.instances import Instance
-from lr_gym.validation import check_keywords, field_names
+from lr_gym.validation import check_keys, field_names
 
 SCHEDULES = ("cosine", "linear", "wsd")
 OWN_START = (*SCHEDULES, "plateau", "greedy_lr", "ramp_and_undo", "constant", "random")
@@ -221,7 +221,7 @@ def make_cells(
 def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
     """Return the task of a cell; decisions are at the same shares of any horizon."""
     training_fields, mdp_fields = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("--settings", settings, training_fields + mdp_fields)
+    check_keys("--settings", settings, training_fields + mdp_fields)
     training = {k: v for k, v in settings.items() if k in training_fields}
     base = preset(scale, instance.corpus, **training)
     share = instance.max_iters / base.max_iters

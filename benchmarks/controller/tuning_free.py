@@ -43,7 +43,7 @@ from benchmarks.controller.instance_report import judge, run_lines, write_result
 from benchmarks.controller.rate_jobs import RunOptions
 from lr_gym.devices import resolve_scale
 from lr_gym.mdp.instances import HELD_OUT, Instance
-from lr_gym.validation import check_keywords, field_names
+from lr_gym.validation import check_keys, field_names
 
 PEAKS = tuple(2.0**k for k in range(-4, 4))  # of 8e-3: 5e-4 to 6.4e-2
 TUNE_SEEDS = tuple(range(1_000, 1_010))
@@ -89,7 +89,7 @@ def read_instances(args: Args) -> list[Instance]:
         if not isinstance(listed, list) or not all(isinstance(x, dict) for x in listed):
             raise ValueError("--instances must be a JSON list of objects")
         for fields in listed:
-            check_keywords("--instances", fields, field_names(Instance))
+            check_keys("--instances", fields, field_names(Instance))
         instances = [Instance(**fields) for fields in listed]
     only = QUICK if args.quick and args.only is None else args.only
     if only is not None:

@@ -21,7 +21,7 @@ from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
-from lr_gym.validation import check_integer, check_keywords, check_real
+from lr_gym.validation import check_integer, check_keys, check_real
 
 INFO_KEYS = (
     "iteration",
@@ -95,6 +95,11 @@ class EpisodeBatch:
         # Each member's snapshot from before its last chunk, with allow_undo.
         self._snapshots: dict[int, Mapping[str, Any]] = {}
 
+    @property
+    def reset_options(self) -> tuple[str, ...]:
+        """Names of the options of `reset`."""
+        return ("seed", "learning_rate", *(("instance",) if self.family else ()))
+
     def corpus(self, member: int) -> str:
         """Return the name of the corpus that a member trains on."""
         return (self.instances[member] if self.family else self.training).corpus
@@ -129,8 +134,7 @@ class EpisodeBatch:
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        names = ("seed", "learning_rate", *(("instance",) if self.family else ()))
-        check_keywords("reset(options=...)", options, names)
+        check_keys("reset(options=...)", options, self.reset_options)
         seeds = [int(generator.integers(2**31)) for generator in generators]
         if "seed" in options:
             seeds = _per_member("seed", options["seed"], len(members))
@@ -182,6 +186,33 @@ class EpisodeBatch:
         if self.config.allow_undo:
             for member in rows:
                 self._snapshots[member] = self.trainer.snapshot([member])
+
+    @property
+    def started(self) -> NDArray[np.bool_]:
+        """Whether each member was ever reset, (E,)."""
+        started: NDArray[np.bool_] = ~self.state.terminated | (self.state.decision > 0)
+        return started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the episodes depend on."""
+        members = np.flatnonzero(self.started).tolist()
+        return {
+            "members": members,
+            "trainer": self.trainer.snapshot(members),
+            "state": self.state.select(slice(None)),
+            "seeds": self.seeds.copy(),
+            "instances": list(self.instances),
+            "undo": dict(self._snapshots),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict` of episodes with the same settings."""
+        if self.family is not None:
+            self._set_instances(range(self.trainer.size), state["instances"])
+        self.trainer.restore(state["members"], state["trainer"])
+        self.state = state["state"].select(slice(None))
+        self.seeds = state["seeds"].copy()
+        self._snapshots = dict(state["undo"])  # never changed in place
 
     def step(
         self,

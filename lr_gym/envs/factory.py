@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -42,11 +43,25 @@ def read_settings(
     return training, config, text
 
 
+def check_settings(constructor: type, settings: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword that an environment does not take.
+
+    Args:
+        constructor: The environment's class; its other keywords are in the message.
+        settings: Should be fields of `TrainingConfig` and `MDPConfig`.
+    """
+    named = list(inspect.signature(constructor).parameters)
+    named.remove("settings")
+    fields = (*field_names(TrainingConfig), *field_names(MDPConfig))
+    allowed = tuple(dict.fromkeys((*named, *fields)))
+    check_keywords(f"{constructor.__name__}()", settings, allowed)
+
+
 def _read_configs(
     scale: str, corpus: str, settings: Mapping[str, Any]
 ) -> tuple[TrainingConfig, MDPConfig]:
     training_fields, mdp_fields = field_names(TrainingConfig), field_names(MDPConfig)
-    check_keywords("LRTuningEnv", settings, training_fields + mdp_fields)
+    check_keywords("LRTuningEnv()", settings, training_fields + mdp_fields)
     training = preset(
         scale, corpus, **{k: v for k, v in settings.items() if k in training_fields}
     )
@@ -156,10 +171,7 @@ def _build_without_text(
         return EpisodeBatch(
             SurrogateTrainer(law, size), training, config, law.entropy_rate
         )
-    mdp_fields = field_names(MDPConfig)
-    check_trainer(
-        trainer, size, {k: v for k, v in settings.items() if k not in mdp_fields}
-    )
+    check_trainer(trainer, size, settings)
     if scale != "auto":
         raise ValueError(f"scale is for lr-gym's own training, got scale={scale!r}")
     training, config = _read_configs("mini", corpus or "own", settings)

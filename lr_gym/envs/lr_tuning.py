@@ -9,14 +9,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import InvalidAction, ResetNeeded
-from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from lr_gym.envs.factory import build_episodes
+from lr_gym.envs.copying import EpisodePickle
+from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.observations import observation_bounds
+from lr_gym.mdp.observations import space_bounds
 from lr_gym.trainers.base import Trainer
 from lr_gym.validation import check_boolean
 
@@ -25,7 +25,7 @@ Action = int | NDArray[np.float32]  # discrete or continuous
 RenderFrame = str | NDArray[np.uint8]
 
 
-class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
+class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
     r"""One episode is one training run of a character-level language model.
 
     ## Description
@@ -64,8 +64,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     | Feature              | Quantity                                        | Unit           | Min           | Max           |
     |----------------------|-------------------------------------------------|----------------|---------------|---------------|
     | `val_loss`           | validation loss                                 | nats/character | 0             | 1000          |
-    | `learning_rate`      | the agent's LR, raw                             | none           | `min_lr`      | `max_lr`      |
-    | `log_learning_rate`  | log10 of the agent's LR                         | none           | log10(min_lr) | log10(max_lr) |
+    | `learning_rate`      | the agent's LR, raw                             | none           | 0             | `max_lr`      |
+    | `log_learning_rate`  | log10 of the agent's LR                         | none           | log10(min_lr), at most 0 | log10(max_lr), at least 0 |
     | `progress`           | iterations spent / `max_iters`                  | none           | 0             | 1             |
     | `train_loss`         | mean training loss over the last chunk          | nats/character | 0             | 1000          |
     | `log_excess_loss`    | ln(val_loss - `loss_floor`)                     | none           | -10           | 10            |
@@ -124,7 +124,13 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
     2. Termination: divergence. A loss or gradient is not finite, or the validation loss
        exceeds `divergence_factor` times the initial one. The observation stays finite.
 
-    The environment itself never truncates; a `TimeLimit` wrapper does.
+    The environment itself never truncates; `max_episode_steps` of `gym.make` and
+    `gym.make_vec` does.
+
+    ## Copies
+
+    `copy.deepcopy` and `pickle` in mid-episode give an environment that continues in
+    the same way, bit for bit. With your own trainer they raise TypeError.
 
     ## Information
 
@@ -187,6 +193,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's form
 
+    _copied = ("_np_random", "_np_random_seed", "_history", "action_space", "spec")
+
     def __init__(
         self,
         *,
@@ -205,7 +213,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             ValueError: A value is out of range; the message names it and the range.
             FileNotFoundError: The file of the corpus or of the law is absent.
         """
-        EzPickle.__init__(
+        EpisodePickle.__init__(
             self,
             scale=scale,
             corpus=corpus,
@@ -215,6 +223,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
             render_mode=render_mode,
             **settings,
         )
+        check_settings(LRTuningEnv, settings)
         check_boolean("progress_bar", progress_bar)
         check_render_mode(render_mode)
         self.render_mode = render_mode
@@ -276,14 +285,9 @@ class LRTuningEnv(gym.Env[Observation, Action], EzPickle):
         state = self.episodes.state
         if state.terminated[0]:
             raise ResetNeeded("the episode has ended: call reset() before step()")
-        if isinstance(self.action_space, spaces.Box):
-            action = np.asarray(action, dtype=np.float32)
-        if not self.action_space.contains(action):
-            raise InvalidAction(
-                f"action must be in {self.action_space}, got {action!r}"
-            )
+        valid = read_action("action", action, self.action_space)
         reward = self.episodes.step(
-            np.asarray(action).reshape(1, -1), on_iteration=self._on_iteration()
+            valid.reshape(1, -1), on_iteration=self._on_iteration()
         )[0]
         terminated = bool(state.terminated[0])
         if terminated:
@@ -355,9 +359,29 @@ def check_render_mode(render_mode: object) -> None:
         )
 
 
+def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[Any]:
+    """Return one or more actions as an array of `space`.
+
+    Raises:
+        InvalidAction: `value` is not in `space`, or a conversion would change it:
+            discrete actions are integers, continuous ones integers or floats.
+    """
+    kinds = "iu" if np.issubdtype(space.dtype, np.integer) else "iuf"
+    try:
+        actions = np.asarray(value)
+    except (TypeError, ValueError):  # rows of different lengths, a tensor on a GPU
+        actions = np.empty(0, dtype=object)
+    if actions.dtype.kind in kinds and actions.shape == space.shape:
+        with np.errstate(over="ignore"):
+            actions = actions.astype(space.dtype)
+        if space.contains(actions):
+            return actions
+    raise InvalidAction(f"{name} must be in {space}, got {value!r}")
+
+
 def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:
     """Return the space of one observation."""
-    low, high = observation_bounds(config)
+    low, high = space_bounds(config)
     return spaces.Box(low, high, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ Needs stable-baselines3: ``pip install 'lr-gym[agents]'``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from lr_gym.envs.vector import LRTuningVectorEnv
+from lr_gym.trainers.base import mask_of
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
@@ -30,8 +32,8 @@ except ImportError as error:
 class LRTuningVecEnv(VecEnv):
     """A VecEnv with the results of `DummyVecEnv` over single environments.
 
-    All members share one environment, `envs`: `get_attr` and `env_method` use it, and
-    `set_attr` raises an error.
+    All members share one environment, `envs`. `get_attr` and `env_method` treat each
+    member as a single environment; `set_attr` raises an error.
     """
 
     def __init__(self, envs: LRTuningVectorEnv) -> None:
@@ -104,9 +106,11 @@ class LRTuningVecEnv(VecEnv):
         return list(self.envs.render() or ())
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return the attribute of `envs`, once per member."""
-        value = getattr(self.envs, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        """Return an attribute of each member; see `_Member`."""
+        return [
+            getattr(_Member(self.envs, member), attr_name)
+            for member in self._get_indices(indices)
+        ]
 
     def set_attr(
         self, attr_name: str, value: object, indices: VecEnvIndices = None
@@ -124,9 +128,9 @@ class LRTuningVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call the method of `envs` once; return its result once per member."""
-        result = getattr(self.envs, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
+        """Call a method of each member; see `_Member`."""
+        methods = self.get_attr(method_name, indices)
+        return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(
         self,
@@ -141,6 +145,55 @@ class LRTuningVecEnv(VecEnv):
         columns = {k: v.tolist() for k, v in infos.items() if not k.startswith("_")}
         rows = zip(*columns.values(), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+class _Member:
+    """One member of a population, with the attributes of a single environment.
+
+    Other attributes that are not methods, such as `keep_action`, are the population's.
+    """
+
+    def __init__(self, envs: LRTuningVectorEnv, member: int) -> None:
+        self._envs = envs
+        self._member = member
+        self.observation_space = envs.single_observation_space
+        self.action_space = envs.single_action_space
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator of this member's run seeds."""
+        return self._envs.generators[self._member]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Reset this member only; see `LRTuningEnv.reset`."""
+        mask = mask_of([self._member], self._envs.num_envs)
+        seeds: list[int | None] = [None] * self._envs.num_envs
+        seeds[self._member] = seed
+        observations, infos = self._envs.reset(
+            seed=seeds, options={**(options or {}), "reset_mask": mask}
+        )
+        columns = {k: v for k, v in infos.items() if not k.startswith("_")}
+        info = {key: values[self._member].item() for key, values in columns.items()}
+        return observations[self._member], info
+
+    def render(self) -> Any:  # noqa: ANN401 - a line of text or an image
+        """Return one line of text or one image."""
+        return self._envs.render_member(self._member)
+
+    def close(self) -> None:
+        """Do nothing: the members share all resources."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute
+        """Return an attribute of the population, unless it is a method."""
+        value = getattr(self._envs, name)
+        if callable(value):
+            raise AttributeError(
+                f"cannot call {name!r} of single members: it acts on all; call it on "
+                "the attribute `envs`"
+            )
+        return value
 
 
 class ScaleReward(VecEnvWrapper):
@@ -169,7 +222,7 @@ def make_vec_env(
     The counterpart of `stable_baselines3.common.env_util.make_vec_env`.
 
     Args:
-        env_id: One of the registered ids.
+        env_id: A registered id, with or without ``lr_gym:`` before it.
         n_envs: Number of members.
         seed: At the first reset, member e gets the seed `seed` + e.
         **settings: Keywords of `gym.make`.
@@ -178,7 +231,10 @@ def make_vec_env(
         TypeError: A keyword is unknown, or the id names another environment.
         ValueError: A value is out of range.
     """
-    entry_point = gym.spec(env_id).vector_entry_point
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)  # registers the id, as in gym.make
+    entry_point = gym.spec(name).vector_entry_point
     if entry_point != "lr_gym.envs.vector:LRTuningVectorEnv":
         raise TypeError(f"{env_id} is not a learning-rate environment")
     settings = {"autoreset_mode": AutoresetMode.SAME_STEP.value} | settings

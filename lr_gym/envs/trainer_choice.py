@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lr_gym.config import TrainingConfig
+from lr_gym.mdp.config import MDPConfig
 from lr_gym.surrogate.law import LossLaw
 from lr_gym.surrogate.law_files import load_law, packaged_law
 from lr_gym.trainers.base import Trainer
@@ -122,8 +123,8 @@ def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> No
     Args:
         trainer: Should have the methods of `Trainer`.
         size: Number of environments.
-        settings: Keywords of `gym.make` that are not fields of `MDPConfig`. Only
-            `EPISODE_FIELDS` are allowed.
+        settings: Keywords of `gym.make`. Only `EPISODE_FIELDS` and the fields of
+            `MDPConfig` are allowed.
 
     Raises:
         TypeError: The trainer lacks a method or `size`, or a keyword is not allowed.
@@ -157,7 +158,8 @@ def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> No
             f"trainer.size must be the number of environments, {size}, got "
             f"{trainer.size}"
         )
-    check_keywords("LRTuningEnv with your own trainer", settings, EPISODE_FIELDS)
+    allowed = EPISODE_FIELDS + field_names(MDPConfig)
+    check_keywords("LRTuningEnv() with your own trainer", settings, allowed)
 
 
 def _is_path(trainer: str | os.PathLike[str]) -> bool:

@@ -6,25 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.error import InvalidAction, ResetNeeded
-from gymnasium.utils import EzPickle
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
+from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.envs.factory import build_episodes
+from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.lr_tuning import (
     LRTuningEnv,
+    RenderFrame,
     build_action_space,
     build_observation_space,
     check_render_mode,
+    read_action,
 )
 from lr_gym.envs.rendering import render_ansi, render_rgb
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
-from lr_gym.validation import check_integer
+from lr_gym.validation import check_integer, check_keys
 
 Step = tuple[
     NDArray[np.float32],
@@ -35,7 +37,7 @@ Step = tuple[
 ]
 
 
-class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
+class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
     """`num_envs` episodes of `LRTuningEnv` on one population of training runs.
 
     Member e with the seed s + e gives the results of the single environment with that
@@ -48,6 +50,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
       old episode are in ``infos["final_obs"]`` and ``infos["final_info"]``.
     - ``Disabled``: the caller resets, by ``reset(options={"reset_mask": mask})``.
 
+    `max_episode_steps` truncates each episode after that many decisions, as
+    Gymnasium's `TimeLimit` truncates a single environment.
+
     >>> import gymnasium as gym
     >>> import lr_gym
     >>> envs = gym.make_vec("LRTuning-markov-v0", num_envs=3, scale="tiny", max_iters=4,
@@ -57,6 +62,11 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     >>> infos["learning_rate"].tolist()
     [0.0015, 0.003, 0.006]
     """
+
+    _copied = (
+        *("generators", "_ended", "_history", "spec"),
+        *("action_space", "single_action_space", "_np_random", "_np_random_seed"),
+    )
 
     def __init__(
         self,
@@ -68,6 +78,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         family: dict[str, Any] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
         """Prepare one population; see `LRTuningEnv` for the other arguments.
@@ -83,6 +94,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
                 an instance.
             autoreset_mode: ``NextStep``, ``SameStep`` or ``Disabled``.
             render_mode: ``ansi`` or ``rgb_array``; `render` returns one per member.
+            max_episode_steps: Decisions after which a member's episode is truncated,
+                at least 1; `None` never truncates.
             **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
         Raises:
@@ -90,7 +103,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ValueError: A value is out of range.
             FileNotFoundError: The file of the corpus or of the law is absent.
         """
-        EzPickle.__init__(
+        EpisodePickle.__init__(
             self,
             num_envs,
             scale=scale,
@@ -99,10 +112,15 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             family=family,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
             **settings,
         )
+        check_settings(LRTuningVectorEnv, settings)
         check_integer("num_envs", num_envs, 1)
         check_render_mode(render_mode)
+        if max_episode_steps is not None:
+            check_integer("max_episode_steps", max_episode_steps, 1)
+        self.max_episode_steps = max_episode_steps
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -121,10 +139,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.single_action_space = build_action_space(config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [np_random()[0] for _ in range(num_envs)]
+        self.generators = [np_random()[0] for _ in range(num_envs)]
         # Whether a member's episode has ended since its last reset.
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
-        self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
 
     @property
@@ -157,6 +174,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ValueError: An option is out of range, or a length does not fit.
         """
         options = dict(options or {})
+        names = ("reset_mask", *self.episodes.reset_options)
+        check_keys("reset(options=...)", options, names)
         mask = self._reset_mask(options.pop("reset_mask", None))
         members = np.flatnonzero(mask)
         seeds: Sequence[int | None]
@@ -170,9 +189,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             )
         for member in members:
             if seeds[member] is not None:
-                self._generators[member], _ = np_random(seeds[member])
+                self.generators[member], _ = np_random(seeds[member])
         self._reset_members(members, options)
-        self._started = True
         return self.episodes.observe(), self._infos(members)
 
     def step(self, actions: ArrayLike) -> Step:
@@ -185,13 +203,13 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             ResetNeeded: No episodes were started, or, with ``Disabled``, one has ended.
             InvalidAction: `actions` are not in the action space.
         """
-        if not self._started:
-            raise ResetNeeded("no episodes yet: call reset() before step()")
-        actions = np.asarray(actions, dtype=self.action_space.dtype)
-        if not self.action_space.contains(actions):
-            raise InvalidAction(
-                f"actions must be in {self.action_space}, got {actions}"
+        absent = np.flatnonzero(self.episodes.state.terminated & ~self._ended)
+        if len(absent):
+            raise ResetNeeded(
+                f"episodes {absent.tolist()} have not started: call reset() before "
+                "step()"
             )
+        actions = read_action("actions", actions, self.action_space)
         resetting = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.DISABLED and len(resetting):
             raise ResetNeeded(
@@ -205,14 +223,15 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             rewards = self.episodes.step(actions, members)
         terminated = self.episodes.state.terminated.copy()
         terminated[resetting] = False
+        truncated = self._at_step_limit()
+        truncated[resetting] = False
         if len(resetting):
             self._reset_members(resetting, {})
         infos = self._infos(np.arange(self.num_envs))
-        self._ended = terminated.copy()
-        ended = np.flatnonzero(terminated)
+        self._ended = terminated | truncated
+        ended = np.flatnonzero(self._ended)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and len(ended):
             infos = self._autoreset(ended, infos)
-        truncated: NDArray[np.bool_] = np.zeros(self.num_envs, dtype=np.bool_)
         return self.episodes.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -223,18 +242,33 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         """
         if self.render_mode is None:
             return None
-        if not self._started:
+        return tuple(self.render_member(member) for member in range(self.num_envs))
+
+    def render_member(self, member: int) -> RenderFrame | None:
+        """Return one member's line of text or image, by `render_mode`.
+
+        Raises:
+            ResetNeeded: The member's episode was not started.
+        """
+        if self.render_mode is None:
+            return None
+        history, length = self._history[member], int(self.episodes.max_iters[member])
+        if not history:
             raise ResetNeeded("nothing to render yet: call reset() first")
-        lengths = self.episodes.max_iters.tolist()
-        histories = list(zip(self._history, lengths, strict=True))
         if self.render_mode == "ansi":
-            return tuple(render_ansi(h, length) for h, length in histories)
-        return tuple(
-            render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
-            for e, (h, length) in enumerate(histories)
-        )
+            return render_ansi(history, length)
+        title = f"{self.episodes.corpus(member)}, seed {history[0]['seed']}"
+        return render_rgb(history, length, title)
 
     # ------------------------------------------------------------------------- members
+
+    def _at_step_limit(self) -> NDArray[np.bool_]:
+        """Return which members have made `max_episode_steps` decisions, (E,)."""
+        if self.max_episode_steps is None:
+            return np.zeros(self.num_envs, dtype=np.bool_)
+        at_limit: NDArray[np.bool_]
+        at_limit = self.episodes.state.decision >= self.max_episode_steps
+        return at_limit
 
     def _reset_mask(self, mask: object) -> NDArray[np.bool_]:
         if mask is None:
@@ -251,7 +285,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self, members: NDArray[np.int64], options: dict[str, Any]
     ) -> None:
         """Reset `members`."""
-        generators = [self._generators[member] for member in members]
+        generators = [self.generators[member] for member in members]
         self.episodes.reset(members.tolist(), generators, options)
         self._ended[members] = False
         for member in members:

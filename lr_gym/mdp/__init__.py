@@ -11,3 +11,4 @@ from lr_gym.mdp.decisions import rescale_decision_points as rescale_decision_poi
 from lr_gym.mdp.observations import LOSS_BOUND as LOSS_BOUND
 from lr_gym.mdp.observations import observation_bounds as observation_bounds
 from lr_gym.mdp.observations import observe as observe
+from lr_gym.mdp.observations import space_bounds as space_bounds

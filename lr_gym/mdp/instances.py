@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lr_gym.config import TrainingConfig
-from lr_gym.validation import check_integer, check_keywords, check_real, field_names
+from lr_gym.validation import check_integer, check_keys, check_real, field_names
 
 LR_MULTIPLIER_RANGE = (1 / 30, 30.0)  # default of `InstanceFamily.lr_factor`
 _COUNTS = ("n_layer", "n_embd", "batch_size", "max_iters")
@@ -165,7 +165,7 @@ class InstanceFamily:
                 "it; pass dataclasses.asdict(family) of an InstanceFamily. Got "
                 f"{varied!r}"
             )
-        check_keywords("family", varied, field_names(cls))
+        check_keys("family", varied, field_names(cls))
         fields: dict[str, Any] = {name: (getattr(training, name),) for name in _COUNTS}
         fields |= {"corpora": (training.corpus,), "good_lr": training.learning_rate}
         fields |= {"good_lr_width": training.n_embd}
@@ -205,7 +205,7 @@ class InstanceFamily:
             overrides = asdict(overrides)
         if not isinstance(overrides, Mapping):
             raise TypeError(f"instance must be a mapping of fields, got {overrides!r}")
-        check_keywords("instance", overrides, field_names(Instance))
+        check_keys("instance", overrides, field_names(Instance))
         fields = {k: v for k, v in asdict(instance).items() if k != "good_lr"}
         overridden = self.instance(**(fields | dict(overrides)))
         if overridden.corpus not in self.corpora:

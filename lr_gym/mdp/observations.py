@@ -94,6 +94,16 @@ def observation_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray
     return low, high
 
 
+def space_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the bounds of the observation space: observed values and 0.
+
+    Clients fill observations with zeros and check them against the space, as TorchRL
+    does for the episodes that go on when others end.
+    """
+    low, high = observation_bounds(config)
+    return np.minimum(low, 0), np.maximum(high, 0)
+
+
 def observe(
     state: EpisodeState,
     config: ObservationConfig,

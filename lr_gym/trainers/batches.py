@@ -47,7 +47,8 @@ def cut_windows(tokens: Tensor, block_size: int, limit: int | None) -> Tensor:
     Args:
         tokens: The split, (n,), n >= 2.
         block_size: T.
-        limit: Most predictions: evenly spread windows are kept. `None` keeps all.
+        limit: Most predictions: evenly spread windows are kept, at least one. `None`
+            keeps all.
     """
     predictions = len(tokens) - 1
     block_size = min(block_size, predictions)

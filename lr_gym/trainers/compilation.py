@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 import time
 import types
@@ -29,7 +30,7 @@ def resolve_compile(
     """Return ``default``, ``graph``, or `None` for eager.
 
     ``default`` uses `torch.compile`; ``graph`` also captures the compiled step in one
-    CUDA graph. ``auto`` compiles on CUDA if a compiler (triton) is installed.
+    CUDA graph. ``auto`` compiles on CUDA if the compilers are installed.
 
     On a CPU a compiled step is at most about twice as fast, and compiling takes 10 to
     30 seconds, or 4 from the cache. One run of a built-in scale is too short for that;
@@ -42,7 +43,8 @@ def resolve_compile(
         architecture: `TrainingConfig.architecture`.
 
     Raises:
-        ValueError: `compile` is ``graph`` and the device is not CUDA.
+        ValueError: `compile` is ``graph`` and the device is not CUDA, or a compiler
+            that it needs is not installed.
     """
     if compile == "off" or architecture == "lstm":
         return None
@@ -51,10 +53,33 @@ def resolve_compile(
             f"compile='graph' needs a CUDA device, got device={str(device)!r}; pass "
             "compile='default', or 'auto'"
         )
-    if compile != "auto":
-        return compile
-    triton = device.type == "cuda" and importlib.util.find_spec("triton") is not None
-    return "default" if triton else None
+    missing = _missing_compiler(device)
+    if compile == "auto":
+        return "default" if device.type == "cuda" and missing is None else None
+    if missing is not None:
+        raise ValueError(
+            f"compile={compile!r} needs {missing}, which is not installed: install it, "
+            "or pass compile='off'"
+        )
+    return compile
+
+
+def _missing_compiler(device: torch.device) -> str | None:
+    """Return the compiler that torch.compile needs on `device` and does not find.
+
+    torch and triton look for it only when the first step is compiled.
+    """
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return "the package triton"
+        names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+        found = any(shutil.which(name) for name in names)
+        return None if found else "a C compiler (gcc, or the one that CC names)"
+    if device.type != "cpu" or os.environ.get("TORCH_INDUCTOR_INSTALL_GXX"):
+        return None
+    default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    name = os.environ.get("CXX", default)
+    return None if shutil.which(name) else f"the C++ compiler {name!r} (or set CXX)"
 
 
 def compiled_step(step: TrainingStep, mode: str) -> Step:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lr_gym.config import TrainingConfig
-from lr_gym.data.corpora import Corpus
+from lr_gym.data.corpora import TEST_FRACTION, Corpus
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
 from lr_gym.random_streams import fold_in, stream_seeds
@@ -170,7 +170,7 @@ class PopulationTrainer:
         """
         check_choice("split", split, SPLITS)
         if len(self._splits[split]) < 2:
-            raise ValueError(f"split {split!r} is empty: test_fraction is 0")
+            raise ValueError(self._too_short(split))
         state = self._select(range(self.size) if members is None else members)
         if self.config.evaluation == "paper" and not exact:
             return self._random_batch_loss(split, state)
@@ -305,6 +305,15 @@ class PopulationTrainer:
         self._telemetry["grad_norm"][members] = table[1]
         return np.ascontiguousarray(table[2:].T)
 
+    def _too_short(self, split: str) -> str:
+        """Return why `split` cannot be evaluated, and the remedy."""
+        fraction = self.config.test_fraction
+        fraction = TEST_FRACTION if fraction is None else fraction
+        return (
+            f"split {split!r} has {len(self._splits[split])} characters and needs at "
+            f"least 2: pass a longer text or a larger test_fraction (it is {fraction})"
+        )
+
     def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
         """Return the windows of a fixed evaluation, and the number of predictions."""
         if (split, exact) not in self._evaluation_cache:
@@ -323,7 +332,8 @@ class PopulationTrainer:
         if len(tokens) <= config.block_size:
             raise ValueError(
                 f"evaluation='paper' needs a {split} split longer than block_size="
-                f"{config.block_size}, got {len(tokens)} characters"
+                f"{config.block_size}, got {len(tokens)} characters; pass a longer "
+                "text, a smaller block_size or evaluation='fixed'"
             )
         key = fold_in(state["data_key"] + 1, state["iteration"])  # (E,)
         total = torch.zeros(len(key), dtype=torch.float64, device=self.device)

@@ -182,10 +182,10 @@ def rewrite(path: Path, content: bytes, **changes: Any) -> None:
         ({"mdp": {"features": ["password"]}}, "features must be one of val_loss"),
         ({"mdp": {"min_lr": -1.0}}, "min_lr must be finite and in"),
         ({"mdp": {"lr_factors": [10**400]}}, "OverflowError"),
-        ({"mdp": {"code": "1"}}, "unknown keyword 'code'"),
+        ({"mdp": {"code": "1"}}, "unknown key 'code'"),
         ({"parameters": {"layers": 10**9}}, r"layers must be in \[1, 16\]"),
         ({"parameters": []}, "parameters must be an object"),
-        ({"extra": 1}, "unknown keyword 'extra'"),
+        ({"extra": 1}, "unknown key 'extra'"),
     ],
 )
 def test_the_reason_is_given(

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import InvalidAction, ResetNeeded
 
-from lr_gym import LRTuningEnv
-from tests.helpers.small import SMALL, small_env
+from lr_gym import (
+    LRTuningEnv,
+    LRTuningVectorEnv,
+    MDPConfig,
+    TrainingConfig,
+    preset,
+)
+from lr_gym.sb3 import make_vec_env
+from lr_gym.validation import field_names
+from tests.helpers.small import SMALL, small_env, small_trainer
 
 BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lr_factor": (1, 2)}, TypeError, "'lr_factor'; did you mean 'lr_factors'"),
@@ -37,12 +49,70 @@ def test_a_bad_keyword_is_refused_when_making(
         LRTuningEnv(**({"scale": "tiny"} | SMALL | keywords))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **unknown: preset("tiny", **unknown),
+        lambda **unknown: small_env(**unknown),
+        lambda **unknown: gym.make_vec("LRTuning-markov-v0", 2, **unknown),
+        lambda **unknown: small_env(trainer="surrogate", **unknown),
+        lambda **unknown: small_env(trainer="surrogate", family={}, **unknown),
+        lambda **unknown: LRTuningEnv(trainer=small_trainer(), **unknown),
+        lambda **unknown: make_vec_env("LRTuning-markov-v0", 2, **unknown),
+    ],
+)
+def test_an_unknown_keyword_has_pythons_words(make: Callable[..., object]) -> None:
+    """TorchRL retries without `frameskip` only if the error has these words."""
+    words = "got an unexpected keyword argument 'frameskip'. Allowed: "
+    with pytest.raises(TypeError, match=words):
+        make(frameskip=1)
+
+
+def test_an_unknown_keyword_lists_every_allowed_one() -> None:
+    for env_class in (LRTuningEnv, LRTuningVectorEnv):
+        named = set(inspect.signature(env_class).parameters) - {"settings"}
+        fields = {*field_names(TrainingConfig), *field_names(MDPConfig)}
+        with pytest.raises(TypeError) as caught:
+            env_class(zzz=1)
+        allowed = str(caught.value).split("Allowed: ")[1].split(", ")
+        assert sorted(allowed) == sorted(named | fields)
+    with pytest.raises(
+        TypeError, match=r"^preset\(\) got an .* 'zzz'\. Allowed: corpus"
+    ):
+        preset("tiny", zzz=1)
+    with pytest.raises(TypeError, match="'autoreset'; did you mean 'autoreset_mode'"):
+        LRTuningVectorEnv(autoreset="Disabled")
+
+
+def test_an_unknown_option_lists_every_allowed_one() -> None:
+    message = "reset(options=...) has an unknown key 'mask'. Allowed: seed, learn"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        small_env().reset(options={"mask": 1})
+    with pytest.raises(TypeError, match=r"Allowed: reset_mask, seed, learning_rate$"):
+        LRTuningVectorEnv(scale="tiny", **SMALL).reset(options={"mask": 1})
+
+
 def test_an_unknown_corpus_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shakespear.*did you mean 'shakespeare'"):
         LRTuningEnv(scale="tiny", corpus="shakespear")
 
 
-@pytest.mark.parametrize("action", [3, -1, 1.0, "up", None, np.array([1, 1]), math.nan])
+@pytest.mark.parametrize(
+    "action",
+    [
+        3,
+        -1,
+        1.0,
+        True,
+        np.True_,
+        "1",
+        "up",
+        None,
+        np.array([1, 1]),
+        math.nan,
+        [[1], []],
+    ],
+)
 def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
     env = small_env().unwrapped
     env.reset(seed=0)
@@ -51,7 +121,10 @@ def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
     assert env.step(1)[-1]["iteration"] == 2
 
 
-@pytest.mark.parametrize("action", [[2.0], [math.nan], [0.1, 0.1], 0.5])
+@pytest.mark.parametrize(
+    "action",
+    [[2.0], [math.nan], [0.1, 0.1], 0.5, "up", ["0.5"], [True], [None], [1j], [1e300]],
+)
 def test_a_bad_continuous_action_is_refused(action: Any) -> None:
     env = small_env(action_type="continuous").unwrapped
     env.reset(seed=0)
@@ -62,7 +135,7 @@ def test_a_bad_continuous_action_is_refused(action: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"lr": 0.1}, TypeError, "unknown keyword 'lr'"),
+        ({"lr": 0.1}, TypeError, "unknown key 'lr'"),
         ({"seed": -1}, ValueError, "seed must be in"),
         ({"seed": 1.5}, TypeError, "seed must be an integer"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ import lr_gym
 from lr_gym import LRTuningEnv, PopulationTrainer, schedule_factor
 from lr_gym.config import ARCHITECTURES
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.mdp.config import REWARDS
+from lr_gym.envs.lr_tuning import build_observation_space
+from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.observations import FEATURES
+from lr_gym.surrogate.law_files import packaged_laws
 from tests.helpers.small import SMALL, small_config, small_env
 
 IDS = sorted(name for name in gym.registry if name.startswith("LRTuning"))
@@ -62,7 +65,8 @@ def rollout(env: gym.Env[Any, Any], actions: list[Any], **reset: Any) -> list[An
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_the_checkers_of_gymnasium_and_sb3_pass_without_a_warning(env_id: str) -> None:
-    env = small_env(id=env_id)
+    simulated = env_id.startswith("LRTuningSim")
+    env = gym.make(env_id) if simulated else small_env(id=env_id)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*partial.*")
@@ -78,11 +82,42 @@ def test_the_checkers_pass_for_every_alternative(variant: dict[str, Any]) -> Non
 
 
 def test_the_registered_ids() -> None:
-    corpora = [f"LRTuning-{name}-v0" for name in lr_gym.CORPUS_NAMES]
-    assert sorted([*corpora, "LRTuningEnv-v0"]) == IDS
+    expected = {"LRTuningEnv-v0"}
+    for corpus in lr_gym.CORPUS_NAMES:
+        expected |= {f"LRTuning-{corpus}-v0", f"LRTuning-{corpus}-tiny-v0"}
+    for corpus, scale in packaged_laws():
+        if scale == "tiny":
+            expected.add(f"LRTuningSim-{corpus}-tiny-v0")
+    assert expected == set(IDS)
     assert isinstance(
         gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
     )
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"max_lr": 0.1}, {"min_lr": 2.0, "max_lr": 4.0}], ids=str
+)
+def test_zeros_are_observations(bounds: dict[str, Any]) -> None:
+    """TorchRL fills in zeros, and checks them against the space."""
+    config = MDPConfig(features=tuple(FEATURES), **bounds)
+    zeros = np.zeros(len(FEATURES), dtype=np.float32)
+    assert zeros in build_observation_space(config)
+
+
+@pytest.mark.parametrize("env_id", [name for name in IDS if "tiny" in name])
+def test_ids_for_clients_that_pass_only_an_id(env_id: str) -> None:
+    """CleanRL passes an id and nothing else."""
+    env, envs = gym.make(env_id), gym.make_vec(env_id, num_envs=2)
+    assert env.observation_space == envs.single_observation_space
+    episodes = env.unwrapped.episodes  # type: ignore[attr-defined]
+    assert episodes.training.scale == "tiny"
+    assert episodes.config.features == ("val_loss", "log_learning_rate", "progress")
+    simulated = isinstance(episodes.trainer, lr_gym.SurrogateTrainer)
+    assert simulated == env_id.startswith("LRTuningSim")
+    assert env.spec is not None
+    assert gym.make(EnvSpec.from_json(env.spec.to_json())).spec == env.spec
+    wider = gym.make(env_id, features=("val_loss",))
+    assert wider.observation_space.shape == (1,)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -344,6 +379,28 @@ def test_auto_scale_says_what_it_chose() -> None:
     with pytest.warns(UserWarning, match=r"scale='auto' chose .* pass scale="):
         env = LRTuningEnv(device="cpu")
     assert env.episodes.training.scale == "mini"
+
+
+@pytest.mark.parametrize("fraction", [None, 0.0])
+def test_a_test_split_that_is_too_short(tmp_path: Path, fraction: float | None) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("abcdefghijklmno" if fraction is None else "ab" * 20)
+    settings = {"corpus": str(path), "block_size": 4, "test_fraction": fraction}
+    env = small_env(id="LRTuningEnv-v0", **settings)
+    env.reset(seed=0)
+    message = (
+        f"needs at least 2: pass a longer text or a larger test_fraction (it is "
+        f"{0.05 if fraction is None else fraction})"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        env.unwrapped.trainer.evaluate("test")  # type: ignore[attr-defined]
+
+
+def test_eval_tokens_are_whole_windows() -> None:
+    env = small_env(eval_tokens=3).unwrapped
+    env.reset(seed=0)
+    predictions = env.trainer._evaluation_windows("val", exact=False)[1]  # type: ignore[attr-defined]
+    assert predictions == SMALL["block_size"]
 
 
 def test_a_text_file_is_a_corpus(tmp_path: Path) -> None:

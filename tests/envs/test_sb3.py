@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -72,6 +74,61 @@ def test_attributes_and_methods() -> None:
     assert envs.env_is_wrapped(VecNormalize) == [False] * 3  # type: ignore[arg-type]  # any class will do
     with pytest.raises(AttributeError, match="cannot set 'x' on single members"):
         envs.set_attr("x", 1)
+
+
+def test_methods_act_on_the_chosen_members_alone() -> None:
+    """`env_method("reset", indices=[1])` used to reset every member."""
+    ours = population()
+    theirs = DummyVecEnv([small_env] * 3)
+    keywords = {"seed": 3, "options": {"learning_rate": 2e-3}}
+    results: list[list[Any]] = []
+    for env in (ours, theirs):
+        env.seed(7)
+        env.reset()
+        env.step(np.array([2, 2, 2]))
+        results.append(env.env_method("reset", indices=[1], **keywords))
+        results[-1] += env.env_method("reset", indices=2)
+        step: Any = env.step(np.array([1, 0, 2]))
+        observations, infos = step[0], step[3]
+        results[-1] += [(observations[e], infos[e]) for e in range(3)]
+        assert [info["iteration"] for info in infos] == [4, 2, 2]
+    for (mine, info), (their, expected) in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, their, atol=1e-4)
+        assert_same(info, expected)
+
+
+def test_attributes_are_those_of_single_environments() -> None:
+    ours = population(render_mode="rgb_array")
+    theirs = DummyVecEnv([partial(small_env, render_mode="rgb_array")] * 3)
+    for env in (ours, theirs):
+        env.seed(7)
+        env.reset()
+    for name in ("action_space", "observation_space", "render_mode", "keep_action"):
+        assert ours.get_attr(name, indices=[2]) == theirs.get_attr(name, indices=[2])
+    for env in (ours, theirs):
+        (frame,) = env.env_method("render", indices=[0])
+        assert frame.shape == (480, 640, 3)
+    draws = [env.get_attr("np_random")[1].random() for env in (ours, theirs)]
+    assert draws[0] == draws[1]
+    assert ours.env_method("close") == [None] * 3
+    assert not ours.has_attr("unknown")
+    with pytest.raises(AttributeError, match="cannot call 'step' of single members"):
+        ours.env_method("step", 1, indices=[0])
+
+
+def test_members_must_all_be_reset_before_a_step() -> None:
+    envs = population(render_mode="ansi")
+    envs.env_method("reset", indices=[1])
+    with pytest.raises(ResetNeeded, match=r"episodes \[0, 2\] .* call reset"):
+        envs.step(np.array([1, 1, 1]))
+    with pytest.raises(ResetNeeded, match="nothing to render"):
+        envs.env_method("render", indices=[0])
+    assert "iteration" in envs.env_method("render", indices=[1])[0]
+
+
+def test_an_id_may_name_its_module() -> None:
+    envs = make_vec_env("lr_gym:LRTuningSim-markov-tiny-v0", 2, seed=0)
+    assert np.asarray(envs.reset()).shape == (2, 3)
 
 
 def test_another_autoreset_mode_is_refused() -> None:

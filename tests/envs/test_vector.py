@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from typing import Any
@@ -83,6 +84,50 @@ def test_it_equals_gymnasiums_sync_vector_env(
     assert len({step for step, _ in ends}) > 1  # members did end at different times
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_a_step_limit_truncates_as_in_sync_vector_env(mode: AutoresetMode) -> None:
+    """CartPole's vector environment takes `max_episode_steps`, too."""
+    limit = {"scale": "tiny", "max_episode_steps": 2, **SMALL, **WIDE}
+    ours = gym.make_vec("LRTuning-markov-v0", 3, autoreset_mode=mode, **limit)
+    theirs = gym.make_vec(
+        "LRTuning-markov-v0",
+        3,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": mode},
+        **limit,
+    )
+    ours.reset(seed=5)
+    theirs.reset(seed=5)
+    seen = []
+    for _ in range(7):
+        mine, their = ours.step([1, 2, 0]), theirs.step([1, 2, 0])
+        for a, b in zip(mine[:4], their[:4], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+        assert_equal_infos(mine[4], their[4])
+        seen.append(bool(mine[3].all()))
+        assert not mine[2].any()
+    period = 3 if mode is AutoresetMode.NEXT_STEP else 2
+    assert seen == [(step + 1) % period == 2 % period for step in range(7)]
+
+
+def test_a_step_limit_counts_each_members_episode() -> None:
+    envs = make_vector(3, autoreset_mode="Disabled", max_episode_steps=2, **WIDE)
+    envs.reset(seed=0)
+    envs.step([1, 1, 1])
+    envs.reset(options={"reset_mask": np.array([True, False, False])})
+    assert envs.step([1, 1, 1])[3].tolist() == [False, True, True]
+    with pytest.raises(ResetNeeded, match=r"episodes \[1, 2\] have ended"):
+        envs.step([1, 1, 1])
+
+
+def test_an_id_registered_with_a_step_limit_makes_a_vector_env() -> None:
+    spec = copy.deepcopy(gym.spec("LRTuning-markov-v0"))
+    spec.max_episode_steps = 1
+    envs = gym.make_vec(spec, 2, scale="tiny", **SMALL)
+    envs.reset(seed=0)
+    assert envs.step([1, 1])[3].all()
+
+
 def test_with_autoreset_disabled_the_caller_resets() -> None:
     envs = make_vector(3, autoreset_mode="Disabled", **WIDE)
     envs.reset(seed=0, options=UNEVEN)
@@ -138,12 +183,12 @@ def test_options_may_differ_between_members() -> None:
 
 def test_pickling_and_rendering() -> None:
     envs = make_vector(2, render_mode="ansi")
-    copy = pickle.loads(pickle.dumps(envs))  # noqa: S301 - our own bytes
+    unpickled = pickle.loads(pickle.dumps(envs))  # noqa: S301 - our own bytes
     with pytest.raises(ResetNeeded, match="nothing to render"):
-        copy.render()
-    copy.reset(seed=0)
-    copy.step([1, 1])
-    lines = copy.render()
+        unpickled.render()
+    unpickled.reset(seed=0)
+    unpickled.step([1, 1])
+    lines = unpickled.render()
     assert len(lines) == 2
     assert all(line.startswith("iteration      2/8") for line in lines)
     pictures = make_vector(2, render_mode="rgb_array")
@@ -155,7 +200,7 @@ def test_pickling_and_rendering() -> None:
 
 BAD_RESETS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": [1, 2]}, ValueError, "seed must have 3 entries, got 2"),
-    ({"options": {"lr": 1}}, TypeError, "unknown keyword 'lr'"),
+    ({"options": {"lr": 1}}, TypeError, "unknown key 'lr'"),
     ({"options": {"seed": [1, 2]}}, ValueError, "seed must have 3 entries"),
     ({"options": {"seed": [1, 2, -3]}}, ValueError, "seed must be in"),
     ({"options": {"learning_rate": [1, 1, 9]}}, ValueError, "learning_rate must be in"),
@@ -184,11 +229,48 @@ def test_bad_actions_are_refused(actions: Any) -> None:
     assert envs.step([1, 1, 1])[-1]["iteration"].tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    "actions",
+    [
+        [1.7, 1, 1],
+        np.array([1.0, 1.0, 1.0]),
+        [True, False, True],
+        ["1", "1", "1"],
+        "up",
+        [[1], [1, 1], [1]],
+        [None] * 3,
+        None,
+        2**70,
+    ],
+    ids=str,
+)
+def test_actions_of_another_type_are_refused(actions: Any) -> None:
+    """Floats used to be truncated: 1.7 was 1."""
+    envs = make_vector()
+    envs.reset(seed=0)
+    with pytest.raises(InvalidAction, match="actions must be in MultiDiscrete"):
+        envs.step(actions)
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [["0.5", "0.5"], [[True], [False]], [[None], [0.0]], [[1j], [0]], [[1e300], [0]]],
+    ids=str,
+)
+def test_continuous_actions_of_another_type_are_refused(actions: Any) -> None:
+    envs = make_vector(2, action_type="continuous")
+    envs.reset(seed=0)
+    with pytest.raises(InvalidAction, match="actions must be in Box"):
+        envs.step(actions)
+
+
 def test_bad_keywords_are_refused() -> None:
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make_vector(0)
     with pytest.raises(ValueError, match="render_mode must be None or one of"):
         make_vector(render_mode="human")
+    with pytest.raises(ValueError, match="max_episode_steps must be at least 1"):
+        make_vector(max_episode_steps=0)
     with pytest.raises(ValueError, match="Never"):
         make_vector(autoreset_mode="Never")
     with pytest.raises(TypeError, match="did you mean 'lr_factors'"):

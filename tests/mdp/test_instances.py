@@ -109,7 +109,7 @@ WRONG_FAMILIES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lr_factor": [2, 1]}, ValueError, "the lowest and the highest"),
     ({"lr_factor": [1, 2, 3]}, ValueError, "the lowest and the highest"),
     ({"good_lr": "high"}, TypeError, "good_lr must be a number"),
-    ({"widths": [1]}, TypeError, "family got an unknown keyword 'widths'"),
+    ({"widths": [1]}, TypeError, "family has an unknown key 'widths'"),
     ({"n_embd": [20]}, ValueError, "n_embd must be a multiple of the head size 8"),
     ({"max_iters": [2]}, ValueError, "max_iters=2 is too short for 4 decisions"),
     ({"max_iters": [4]}, ValueError, "must not be below warmup_iters=5, got 4"),
@@ -233,7 +233,7 @@ def test_options_replace_sampled_fields_once() -> None:
 
 
 BAD_OPTIONS: list[tuple[Any, type[Exception], str]] = [
-    ({"depth": 3}, TypeError, "instance got an unknown keyword 'depth'"),
+    ({"depth": 3}, TypeError, "instance has an unknown key 'depth'"),
     ({"corpus": "text8"}, ValueError, "corpus must be one of the family's, markov"),
     ({"n_embd": 17}, ValueError, "n_embd must be a multiple of the head size"),
     ({"max_iters": 3}, ValueError, "max_iters=3 is too short"),
@@ -249,7 +249,7 @@ def test_a_bad_instance_is_refused(
     env = family_env()
     with pytest.raises(error, match=message):
         env.reset(options={"instance": given})
-    with pytest.raises(TypeError, match="unknown keyword 'instance'"):
+    with pytest.raises(TypeError, match="unknown key 'instance'"):
         small_env().reset(options={"instance": {}})
 
 

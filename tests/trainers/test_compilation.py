@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from lr_gym.trainers.compilation import (
     resolve_compile,
 )
 from lr_gym.trainers.cuda_graphs import GraphedStep, Outputs
-from tests.helpers.small import small_trainer
+from tests.helpers.small import small_env, small_trainer
 
 # torch's own, while it compiles
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -37,6 +39,34 @@ def test_auto_does_not_compile_on_a_cpu() -> None:
         ValueError, match="'graph' needs a CUDA device, got device='cpu'"
     ):
         resolve_compile("graph", cpu)
+
+
+def test_a_missing_compiler_is_refused_when_making(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch itself fails only at the first step."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    message = "compile='default' needs .*'no-such-compiler'.* or pass compile='off'"
+    with pytest.raises(ValueError, match=message):
+        small_env(compile="default")
+    small_env(compile="auto")
+
+
+def test_a_missing_compiler_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    found = ModuleSpec("triton", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert resolve_compile("auto", cuda) is None
+    with pytest.raises(ValueError, match="compile='graph' needs a C compiler"):
+        resolve_compile("graph", cuda)
+    monkeypatch.setenv("CC", sys.executable)
+    assert resolve_compile("auto", cuda) == "default"
+    assert resolve_compile("graph", cuda) == "graph"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert resolve_compile("auto", cuda) is None
+    with pytest.raises(ValueError, match="needs the package triton"):
+        resolve_compile("default", cuda)
 
 
 def capture_by_hand(

@@ -12,7 +12,7 @@ from lr_gym.controllers.policies import q_table
 from lr_gym.controllers.policies.mlp import MLP, Normaliser
 from lr_gym.controllers.policies.q_table import QTable
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.validation import check_keywords
+from lr_gym.validation import check_keys
 
 MAX_LAYERS = 16
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -58,7 +58,7 @@ def encode_table(table: QTable) -> tuple[Parameters, Arrays]:
 
 def decode_mlp(config: MDPConfig, parameters: Parameters, arrays: Arrays) -> MLP:
     """Return the network of a file."""
-    check_keywords("parameters", parameters, ("layers", "activation", "normaliser"))
+    check_keys("parameters", parameters, ("layers", "activation", "normaliser"))
     layers = parameters["layers"]
     if type(layers) is not int or not 1 <= layers <= MAX_LAYERS:
         raise ValueError(f"layers must be in [1, {MAX_LAYERS}], got {layers!r}")
@@ -68,7 +68,7 @@ def decode_mlp(config: MDPConfig, parameters: Parameters, arrays: Arrays) -> MLP
         expected[f"layer{i}.bias"] = (np.float32, 1)
     settings = parameters["normaliser"]
     if settings is not None:
-        check_keywords("normaliser", settings, ("epsilon", "clip"))
+        check_keys("normaliser", settings, ("epsilon", "clip"))
         expected["normaliser.mean"] = (np.float64, 1)
         expected["normaliser.variance"] = (np.float64, 1)
     check_arrays(arrays, expected)
@@ -89,7 +89,7 @@ def decode_mlp(config: MDPConfig, parameters: Parameters, arrays: Arrays) -> MLP
 
 def decode_table(config: MDPConfig, parameters: Parameters, arrays: Arrays) -> QTable:
     """Return the Q-table of a safetensors file."""
-    check_keywords("parameters", parameters, ("features", "protocol", "ties"))
+    check_keys("parameters", parameters, ("features", "protocol", "ties"))
     check_arrays(arrays, {"states": (np.float64, 2), "values": (np.float64, 2)})
     states, values = arrays["states"].tolist(), arrays["values"].tolist()
     if len(states) != len(values):

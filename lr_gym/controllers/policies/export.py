@@ -109,7 +109,7 @@ def _find_episodes(env: Any) -> Any:  # noqa: ANN401 - of any of three APIs
 
 def _check_spaces(model: Any, config: MDPConfig) -> None:  # noqa: ANN401
     """Raise ValueError if a wrapper changed the observations of the model."""
-    low, high = mdp.observation_bounds(config)
+    low, high = mdp.space_bounds(config)
     space = model.observation_space
     same = getattr(space, "shape", None) == low.shape
     if not (

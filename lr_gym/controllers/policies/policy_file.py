@@ -46,7 +46,7 @@ from lr_gym.controllers.policies.rule import Rule
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
 from lr_gym.files import user_path, write_bytes
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.validation import check_choice, check_keywords, field_names
+from lr_gym.validation import check_choice, check_keys, field_names
 
 FORMAT = "lr-gym policy 2"
 KEY = "lr_gym"  # of the safetensors metadata
@@ -219,12 +219,12 @@ def _parse_header(text: str | None) -> dict[str, Any]:
     if header.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT!r}, got {header.get('format')!r}")
     keys = ("format", "kind", "mdp", "parameters", "provenance")
-    check_keywords("the header", header, keys)
+    check_keys("the header", header, keys)
     check_choice("kind", header["kind"], ("mlp", "q_table", *RULES))
     for name in keys[2:]:
         if not isinstance(header[name], dict):
             raise ValueError(f"{name} must be an object, got {header[name]!r}")
-    check_keywords("mdp", header["mdp"], field_names(MDPConfig))
+    check_keys("mdp", header["mdp"], field_names(MDPConfig))
     return header
 
 
