@@ -25,6 +25,7 @@ from agents.tabular_q import TabularQ
 from lr_gym.schedules import SCHEDULES
 
 LOOKAHEAD_COST = 4  # three actions tried, and the one taken
+SAVED_SUFFIXES = (".json", ".safetensors")  # of files that hold an agent
 
 
 @dataclass(frozen=True)
