@@ -380,4 +380,7 @@ def main(args: Args) -> TabularQ:
 if __name__ == "__main__":
     import tyro
 
+    from agents.console import replace_unprintable
+
+    replace_unprintable()
     main(tyro.cli(Args, description=__doc__))

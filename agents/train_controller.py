@@ -273,4 +273,7 @@ def main(args: Args) -> dict[str, Any]:
 if __name__ == "__main__":
     import tyro
 
+    from agents.console import replace_unprintable
+
+    replace_unprintable()
     main(tyro.cli(Args, description=__doc__))

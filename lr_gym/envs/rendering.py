@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = "_.-:=+*#"  # for consoles without block characters
 
 
 def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
@@ -28,8 +30,18 @@ def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
         f"  train_loss {last['train_loss']:.4f}"
         f"  lr {last['learning_rate']:.2e}  "
     )
-    bars = "".join(BARS[height] for height in heights)
+    levels = _printable_bars()
+    bars = "".join(levels[height] for height in heights)
     return line + bars + ("  diverged" if last["diverged"] else "")
+
+
+def _printable_bars() -> str:
+    """Return the bars that standard output can encode."""
+    try:
+        BARS.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return ASCII_BARS
+    return BARS
 
 
 def render_rgb(
