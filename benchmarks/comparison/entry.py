@@ -64,7 +64,7 @@ class Args:
     """Of the model; default gpt."""
     agents: tuple[str, ...] | None = None
     """Names (default: all), your own as module:Class or file.py:Class, a saved Q-table
-    (.json), or a policy (.safetensors)."""
+    (.json), a policy (.safetensors), or a model of agents/deep_rl.py (.zip)."""
     seeds: int | None = None
     """Test runs per method and corpus; default 10."""
     tune_seeds: int | None = None

@@ -28,6 +28,8 @@ from benchmarks.comparison.inputs import agent_hash, code_hash, text_has_changed
 from benchmarks.comparison.jobs import Job, load_record, run_job, save_record
 
 ATTEMPTS = 3  # a job fails when this many workers have died running it
+# The plan adds jobs as others finish, so a share or a remaining time would be wrong.
+PROGRESS = "{n_fmt} jobs done, {total_fmt} planned so far, {elapsed}{postfix}"
 Plan = Callable[[dict[str, dict[str, Any]]], list[Job]]
 
 
@@ -254,7 +256,7 @@ def run_all(
     failed = True
     finished = JobFolder(folder, fresh=fresh)
     try:
-        with tqdm(unit="job") as bar:
+        with tqdm(bar_format=PROGRESS) as bar:
             done = _run_all(plan, finished, executor, bar)
         failed = False
         finished.report()
@@ -277,7 +279,7 @@ def _run_all(
         waiting = [job for job in jobs if job.file_name not in started]
         finished.check_not_mixed(len(waiting))
         for job in waiting[: executor.size - len(running)]:
-            bar.set_description(f"{job.method} {job.phase} on {job.env}")
+            bar.set_postfix_str(f"{job.method} {job.phase} on {job.env}")
             running[executor.submit(job)] = job
         if not running:  # the plan's order, not that of completion
             return {job.file_name: done[job.file_name] for job in jobs}
