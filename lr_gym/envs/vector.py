@@ -21,7 +21,12 @@ from lr_gym.envs.lr_tuning import (
     build_observation_space,
     check_render_mode,
 )
-from lr_gym.envs.rendering import render_ansi, render_rgb
+from lr_gym.envs.rendering import (
+    render_ansi,
+    render_rgb,
+    seed_label,
+    training_kind,
+)
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
 from lr_gym.validation import check_integer
@@ -126,6 +131,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
         self._started = False
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
+        self._training_kind = training_kind(trainer)
+        self._seed_labels = [""] * num_envs
 
     @property
     def trainer(self) -> Trainer:
@@ -172,6 +179,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             if seeds[member] is not None:
                 self._generators[member], _ = np_random(seeds[member])
         self._reset_members(members, options)
+        run_seeds = np.broadcast_to(np.asarray(options.get("seed")), len(members))
+        for member, run_seed in zip(members, run_seeds.tolist(), strict=True):
+            self._seed_labels[member] = seed_label(seeds[member], run_seed)
         self._started = True
         return self.episodes.observe(), self._infos(members)
 
@@ -229,9 +239,16 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         histories = list(zip(self._history, lengths, strict=True))
         if self.render_mode == "ansi":
             return tuple(render_ansi(h, length) for h, length in histories)
+        scale, config = self.episodes.training.scale, self.episodes.config
         return tuple(
-            render_rgb(h, length, f"{self.episodes.corpus(e)}, seed {h[0]['seed']}")
-            for e, (h, length) in enumerate(histories)
+            render_rgb(
+                history,
+                length,
+                f"{self.episodes.corpus(member)}, {scale}, {self._training_kind}"
+                f"{self._seed_labels[member]}",
+                (config.min_lr, config.max_lr),
+            )
+            for member, (history, length) in enumerate(histories)
         )
 
     # ------------------------------------------------------------------------- members
@@ -256,6 +273,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self._ended[members] = False
         for member in members:
             self._history[member] = []
+            self._seed_labels[member] = ""  # `reset` sets it
 
     def _infos(self, members: NDArray[np.int64]) -> dict[str, Any]:
         """Return the infos of `members` with Gymnasium's masks, and record them."""
