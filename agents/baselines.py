@@ -30,6 +30,7 @@ from lr_gym.controllers.policies.policy import Policy
 from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import UpdateSizeRule
 from lr_gym.schedules import SCHEDULES
+from lr_gym.validation import check_choice
 
 
 class ScheduleAgent(Agent):
@@ -245,8 +246,10 @@ class Args:
 
 def main(args: Args) -> None:
     """Run the episode, one line per decision."""
-    if args.agent not in BASELINES:
-        raise SystemExit(f"--agent must be one of {', '.join(BASELINES)}")
+    try:
+        check_choice("--agent", args.agent, BASELINES)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     agent = BASELINES[args.agent](args.seed)
     settings = dict(agent.settings)
     if args.learning_rate is not None:

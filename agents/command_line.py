@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from agents.console import replace_unprintable
 from lr_gym.files import user_path
 
 ArgsType = TypeVar("ArgsType")
@@ -19,6 +20,8 @@ def parse_command_line(
 ) -> ArgsType:
     """Return the command line as an `args_class`; exit with status 2 if it is wrong.
 
+    From here on the script prints ``?`` for a character that the console lacks.
+
     Args:
         args_class: The dataclass of the script's options.
         description: The text of ``--help``.
@@ -26,6 +29,7 @@ def parse_command_line(
     """
     import tyro
 
+    replace_unprintable()
     arguments = expand_tildes(sys.argv[1:])
     args: ArgsType
     args = tyro.cli(args_class, description=description, args=arguments, **settings)

@@ -13,9 +13,13 @@ the simulator gives it thousands.
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
 
 from agents.agent import (
     ENVS,
@@ -31,7 +35,8 @@ from agents.agent import (
     script_env,
 )
 from agents.command_line import parse_command_line
-from lr_gym.validation import check_real
+from lr_gym.mdp.config import MDPConfig
+from lr_gym.validation import check_choice, check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
 REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1; returns become about 1
@@ -91,10 +96,7 @@ class DeepAgent(Agent):
         Raises:
             ValueError: `algo` is unknown, or `discount` out of range.
         """
-        if algo not in ALGORITHMS:
-            raise ValueError(
-                f"algo must be one of {', '.join(ALGORITHMS)}; got {algo!r}"
-            )
+        check_choice("algo", algo, ALGORITHMS)
         check_real("discount", discount, 0.0, 1.0)
         self.algo = algo
         self.seed = seed
@@ -132,9 +134,8 @@ class DeepAgent(Agent):
         decisions = episodes_of(env).decisions
         model_settings = dict(defaults)
         if defaults is not _REPLAY:
-            # Update after one episode per member, or two of a single member.
-            episodes_per_update = 2 if self.num_envs == 1 else 1
-            model_settings["n_steps"] = decisions * episodes_per_update
+            per_member = self.runs_per_update // self.num_envs
+            model_settings["n_steps"] = decisions * per_member
         if defaults in (_PPO, _TRPO):
             model_settings["batch_size"] = model_settings["n_steps"]
         first_call = self.model is None
@@ -151,18 +152,29 @@ class DeepAgent(Agent):
             self.model.set_env(scaled)
         history: list[float] = []
 
+        steps = episodes * decisions
+        silent = not self.model_settings.get("verbose")
+        bar = tqdm(total=steps, unit="decision", desc="learning", disable=silent)
+
         def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
+            bar.update(self.num_envs)
             ended = zip(local["dones"], local["infos"], strict=True)
             history.extend(float(info["val_loss"]) for done, info in ended if done)
             return True
 
-        self.model.learn(
-            total_timesteps=episodes * decisions,
-            callback=note,
-            reset_num_timesteps=first_call,
-        )
+        with bar:
+            self.model.learn(
+                total_timesteps=steps,
+                callback=note,
+                reset_num_timesteps=first_call,
+            )
         self.history += tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
+
+    @property
+    def runs_per_update(self) -> int:
+        """Runs between two updates: one per member, or two of a single member."""
+        return 2 if self.num_envs == 1 else self.num_envs
 
     def begin(self, env: AnyEnv) -> None:
         """Reset the recurrent state.
@@ -185,6 +197,56 @@ class DeepAgent(Agent):
         )
         self._start = False
         return int(action) if action.ndim == 0 else action
+
+
+class SavedModel(DeepAgent):
+    """A model that this script saved, with its greedy actions; does not learn."""
+
+    def __init__(self, path: str | os.PathLike[str], seed: int = 0) -> None:
+        """Load the policy of a stable-baselines3 file; `seed` is unused.
+
+        Such a file can run code when it is loaded: load only files that you trust.
+
+        Raises:
+            ImportError: The extra is missing; the message names it.
+            ValueError: The file is no model, or one of other features or actions.
+        """
+        super().__init__(seed)
+        self.learns = False
+        try:
+            from stable_baselines3.common.save_util import load_from_zip_file
+        except ImportError as error:
+            raise ImportError(
+                f"{path} needs stable_baselines3: pip install 'lr-gym[agents]'"
+            ) from error
+        name = os.fspath(path)
+        try:
+            if not Path(name).is_file():
+                raise FileNotFoundError("there is no such file")
+            data, parameters, _ = load_from_zip_file(name, device="cpu")
+            if data is None:
+                raise ValueError("it holds no settings")
+            policy = data["policy_class"](
+                data["observation_space"],
+                data["action_space"],
+                lambda _: 0.0,  # a learning rate, for the optimizer of the policy
+                **data["policy_kwargs"],
+            )
+            policy.load_state_dict(parameters["policy"])
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ValueError(f"agent {name!r} cannot be loaded: {error}") from error
+        features = int(np.prod(policy.observation_space.shape))
+        if features != len(self.settings["features"]):
+            raise ValueError(
+                f"agent {name!r} takes observations of {features} features; those of "
+                f"agents/deep_rl.py are {', '.join(self.settings['features'])}"
+            )
+        actions = getattr(policy.action_space, "n", None)
+        if actions != len(MDPConfig().lr_factors):
+            raise ValueError(
+                f"agent {name!r} does not choose among the default lr_factors"
+            )
+        self.model = policy
 
 
 @dataclass
@@ -215,6 +277,16 @@ def main(args: Args) -> DeepAgent:
         raise SystemExit(f"--num-envs must be at least 1, got {args.num_envs}")
     agent = DeepAgent(args.seed, algo=args.algo, num_envs=args.num_envs, verbose=1)
     env = script_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
+    update = (
+        " after every decision"
+        if ALGORITHMS[args.algo][3] is _REPLAY
+        else f", and reported, after every {agent.runs_per_update} runs"
+    )
+    print(
+        f"learning from {args.episodes} runs of {episodes_of(env).decisions} "
+        f"decisions, {args.num_envs} at a time; the agent is updated{update}",
+        flush=True,
+    )
     agent.train(env, args.episodes)
     name = args.env if args.env in ENVS else Path(args.env).stem
     out = args.out or Path(f"results/deep_rl/{name}-{args.algo}-{args.seed}.zip")

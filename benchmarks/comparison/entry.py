@@ -64,7 +64,7 @@ class Args:
     """Of the model; default gpt."""
     agents: tuple[str, ...] | None = None
     """Names (default: all), your own as module:Class or file.py:Class, a saved Q-table
-    (.json), or a policy (.safetensors)."""
+    (.json), a policy (.safetensors), or a model of agents/deep_rl.py (.zip)."""
     seeds: int | None = None
     """Test runs per method and corpus; default 10."""
     tune_seeds: int | None = None
@@ -90,6 +90,8 @@ class Args:
     """Also write curves for TensorBoard, to OUT/tensorboard."""
     out: Path | None = None
     """Output folder; default results/compare/ENV-SCALE, or ENV-SCALE-ARCHITECTURE."""
+    fresh: bool = False
+    """Run jobs again that were made by other code; old files move to OUT/jobs/old."""
     quick: bool = False
     """Ten methods, four peaks, eight seeds: minutes."""
 
@@ -205,6 +207,7 @@ def final_plan(
 def main(args: Args) -> Path:
     """Run what is missing; write summaries and reports; return the report."""
     methods = args.agents or (QUICK_AGENTS if args.quick else tuple(METHODS))
+    find_method.cache_clear()  # an agent's file may have changed in this session
     try:
         protocol = make_protocol(args)
         tasks = make_tasks(args, methods)
@@ -216,13 +219,15 @@ def main(args: Args) -> Path:
         device = str(tasks[0].settings.get("device", "auto"))
         jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
         (folder / "jobs").mkdir(parents=True, exist_ok=True)
-        done = run_all(jobs, folder / "jobs", make_executor(args, device))
+        executor = make_executor(args, device)
+        done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
         report, rows = publish(folder, list(done.values()), protocol, args)
         if args.final != "none":
             best = finalists(rows)
             larger, fewer = final_plan(tasks, best, protocol, done, args)
             jobs = partial(plan, larger, best, fewer, samples=args.samples)
-            done = run_all(jobs, folder / "jobs", make_executor(args, device))
+            executor = make_executor(args, device)
+            done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
             report, _ = publish(folder / "final", list(done.values()), fewer, args)
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error

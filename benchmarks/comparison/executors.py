@@ -3,12 +3,16 @@
 A job gives the same numbers everywhere: on a CPU it always uses one thread. Every
 finished job is a file, written atomically by this process. A job that is lost with its
 worker runs again. The same command, started again, continues with the missing jobs.
+A job whose agent or text has changed runs again, and its old file moves to the folder
+``old``. Jobs of other code are reused only if no job is missing, and a line says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,9 +24,12 @@ from typing import Any, NoReturn, Protocol
 import torch
 from tqdm import tqdm
 
+from benchmarks.comparison.inputs import agent_hash, code_hash, text_has_changed
 from benchmarks.comparison.jobs import Job, load_record, run_job, save_record
 
 ATTEMPTS = 3  # a job fails when this many workers have died running it
+# The plan adds jobs as others finish, so a share or a remaining time would be wrong.
+PROGRESS = "{n_fmt} jobs done, {total_fmt} planned so far, {elapsed}{postfix}"
 Plan = Callable[[dict[str, dict[str, Any]]], list[Job]]
 
 
@@ -126,7 +133,109 @@ class RayExecutor:
         return future
 
 
-def run_all(plan: Plan, folder: Path, executor: Executor) -> dict[str, dict[str, Any]]:
+class JobFolder:
+    """The finished jobs in a folder, and which of them are still valid.
+
+    Attributes:
+        other_code: Names of reused jobs that other code made.
+        unknown_code: Names of reused jobs that do not name the code that made them.
+        outdated: Names of the files that moved to ``old``.
+    """
+
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        """Read from `folder`; with `fresh`, reuse no job of other code."""
+        self.folder = folder
+        self.fresh = fresh
+        self.other_code: set[str] = set()
+        self.unknown_code: set[str] = set()
+        self.outdated: set[str] = set()
+        self._saved: set[str] = set()
+        self._agent_hashes: dict[str, str | None] = {}
+
+    def read(self, job: Job) -> dict[str, Any] | None:
+        """Return the job's record, or `None` if it must run.
+
+        Raises:
+            ValueError: The file is damaged or holds another job, or an input has
+                changed since this process started the job.
+        """
+        name = job.file_name
+        record = load_record(self.folder / name, job)
+        if record is None:
+            return None
+        code = record.get("inputs", {}).get("code")
+        valid_code = code == code_hash()
+        if self._inputs_changed(record, job) or (self.fresh and not valid_code):
+            if name in self._saved:
+                raise ValueError(
+                    f"the code, the text or the agent of {job.method} on {job.env} "
+                    "changed while its job ran; start again"
+                )
+            self._move_to_old(name)
+            return None
+        if not valid_code:
+            (self.other_code if code else self.unknown_code).add(name)
+        return record
+
+    def save(self, job: Job, record: dict[str, Any]) -> None:
+        """Write the record of a job that has just run."""
+        self._saved.add(job.file_name)
+        save_record(self.folder / job.file_name, record)
+
+    def check_not_mixed(self, missing: int) -> None:
+        """Raise ValueError if `missing` jobs would join jobs of other code."""
+        reused = len(self.other_code | self.unknown_code)
+        if missing and reused:
+            raise ValueError(
+                f"{self.folder} has {reused} jobs that were made by other code, and at "
+                f"least {missing} more must run: results of two codes are not "
+                "comparable. Run all again with --fresh (old jobs move to "
+                f"{self.folder / 'old'}), choose another folder, or go back to the "
+                "code that made them"
+            )
+
+    def report(self) -> None:
+        """Print what is reused from other code, and what was out of date."""
+        lines = []
+        if self.other_code:
+            lines.append(
+                f"{len(self.other_code)} jobs were made by other code: lr_gym or "
+                "agents has changed since; run again with --fresh"
+            )
+        if self.unknown_code:
+            lines.append(
+                f"{len(self.unknown_code)} jobs do not name the code that made them, "
+                "which may have changed since; run again with --fresh"
+            )
+        if self.outdated:
+            lines.append(
+                f"{len(self.outdated)} old jobs ran again, since their agent, text or "
+                f"code has changed; their files are in {self.folder / 'old'}"
+            )
+        for line in lines:
+            print(line, file=sys.stderr)
+
+    def _inputs_changed(self, record: dict[str, Any], job: Job) -> bool:
+        """Return whether the agent's files or the text differ from the record's."""
+        if job.method not in self._agent_hashes:
+            self._agent_hashes[job.method] = agent_hash(job.method)
+        inputs = record.get("inputs")
+        if inputs and inputs["agent"] != self._agent_hashes[job.method]:
+            return True
+        return text_has_changed(record, job.env, job.settings)
+
+    def _move_to_old(self, name: str) -> None:
+        path = self.folder / name
+        content = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+        old = self.folder / "old" / f"{path.stem}-{content}.json"
+        old.parent.mkdir(exist_ok=True)
+        path.replace(old)
+        self.outdated.add(name)
+
+
+def run_all(
+    plan: Plan, folder: Path, executor: Executor, *, fresh: bool = False
+) -> dict[str, dict[str, Any]]:
     """Run all jobs of `plan`, which can add jobs when others are done.
 
     Args:
@@ -134,45 +243,50 @@ def run_all(plan: Plan, folder: Path, executor: Executor) -> dict[str, dict[str,
             be named by then.
         folder: Folder of the records.
         executor: Runs the jobs; is closed at the end.
+        fresh: Run jobs again that were made by other code.
 
     Returns:
         The record of every job, by `Job.file_name`.
 
     Raises:
-        ValueError: A file in `folder` is damaged or holds another job.
+        ValueError: A file in `folder` is damaged or holds another job; or jobs are
+            missing, and the finished ones were made by other code.
         RuntimeError: Workers died under the same job `ATTEMPTS` times.
     """
     failed = True
+    finished = JobFolder(folder, fresh=fresh)
     try:
-        with tqdm(unit="job") as bar:
-            done = _run_all(plan, folder, executor, bar)
+        with tqdm(bar_format=PROGRESS) as bar:
+            done = _run_all(plan, finished, executor, bar)
         failed = False
+        finished.report()
         return done
     finally:
         executor.close(failed=failed)
 
 
 def _run_all(
-    plan: Plan, folder: Path, executor: Executor, bar: tqdm[NoReturn]
+    plan: Plan, finished: JobFolder, executor: Executor, bar: tqdm[NoReturn]
 ) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
     attempts: dict[str, int] = {}
     running: dict[Future[dict[str, Any]], Job] = {}
     while True:
-        jobs = _read_finished(plan, folder, done)
+        jobs = _read_finished(plan, finished, done)
         bar.total = len(jobs)
         bar.update(sum(job.file_name in done for job in jobs) - bar.n)
         started = {job.file_name for job in running.values()} | done.keys()
         waiting = [job for job in jobs if job.file_name not in started]
+        finished.check_not_mixed(len(waiting))
         for job in waiting[: executor.size - len(running)]:
-            bar.set_description(f"{job.method} {job.phase} on {job.env}")
+            bar.set_postfix_str(f"{job.method} {job.phase} on {job.env}")
             running[executor.submit(job)] = job
         if not running:  # the plan's order, not that of completion
             return {job.file_name: done[job.file_name] for job in jobs}
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             job = running.pop(future)
             try:
-                save_record(folder / job.file_name, future.result())
+                finished.save(job, future.result())
             except BrokenProcessPool as error:
                 failures = attempts[job.file_name] = attempts.get(job.file_name, 0) + 1
                 if failures == ATTEMPTS:
@@ -182,20 +296,19 @@ def _run_all(
 
 
 def _read_finished(
-    plan: Plan, folder: Path, done: dict[str, dict[str, Any]]
+    plan: Plan, finished: JobFolder, done: dict[str, dict[str, Any]]
 ) -> list[Job]:
     """Read finished records into `done` until the plan adds no job; return all jobs."""
     while True:
         jobs = plan(done)
-        finished = {
+        records = {
             job.file_name: record
             for job in jobs
-            if job.file_name not in done
-            and (record := load_record(folder / job.file_name, job)) is not None
+            if job.file_name not in done and (record := finished.read(job)) is not None
         }
-        if not finished:
+        if not records:
             return jobs
-        done.update(finished)
+        done.update(records)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ class Options(Protocol):
     workers: int | None
     ray: str | None
     gpus: float
+    fresh: bool
 
 
 def make_tasks(
@@ -41,7 +42,8 @@ def run_plan(
     """Run the jobs missing in `folder`; return all records by `Job.file_name`."""
     device = str(jobs[0].settings.get("device", "auto"))
     folder.mkdir(parents=True, exist_ok=True)
-    return run_all(lambda _: list(jobs), folder, make_executor(options, device))
+    executor = make_executor(options, device)
+    return run_all(lambda _: list(jobs), folder, executor, fresh=options.fresh)
 
 
 def make_executor(options: Options, device: str) -> Executor:

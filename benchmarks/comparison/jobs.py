@@ -16,6 +16,7 @@ import torch
 from agents.agent import ENVS, Agent, make_env, make_envs, run_population
 from agents.optimizers import OptimizerTrainer
 from agents.replay import ActionReplay, OpenLoop
+from benchmarks.comparison.inputs import current_inputs
 from benchmarks.comparison.methods import Method, find_method
 from benchmarks.provenance import provenance
 from lr_gym.config import TrainingConfig, preset
@@ -38,7 +39,7 @@ LEARNING_SEED = 2_000_000  # far from those of tuning and of testing
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines the results of some runs.
+    """What some runs are; `inputs.py` covers the code and the files that it names.
 
     Attributes:
         method: A name that `find_method` knows; for a control, the method it replays.
@@ -86,6 +87,7 @@ def run_job(job: Job) -> dict[str, Any]:
     """Run the job; return its record, ready for JSON."""
     begun = time.perf_counter()
     method = find_method(job.method)
+    inputs = current_inputs(job.method)
     agents, trained, spent = _agents(job, method)
     settings = {**agents[0].settings, **job.settings}
     started = time.perf_counter()
@@ -105,6 +107,7 @@ def run_job(job: Job) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "job": asdict(job),
+        "inputs": inputs,
         "runs": runs,
         "seconds": time.perf_counter() - begun,
         "history": list(trained.history) if trained else [],

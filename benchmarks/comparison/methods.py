@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from agents.baselines import (
     ScheduleAgent,
     UpdateSizeAgent,
 )
-from agents.deep_rl import ALGORITHMS, DeepAgent
+from agents.deep_rl import ALGORITHMS, DeepAgent, SavedModel
 from agents.optimizers import OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
 from agents.saved_policy import saved_agent
@@ -25,6 +26,7 @@ from agents.tabular_q import TabularQ
 from lr_gym.schedules import SCHEDULES
 
 LOOKAHEAD_COST = 4  # three actions tried, and the one taken
+SAVED_SUFFIXES = (".json", ".safetensors", ".zip")  # of files that hold an agent
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ VARIANTS: dict[str, Method] = {
 def find_method(name: str) -> Method:
     """Return the method called `name`.
 
-    `name` can also be the path of a Q-table (``table.json``) or of a policy
-    (``policy.safetensors``), or a class that takes a seed: ``module:Class`` or
+    `name` can also be the path of a Q-table (``table.json``), of a policy
+    (``policy.safetensors``) or of a model that ``agents/deep_rl.py`` saved
+    (``model.zip``); or a class that takes a seed: ``module:Class`` or
     ``file.py:Class``.
 
     Raises:
@@ -133,12 +136,16 @@ def find_method(name: str) -> Method:
         return Method(_saved_table(name), "agent")
     if name.endswith(".safetensors"):
         return Method(_saved_policy(name), "agent")
+    if name.endswith(".zip"):
+        return Method(_saved_model(name), "agent")
     source, separator, attribute = name.rpartition(":")
     if not separator:
+        near = difflib.get_close_matches(name, methods, n=1)
+        hint = f"did you mean {near[0]!r}? Use" if near else "use"
         raise ValueError(
-            f"agent {name!r} is unknown; use one of {', '.join(methods)}, your own as "
-            "module:Class or file.py:Class, or a file: a Q-table's .json, a policy's "
-            ".safetensors"
+            f"agent {name!r} is unknown; {hint} one of {', '.join(methods)}, your own "
+            "as module:Class or file.py:Class, or a file: a Q-table's .json, a "
+            "policy's .safetensors, the .zip of agents/deep_rl.py"
         )
     try:
         if source.endswith(".py"):
@@ -159,6 +166,11 @@ def find_method(name: str) -> Method:
 def _saved_policy(path: str) -> Callable[[int], Agent]:
     saved_agent(path)  # raises now if the file is invalid
     return partial(saved_agent, path)
+
+
+def _saved_model(path: str) -> Callable[[int], Agent]:
+    SavedModel(path)  # raises now if the file is invalid
+    return partial(SavedModel, path)
 
 
 def _saved_table(path: str) -> Callable[[int], Agent]:

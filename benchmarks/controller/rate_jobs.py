@@ -27,6 +27,8 @@ class RunOptions:
     """Address of a Ray cluster to run on; local starts one here."""
     gpus: float = 0.0
     """With --ray: share of a GPU that a job needs."""
+    fresh: bool = False
+    """Run jobs again that were made by other code; old files move to the folder old."""
 
 
 def rate_job(

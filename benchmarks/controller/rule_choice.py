@@ -100,6 +100,8 @@ class Args:
     """Runs per learning rate."""
     jobs: Path = Path("results/rule_choice")
     """Folder of finished jobs, which are not run again."""
+    fresh: bool = False
+    """Run jobs again that were made by other code; old files move to the folder old."""
     out: Path = Path("benchmarks/results/controller/rule_choice.json")
     """The result file."""
 
@@ -121,11 +123,13 @@ def losses(
     rates: Sequence[float],
     seeds: Sequence[int],
     folder: Path,
+    *,
+    fresh: bool,
 ) -> list[list[list[float]]]:
     """Run unfinished jobs; return final validation losses by cell, rate and seed."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [rate_job(cell.task, method, rates, seeds) for cell in cells]
-    done = run_all(lambda _: jobs, folder, SerialExecutor())
+    done = run_all(lambda _: jobs, folder, SerialExecutor(), fresh=fresh)
     return [final_losses(done[job.file_name], len(seeds)).tolist() for job in jobs]
 
 
@@ -146,7 +150,7 @@ def main(
             )
         selected = [tasks[number] for number in dict.fromkeys(args.only)]
         cells = make_cells(selected, SCALE, {})
-        tuned = losses(cells, SCHEDULE, args.peaks, seeds, args.jobs)
+        tuned = losses(cells, SCHEDULE, args.peaks, seeds, args.jobs, fresh=args.fresh)
         variant_losses = []
         for variant in variants:
             rule = args.jobs / f"most_rise-{variant.most_rise:g}.safetensors"
@@ -155,7 +159,9 @@ def main(
             folder = args.jobs / f"weights-{variant.weights:g}"
             with weight_term(variant.weights):
                 variant_losses.append(
-                    losses(cells, str(rule), args.starts, seeds, folder)
+                    losses(
+                        cells, str(rule), args.starts, seeds, folder, fresh=args.fresh
+                    )
                 )
     result = {
         "tasks": [asdict(task) for task in selected],

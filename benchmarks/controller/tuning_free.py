@@ -151,7 +151,8 @@ def main(args: Args) -> dict[str, Any]:
         folder = args.out / "jobs"
         folder.mkdir(parents=True, exist_ok=True)
         device = str(suite.cells[0].task.settings.get("device", "auto"))
-        done = run_all(suite.plan, folder, make_executor(args, device))
+        executor = make_executor(args, device)
+        done = run_all(suite.plan, folder, executor, fresh=args.fresh)
         lines = run_lines(suite, done)
         common = suite.one_setting(done)
         result = {

@@ -60,6 +60,8 @@ class Args:
     """Address of a Ray cluster to run on; local starts one here."""
     gpus: float = 0.0
     """With --ray: share of a GPU that a job needs."""
+    fresh: bool = False
+    """Run jobs again that were made by other code; old files move to the folder old."""
     out: Path | None = None
     """Output folder; default results/paper/SCALE."""
 

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.factory import build_episodes, check_settings
-from lr_gym.envs.rendering import render_ansi, render_rgb
+from lr_gym.envs.rendering import (
+    render_ansi,
+    render_rgb,
+    seed_label,
+    training_kind,
+)
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.observations import space_bounds
@@ -241,6 +246,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
         self._progress_bar = progress_bar
         self._bar: Any = None
         self._history: list[dict[str, Any]] = []
+        self._training_kind = training_kind(trainer)
 
     @property
     def trainer(self) -> Trainer:
@@ -270,6 +276,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
         super().reset(seed=seed)
         self.episodes.reset([0], [self.np_random], options or {})
         self._close_bar()
+        self._seed_label = seed_label(seed, (options or {}).get("seed"))
         self._history = [self._info()]
         return self.episodes.observe()[0], self._history[0].copy()
 
@@ -318,9 +325,14 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
         max_iters = int(self.episodes.max_iters[0])
         if self.render_mode == "ansi":
             return render_ansi(self._history, max_iters)
-        scale, seed = self.episodes.training.scale, self._history[0]["seed"]
-        title = f"{self.episodes.corpus(0)}, {scale}, seed {seed}"
-        return render_rgb(self._history, max_iters, title)
+        scale, config = self.episodes.training.scale, self.episodes.config
+        run = f"{self.episodes.corpus(0)}, {scale}, {self._training_kind}"
+        return render_rgb(
+            self._history,
+            max_iters,
+            run + self._seed_label,
+            (config.min_lr, config.max_lr),
+        )
 
     def close(self) -> None:
         """Close the progress bar, if one is shown."""

@@ -23,7 +23,12 @@ from lr_gym.envs.lr_tuning import (
     check_render_mode,
     read_action,
 )
-from lr_gym.envs.rendering import render_ansi, render_rgb
+from lr_gym.envs.rendering import (
+    render_ansi,
+    render_rgb,
+    seed_label,
+    training_kind,
+)
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
 from lr_gym.validation import check_integer, check_keys
@@ -143,6 +148,8 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
         # Whether a member's episode has ended since its last reset.
         self._ended: NDArray[np.bool_] = np.zeros(num_envs, dtype=np.bool_)
         self._history: list[list[dict[str, Any]]] = [[] for _ in range(num_envs)]
+        self._training_kind = training_kind(trainer)
+        self._seed_labels = [""] * num_envs
 
     @property
     def trainer(self) -> Trainer:
@@ -191,6 +198,9 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
             if seeds[member] is not None:
                 self.generators[member], _ = np_random(seeds[member])
         self._reset_members(members, options)
+        run_seeds = np.broadcast_to(np.asarray(options.get("seed")), len(members))
+        for member, run_seed in zip(members, run_seeds.tolist(), strict=True):
+            self._seed_labels[member] = seed_label(seeds[member], run_seed)
         return self.episodes.observe(), self._infos(members)
 
     def step(self, actions: ArrayLike) -> Step:
@@ -257,8 +267,14 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
             raise ResetNeeded("nothing to render yet: call reset() first")
         if self.render_mode == "ansi":
             return render_ansi(history, length)
-        title = f"{self.episodes.corpus(member)}, seed {history[0]['seed']}"
-        return render_rgb(history, length, title)
+        scale, config = self.episodes.training.scale, self.episodes.config
+        return render_rgb(
+            history,
+            length,
+            f"{self.episodes.corpus(member)}, {scale}, {self._training_kind}"
+            f"{self._seed_labels[member]}",
+            (config.min_lr, config.max_lr),
+        )
 
     # ------------------------------------------------------------------------- members
 
@@ -290,6 +306,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
         self._ended[members] = False
         for member in members:
             self._history[member] = []
+            self._seed_labels[member] = ""  # `reset` sets it
 
     def _infos(self, members: NDArray[np.int64]) -> dict[str, Any]:
         """Return the infos of `members` with Gymnasium's masks, and record them."""
