@@ -25,7 +25,7 @@ from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.methods import METHODS, find_method
 from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
-from benchmarks.comparison.summary import Row, methods_of, write_summary
+from benchmarks.comparison.summary import Row, methods_of, tested_runs, write_summary
 from lr_gym.devices import resolve_device, resolve_scale
 from lr_gym.files import write_text
 
@@ -249,9 +249,9 @@ def publish(
     shown = list(line_styles(rows))[:MAX_CURVES]
     write_text(folder / "curves.svg", draw_episodes(records, shown))
     if args.tensorboard:
-        from benchmarks.comparison.event_files import write_curves
+        from benchmarks.event_files import write_curves
 
-        write_curves(folder / "tensorboard", records)
+        write_curves(folder / "tensorboard", tested_runs(records))
     width = max(len(row.label) for row in rows)
     for row in rows:
         losses = "  ".join(f"{loss:.4f}" for loss in row.test_loss.values())

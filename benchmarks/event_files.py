@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison.summary import tested_runs
-
 TAGS = {
     "charts/val_loss": "val_loss",
     "charts/train_loss": "train_loss",
@@ -18,12 +16,14 @@ TAGS = {
 }
 
 
-def write_curves(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write_curves(
+    folder: Path, tested: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+) -> None:
     """Write the curves of all test runs; replace those of an earlier call.
 
     Args:
         folder: For ``tensorboard --logdir``; a run is ``label/task/seed-N`` below it.
-        records: All finished jobs.
+        tested: Test runs by label and task, of `tested_runs`.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -34,7 +34,7 @@ def write_curves(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
         raise ImportError(
             "curves for TensorBoard need it: pip install 'lr-gym[tensorboard]'"
         ) from error
-    for label, tasks in tested_runs(records).items():
+    for label, tasks in tested.items():
         for task, runs in tasks.items():
             for run in runs:
                 run_folder = (
