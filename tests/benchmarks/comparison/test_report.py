@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.comparison import summary
 from benchmarks.comparison.curves import band, expected_best, quality
 from benchmarks.comparison.figures import draw_episodes, limits, line_styles
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.report import jobs_table
-from benchmarks.comparison.summary import summarize, tested_runs
+from benchmarks.comparison.summary import summarize
 from benchmarks.drawing import shortened
 from benchmarks.event_files import TAGS, write_curves
 from tests.helpers.records import (
@@ -201,7 +202,7 @@ def test_the_readme_picture_reads_on_any_page() -> None:
 def test_curves_can_be_read_back_from_event_files(tmp_path: Path) -> None:
     records = small_comparison(("linear", "q_paper"), seeds=(0, 3))
     for _ in range(2):  # again: in place of the first, not beside it
-        write_curves(tmp_path, tested_runs(records))
+        write_curves(tmp_path, summary.tested_runs(records))
     runs = sorted(str(p.parent.relative_to(tmp_path)) for p in tmp_path.rglob("ev*"))
     assert runs == sorted(
         f"{label}/markov-tiny/seed-{seed}"
