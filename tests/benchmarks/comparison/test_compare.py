@@ -346,7 +346,10 @@ def test_the_winners_meet_again_at_a_larger_scale(tmp_path: Path) -> None:
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"peaks": (1.0,)}, "--peaks must be two or more numbers above 0"),
         ({"agents": ("wsd", "wsd")}, "--agents must name each once"),
-        ({"agents": ("adam",)}, "agent 'adam' is unknown; did you mean 'random'? Use"),
+        (
+            {"agents": ("adam",)},
+            "agent 'adam' is unknown; did you mean 'random'? Use one of constant",
+        ),
         ({"env": ("markov", "markov")}, "--env must name each once"),
         ({"env": ("absent.txt",)}, "absent.txt"),
         ({"settings": "{"}, "--settings must be JSON"),
