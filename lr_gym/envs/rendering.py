@@ -14,10 +14,21 @@ from lr_gym.envs.trainer_choice import REAL
 from lr_gym.surrogate.law import LossLaw
 from lr_gym.surrogate.trainer import SurrogateTrainer
 
+RenderFrame = str | NDArray[np.uint8]
+
+RENDER_MODES = ["ansi", "rgb_array"]
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-:=+*#"  # for consoles without block characters
 LOSS_AXIS = 1.25  # its upper end, as a multiple of the initial validation loss
 LR_MARGIN = 1.5  # factor between the extreme learning rates and the ends of the axis
+
+
+def check_render_mode(render_mode: object) -> None:
+    """Raise ValueError unless `render_mode` is `None` or supported."""
+    if render_mode not in (None, *RENDER_MODES):
+        raise ValueError(
+            f"render_mode must be None or one of {RENDER_MODES}, got {render_mode!r}"
+        )
 
 
 def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:

@@ -23,7 +23,7 @@ import lr_gym
 from lr_gym import LRTuningEnv, PopulationTrainer, schedule_factor
 from lr_gym.config import ARCHITECTURES
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.envs.lr_tuning import build_observation_space
+from lr_gym.envs.spaces import build_observation_space
 from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.observations import FEATURES
 from lr_gym.surrogate.law_files import packaged_laws
