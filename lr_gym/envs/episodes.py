@@ -110,7 +110,7 @@ class EpisodeBatch:
         Args:
             members: Members to reset.
             generators: One per member; draws the run's seed. It draws even if an option
-                gives the seed, so that the run after it is the same either way.
+                gives the seed, so that later runs do not depend on the option.
             options: ``seed`` of the runs, their initial ``learning_rate``, and with a
                 family ``instance``, fields that replace sampled ones. Each is one
                 value, or one per member.

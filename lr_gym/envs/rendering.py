@@ -36,7 +36,7 @@ def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
 
     Args:
         history: The info dictionaries since reset, at least one.
-        max_iters: Updates in the whole run.
+        max_iters: Iterations in the whole run.
     """
     last = history[-1]
     losses = np.array([info["val_loss"] for info in history])
@@ -63,7 +63,7 @@ def _printable_bars() -> str:
 
 
 def training_kind(trainer: object) -> str:
-    """Return what a picture calls the training by `trainer`, as of `gym.make`."""
+    """Return the kind of training, for a title, from `trainer` of `gym.make`."""
     if trainer == REAL:
         return "real training"
     if isinstance(trainer, str | os.PathLike | Mapping | LossLaw | SurrogateTrainer):
@@ -90,8 +90,8 @@ def render_rgb(
 
     Args:
         history: The info dictionaries since reset, at least one.
-        max_iters: Updates in the whole run, the right end of the axis.
-        title: Of the plot.
+        max_iters: Iterations in the whole run, the right end of the axis.
+        title: The plot's title.
         lr_limits: The lowest and the highest learning rate of the environment.
 
     Returns:

@@ -73,8 +73,8 @@ class StartSampler:
 
         Args:
             generators: One per member; draws the run's seed. It draws even if an option
-                gives the seed, so that the run after it is the same either way.
-            options: As of `EpisodeBatch.reset`.
+                gives the seed, so that later runs do not depend on the option.
+            options: The options of `EpisodeBatch.reset`.
 
         Raises:
             TypeError: An option is unknown or has the wrong type.
@@ -102,7 +102,7 @@ class StartSampler:
         return Starts([int(s) for s in seeds], np.array(rates, dtype=float), instances)
 
     def decision_points(self, max_iters: int) -> NDArray[np.int64]:
-        """Return the decision points of a run of `max_iters` updates.
+        """Return the decision points of a run of `max_iters` iterations.
 
         Raises:
             ValueError: The run is too short for the warm-up or the decisions.

@@ -33,10 +33,10 @@ SPLITS = ("train", "val", "test")
 class PopulationTrainer:
     """E runs of one model shape on one corpus and one device.
 
-    Members share only the corpus in device memory. A member's loss curve depends on its
-    seed and learning rates: the same in a population of any size (to rounding), and
-    repeatable bit for bit on a CPU. A member whose loss or gradient is not finite has
-    diverged and keeps its weights; the others continue.
+    Members share only the corpus in device memory. A member's loss curve depends only
+    on its seed and its learning rates. It is the same in a population of any size (to
+    rounding), and repeats bit for bit on a CPU. A member whose loss or gradient is not
+    finite has diverged and keeps its weights; the others continue.
     """
 
     def __init__(self, config: TrainingConfig, corpus: Corpus, size: int = 1) -> None:
@@ -114,7 +114,7 @@ class PopulationTrainer:
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Train each member for its number of updates; see `Trainer.train`.
+        """Train each member for its number of iterations; see `Trainer.train`.
 
         Raises:
             ValueError: A learning rate or a number of iterations is negative or not
@@ -230,7 +230,7 @@ class PopulationTrainer:
 
     @property
     def iteration(self) -> NDArray[np.int64]:
-        """Number of updates each member has spent, (E,)."""
+        """Number of iterations each member has spent, (E,)."""
         return np.asarray(self._state["iteration"].cpu())
 
     def model(self, member: int = 0) -> LanguageModel:
