@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from lr_gym.files import only_process, write_text
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,9 +30,11 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
     Returns:
         All results of the file.
     """
-    results = read_results(path)
-    results[key] = {**content, "provenance": provenance()}
-    write_json(path, results)
+    result = {**content, "provenance": provenance()}
+    with only_process(path.with_name(f".{path.name}.lock"), wait=True):
+        results = read_results(path)
+        results[key] = result
+        write_json(path, results)
     return results
 
 

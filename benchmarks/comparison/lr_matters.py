@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from agents.command_line import parse_command_line
 from benchmarks.provenance import provenance
@@ -28,6 +27,7 @@ from lr_gym import (
     schedule_factor,
 )
 from lr_gym.files import write_text
+from lr_gym.progress import ProgressBar
 
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 0))
 
@@ -63,7 +63,9 @@ def sweep(
     for seed in range(seeds):
         trainer = PopulationTrainer(config, corpus, len(rates))
         trainer.reset(range(len(rates)), [seed] * len(rates))
-        with tqdm(total=config.max_iters, desc=f"{config.scale}, seed {seed}") as bar:
+        with ProgressBar(
+            total=config.max_iters, desc=f"{config.scale}, seed {seed}"
+        ) as bar:
             trainer.train(config.max_iters, rates[:, None] * factor, bar.update)
         final = np.where(trainer.diverged(), np.inf, trainer.evaluate(exact=True))
         losses.append(final)
