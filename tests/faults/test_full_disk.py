@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from benchmarks.paths import ROOT
 from tests.helpers.small import SMALL
-from tests.helpers.small_disk import on_small_disk
+from tests.helpers.small_disk import on_small_disk, quota
 from tests.helpers.written_files import KINDS, contents, survive_full_disk
-
-
-@contextmanager
-def quota(size: int = 200) -> Iterator[None]:
-    """Limit the size of files that this process writes, in bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,14 +1,28 @@
-"""A real file system of a few kilobytes, in a mount namespace of its own."""
+"""Little room: a quota for this process, and a file system of a few kilobytes."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def quota(size: int = 200) -> Iterator[None]:
+    """Limit the size of files that this process writes, in bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @cache
