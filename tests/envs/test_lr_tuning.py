@@ -30,6 +30,12 @@ from lr_gym.surrogate.law_files import packaged_laws
 from tests.helpers.small import SMALL, small_config, small_env
 
 IDS = sorted(name for name in gym.registry if name.startswith("LRTuning"))
+CLIENT_IDS = [f"LRTuning-{corpus}-tiny-v0" for corpus in lr_gym.CORPUS_NAMES]
+CLIENT_IDS += [
+    f"LRTuningSim-{corpus}-tiny-v0"
+    for corpus, scale in packaged_laws()
+    if scale == "tiny"
+]
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"allow_undo": True},
@@ -104,7 +110,7 @@ def test_zeros_are_observations(bounds: dict[str, Any]) -> None:
     assert zeros in build_observation_space(config)
 
 
-@pytest.mark.parametrize("env_id", [name for name in IDS if "tiny" in name])
+@pytest.mark.parametrize("env_id", CLIENT_IDS)
 def test_ids_for_clients_that_pass_only_an_id(env_id: str) -> None:
     """CleanRL passes an id and nothing else."""
     env, envs = gym.make(env_id), gym.make_vec(env_id, num_envs=2)
