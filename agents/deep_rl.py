@@ -7,7 +7,8 @@ libraries' defaults. Updates come after one or two episodes; the defaults wait f
 steps, a hundred runs. Rewards are not discounted, since a discounted agent decays the
 rate too early. The observation is (log excess loss, log learning rate, progress), the
 reward the log-loss reduction. Tens of episodes of real training teach an agent little;
-the simulator gives it thousands.
+the simulator gives it thousands. The model is saved at the end: an interrupted training
+starts from the beginning.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,16 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
         All results of the file.
     """
     result = {**content, "provenance": provenance()}
-    with only_process(path.with_name(f".{path.name}.lock"), wait=True):
+    with changing(path):
         results = read_results(path)
         results[key] = result
         write_json(path, results)
     return results
+
+
+def changing(path: Path) -> AbstractContextManager[None]:
+    """Return a context in which no other process reads `path` in order to change it."""
+    return only_process(path.with_name(f".{path.name}.lock"), wait=True)
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,12 +106,12 @@ def test_a_write_whose_temporary_file_is_removed_starts_again(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original: Callable[..., object] = getattr(Path, step)
-    removed = []
+    removed: list[Path] = []
 
     def after_removal(path: Path, *arguments: object) -> object:
         if not removed:
             removed.append(path)
-            files.shutil.rmtree(path.parent)
+            shutil.rmtree(path.parent)
         return original(path, *arguments)
 
     monkeypatch.setattr(Path, step, after_removal)

@@ -21,7 +21,7 @@ from benchmarks.event_files import write_curves
 from benchmarks.results_file import write_json
 from lr_gym.controllers import ActionPolicy, save_policy, save_state
 from lr_gym.controllers.history import Record, write_schedule
-from lr_gym.files import write_text
+from lr_gym.files import write_bytes, write_text
 from lr_gym.surrogate.runs import CURVES, RecordedRun, save_runs
 from tests.helpers.laws import make_law
 from tests.helpers.records import (
@@ -51,7 +51,7 @@ def archive(folder: Path, version: int) -> Write:
     jobs = folder.parent / f"jobs-{folder.name}-{version}"
     write_text(jobs / "jobs" / "a.json", str(random.random(500).tolist()))
     content = pack_jobs.pack(jobs)
-    return lambda: pack_jobs.write_bytes(folder / "jobs.tar.xz", content)
+    return lambda: write_bytes(folder / "jobs.tar.xz", content)
 
 
 def summaries(folder: Path, version: int) -> Write:

@@ -83,7 +83,7 @@ def test_a_lost_node_costs_nothing(tmp_path: Path, alone: dict[str, bytes]) -> N
 
 def kill_busy_workers() -> None:
     """Kill the processes that run jobs; Ray names them after the function."""
-    busy = []
+    busy: list[int] = []
     while not busy:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
