@@ -16,8 +16,16 @@ from tests.helpers.small import SMALL
 from tests.helpers.small_disk import on_small_disk, quota
 from tests.helpers.written_files import KINDS, contents, survive_full_disk
 
+DRAWN = ("report", "picture")  # these take more than a second
 
-@pytest.mark.parametrize("kind", KINDS)
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in DRAWN else kind
+        for kind in KINDS
+    ],
+)
 def test_a_quota_leaves_the_earlier_file_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
