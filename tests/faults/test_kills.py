@@ -33,9 +33,11 @@ def test_killed_at_20_moments_a_command_gives_the_same_bytes(
     kills = runs = 0
     while kills < KILLS:
         out = tmp_path / f"run-{runs}"
+        undisturbed = not out.exists()
+        started = time.perf_counter()
         process = start(kind, out)
         try:
-            process.wait(timeout=moments.uniform(0.2, 1.0) * longest)
+            process.wait(timeout=moments.uniform(0.1, 1.0) * longest)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -43,6 +45,8 @@ def test_killed_at_20_moments_a_command_gives_the_same_bytes(
         if process.returncode == 0:
             assert results(out) == expected
             runs += 1
+            if undisturbed:  # the machine has become faster, or less busy
+                longest = min(longest, time.perf_counter() - started)
     assert finish(start(kind, out))[0] == 0
     assert results(out) == expected
 
