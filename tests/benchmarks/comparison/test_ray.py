@@ -28,10 +28,10 @@ pytestmark = [
 ]
 
 
-SETTINGS = {"scale": "tiny", **SMALL, "max_iters": 200}
+SETTINGS = {"scale": "tiny", **SMALL, "max_iters": 60}
 PLAN = [
     Job("linear", "markov", "test", (seed, seed + 100), settings=SETTINGS)
-    for seed in range(20)
+    for seed in range(12)
 ]
 
 
