@@ -7,19 +7,20 @@ libraries' defaults. Updates come after one or two episodes; the defaults wait f
 steps, a hundred runs. Rewards are not discounted, since a discounted agent decays the
 rate too early. The observation is (log excess loss, log learning rate, progress), the
 reward the log-loss reduction. Tens of episodes of real training teach an agent little;
-the simulator gives it thousands.
+the simulator gives it thousands. The model is saved at the end: an interrupted training
+starts from the beginning.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from agents.agent import (
     ENVS,
@@ -35,7 +36,9 @@ from agents.agent import (
     script_env,
 )
 from agents.command_line import parse_command_line
+from lr_gym.files import write_bytes
 from lr_gym.mdp.config import MDPConfig
+from lr_gym.progress import ProgressBar
 from lr_gym.validation import check_choice, check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
@@ -154,7 +157,7 @@ class DeepAgent(Agent):
 
         steps = episodes * decisions
         silent = not self.model_settings.get("verbose")
-        bar = tqdm(total=steps, unit="decision", desc="learning", disable=silent)
+        bar = ProgressBar(total=steps, unit="decision", desc="learning", disable=silent)
 
         def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
             bar.update(self.num_envs)
@@ -170,6 +173,19 @@ class DeepAgent(Agent):
             )
         self.history += tuple(history)
         self.training_episodes = self.model.num_timesteps // decisions
+
+    def save(self, path: Path) -> None:
+        """Write the model as stable-baselines3's zip file, at once or not at all.
+
+        Raises:
+            RuntimeError: The agent was not trained.
+            OSError: The file cannot be written; `path` is unchanged.
+        """
+        if self.model is None:
+            raise RuntimeError("train() the agent before it is saved")
+        content = io.BytesIO()
+        self.model.save(content)
+        write_bytes(path, content.getvalue())
 
     @property
     def runs_per_update(self) -> int:
@@ -290,8 +306,8 @@ def main(args: Args) -> DeepAgent:
     agent.train(env, args.episodes)
     name = args.env if args.env in ENVS else Path(args.env).stem
     out = args.out or Path(f"results/deep_rl/{name}-{args.algo}-{args.seed}.zip")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    agent.model.save(out)
+    out = out if out.suffix else out.with_name(f"{out.name}.zip")
+    agent.save(out)
     trajectory = run_episode(env, agent, seed=args.seed + 1_000_000, learning=False)
     final = trajectory[-1]
     print(

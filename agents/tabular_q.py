@@ -17,6 +17,8 @@ what happens then; its released code lowers the rate (``ties="first"``). With
 - Updates replay the episode backwards: the outcome reaches the first decision at once.
 - The step size is 0.5, and epsilon falls from 0.3 to 0.02.
 - Factors are 0.5, 1, 2: large enough to correct a bad initial rate within one run.
+
+The table is saved at the end: an interrupted training starts from the beginning.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ mean the same in any training: no absolute rate, no absolute loss.
 In each of ``--rounds`` the controller runs some real trainings of every corpus. The
 laws are then fitted again with these runs, and it continues to learn on the new laws.
 
+An interrupted training starts from the beginning: nothing of it is kept.
+
 The results are a policy file, for `ControllerLR` and `compare_agents.py`, and a report
 with final losses on new runs: of the controller, of two rules, and of keeping the rate;
 simulated and, with ``--real``, in real training of the same instances.
@@ -38,7 +40,7 @@ from agents.deep_rl import DeepAgent
 from agents.rollouts import final_errors, record_runs, refit_law
 from agents.saved_policy import saved_agent
 from lr_gym import export_policy
-from lr_gym.files import write_text
+from lr_gym.files import only_process, write_text
 from lr_gym.mdp.instances import LR_MULTIPLIER_RANGE
 from lr_gym.surrogate.law_files import packaged_law, packaged_laws
 from lr_gym.surrogate.runs import RecordedRun
@@ -226,12 +228,20 @@ def check(args: Args) -> None:
 def main(args: Args) -> dict[str, Any]:
     """Learn, fine-tune, save, test; return the report."""
     check(args)
+    try:
+        with only_process(args.out / ".running"):
+            return train_and_test(args)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def train_and_test(args: Args) -> dict[str, Any]:
+    """Learn, fine-tune, save, test, as `main` does; no second process writes here."""
     env = simulated(args)
     agent = learner(args, env)
     started = time.perf_counter()
     agent.train(env, args.episodes)
     seconds = time.perf_counter() - started
-    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "policy.safetensors"
     rounds = fine_tune(agent, args)
     export_policy(agent.model, path, provenance={"family": family(args.scale)})

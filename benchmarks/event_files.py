@@ -5,15 +5,20 @@ A module called tensorboard.py would hide the library from the scripts in this f
 
 from __future__ import annotations
 
+import io
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lr_gym.files import write_bytes
 
 TAGS = {
     "charts/val_loss": "val_loss",
     "charts/train_loss": "train_loss",
     "charts/learning_rate": "optimizer_lr",
 }
+FILE_NAME = "events.out.tfevents.lr_gym"  # TensorBoard reads names with "tfevents"
 
 
 def write_curves(
@@ -27,9 +32,10 @@ def write_curves(
 
     Raises:
         ImportError: TensorBoard is not installed.
+        OSError: A file cannot be written.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import tensorboard  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "curves for TensorBoard need it: pip install 'lr-gym[tensorboard]'"
@@ -40,12 +46,33 @@ def write_curves(
                 run_folder = (
                     folder / _plain(label) / _plain(task) / f"seed-{run['seed']}"
                 )
+                write_bytes(run_folder / FILE_NAME, event_file(run["curves"]))
                 for old in run_folder.glob("events.out.tfevents.*"):
-                    old.unlink()
-                with SummaryWriter(str(run_folder)) as writer:
-                    for tag, key in TAGS.items():
-                        for iteration, value in _points(run["curves"], key):
-                            writer.add_scalar(tag, value, iteration)
+                    if old.name != FILE_NAME:  # of an earlier version
+                        old.unlink()
+
+
+def event_file(curves: Mapping[str, Any]) -> bytes:
+    """Return the event file of one run.
+
+    TensorBoard's own writer writes in a thread: where the disk is full, it leaves half
+    a file.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    content = io.BytesIO()
+    records = RecordWriter(content)
+    now = time.time()
+    events = [Event(wall_time=now, file_version="brain.Event:2")]
+    for tag, key in TAGS.items():
+        for iteration, value in _points(curves, key):
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            events.append(Event(wall_time=now, step=iteration, summary=summary))
+    for event in events:
+        records.write(event.SerializeToString())
+    return content.getvalue()
 
 
 def _points(curves: Mapping[str, Any], key: str) -> list[tuple[int, float]]:

@@ -23,9 +23,12 @@ dynamics, leave these episodes out.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +41,12 @@ from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import one_line_errors
 from benchmarks.comparison.jobs import FORMAT, env_name
 from benchmarks.comparison.summary import label_of, task_of
+from lr_gym.files import only_process
 from lr_gym.mdp.observations import LOSS_BOUND
 
 DATASET_ID = re.compile(r"([-_\w]+/)*[-_\w]+-v\d+")
 FEATURES = ("val_loss", "learning_rate")
+DATASETS_PATH = "MINARI_DATASETS_PATH"
 # Minari warns about metadata that it recommends and that not all datasets have.
 EXPECTED_WARNINGS = (
     r"`(author_email|code_permalink|eval_env)` is set to None|env_spec is None"
@@ -167,6 +172,7 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
         ImportError: The extra is missing; the message names it.
         FileNotFoundError: There are no finished jobs.
         ValueError: A record is damaged, or the dataset's id is malformed or taken.
+        OSError: The dataset cannot be written; nothing is left of it.
     """
     try:
         import h5py  # noqa: F401 - minari writes with it
@@ -187,7 +193,7 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
         for number, ((_, run), arrays) in enumerate(zip(pairs, episodes, strict=True))
     ]
     env = shared_env(records)
-    with warnings.catch_warnings():
+    with staged(dataset_id), warnings.catch_warnings():
         warnings.filterwarnings("ignore", EXPECTED_WARNINGS, UserWarning)
         dataset = minari.create_dataset_from_buffers(
             dataset_id,
@@ -210,10 +216,53 @@ def export(args: Args) -> Any:  # noqa: ANN401 - minari has no types
             ),
             data_format="hdf5",
         )
-    dataset.storage.update_episode_metadata([metadata(*pair) for pair in pairs])
+        dataset.storage.update_episode_metadata([metadata(*pair) for pair in pairs])
     if env is not None:
         env.close()
-    return dataset
+    return minari.load_dataset(dataset_id)
+
+
+@contextmanager
+def staged(dataset_id: str) -> Iterator[None]:
+    """Let Minari write into a hidden folder; move the dataset when it is whole.
+
+    Raises:
+        ValueError: There is such a dataset.
+        OSError: It cannot be written; nothing is left of it.
+    """
+    from minari.storage import get_dataset_path
+
+    root = get_dataset_path()
+    if (root / dataset_id).exists():
+        raise ValueError(
+            f"dataset {dataset_id!r} already exists in {root}: choose another --dataset"
+        )
+    staging = root / ".lr_gym-export"
+    before = os.environ.get(DATASETS_PATH)
+    with only_process(root / ".lr_gym-export.lock", wait=True):
+        shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+        os.environ[DATASETS_PATH] = str(staging)
+        try:
+            yield
+            _publish(staging, root, dataset_id)
+        except (OSError, RuntimeError) as error:  # HDF5 raises either
+            raise OSError(f"{root / dataset_id} cannot be written: {error}") from error
+        finally:
+            if before is None:
+                del os.environ[DATASETS_PATH]
+            else:
+                os.environ[DATASETS_PATH] = before
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, root: Path, dataset_id: str) -> None:
+    """Move the dataset, with the folders of its name that `root` lacks."""
+    names = Path(dataset_id).parts
+    for depth in range(1, len(names) + 1):
+        place = Path(*names[:depth])
+        if depth == len(names) or not (root / place).exists():
+            (staging / place).rename(root / place)
+            return
 
 
 def main(args: Args) -> None:

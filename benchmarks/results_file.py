@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from lr_gym.files import only_process, write_text
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,10 +31,17 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
     Returns:
         All results of the file.
     """
-    results = read_results(path)
-    results[key] = {**content, "provenance": provenance()}
-    write_json(path, results)
+    result = {**content, "provenance": provenance()}
+    with changing(path):
+        results = read_results(path)
+        results[key] = result
+        write_json(path, results)
     return results
+
+
+def changing(path: Path) -> AbstractContextManager[None]:
+    """Return a context in which no other process reads `path` in order to change it."""
+    return only_process(path.with_name(f".{path.name}.lock"), wait=True)
 
 
 def read_results(path: Path) -> dict[str, Any]:

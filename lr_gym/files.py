@@ -1,10 +1,15 @@
-"""Write files atomically, and find the folders that users name."""
+"""Write files atomically, lock them, and find the folders that users name."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -34,15 +39,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: write a temporary file, then rename it to `path`.
 
     A new file has the mode that the umask allows, and an existing file keeps its mode.
-    If `path` is a symbolic link, its target is written.
+    If `path` is a symbolic link, its target is written. A process that is killed here
+    leaves its temporary file; the next write of the same file removes it.
 
     Args:
         path: The file; ``~`` is the home folder. Missing folders are created.
         content: The file's bytes.
 
     Raises:
-        OSError: The folder cannot be created or written, or `path` is write-protected,
-            a folder, a pipe or a device. `path` is unchanged.
+        OSError: The folder cannot be created or written, the disk is full, or `path` is
+            write-protected, a folder, a pipe or a device. `path` is unchanged.
         ValueError: `path` begins with ``~``, and the home folder is unknown.
     """
     path = user_path(path)
@@ -57,13 +63,92 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             raise PermissionError(f"{path} is write-protected")
         mode = stat.S_IMODE(target.stat().st_mode)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Only the user can enter this folder: the text is never more public than `path`.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lr_gym-") as folder:
+    digest = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()
+    prefix = f".lr_gym-{digest[:10]}-"  # a name of 255 bytes leaves no room for more
+    try:
+        while not _replace(target, content, mode, prefix):
+            pass
+    except OSError as error:
+        if error.errno is None:
+            raise
+        problem = f"{error.strerror}; the file is unchanged"
+        raise OSError(error.errno, problem, str(path)) from error
+    for leftover in target.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _replace(target: Path, content: bytes, mode: int | None, prefix: str) -> bool:
+    """Write a temporary file and rename it to `target`.
+
+    Returns:
+        False if another process, which has just written `target`, took the temporary
+        file for the leftover of a killed process.
+    """
+    # Only the user can enter this folder: the text is never more public than `target`.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
         temporary = Path(folder) / "content"
-        temporary.write_bytes(content)
-        if mode is not None:
-            temporary.chmod(mode)
-        temporary.replace(target)
+        try:
+            temporary.write_bytes(content)
+            if mode is not None:
+                temporary.chmod(mode)
+            temporary.replace(target)
+        except FileNotFoundError:
+            if target.parent.is_dir() and not temporary.exists():
+                return False
+            raise
+    return True
+
+
+@contextmanager
+def only_process(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` in the block, so that no second process runs it.
+
+    The lock of a killed process is free. The file is removed at the end of the block.
+    Where the file system has no locks, a warning says so and the block runs.
+
+    Args:
+        path: The lock file; missing folders are created.
+        wait: Wait for the other process.
+
+    Raises:
+        BlockingIOError: Another process holds the lock, and `wait` is False.
+        OSError: The file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(path, wait)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path, wait: bool) -> int:
+    """Return the descriptor of the locked file."""
+    import fcntl  # POSIX alone has it
+
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"another process is writing in {path.parent} (it holds {path.name}): "
+                "wait until it ends, or choose another folder"
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{path.parent} is on a file system without locks ({error.strerror}): "
+                "start no second process that writes there",
+                stacklevel=4,
+            )
+            return descriptor
+        # The file may have been removed between opening and locking.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def data_folder() -> Path | None:

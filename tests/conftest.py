@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.small_disk import mount_command
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give this process an empty cache and one thread, its subprocesses too.
@@ -27,13 +29,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Skip the tests marked `real_text` where the text is missing."""
+    """Skip tests whose marker names something that this machine lacks."""
+    marked = {
+        marker: [item for item in items if marker in item.keywords]
+        for marker in ("real_text", "mount")
+    }
     folder = os.environ.get("LR_GYM_DATA")
-    if folder and (Path(folder) / "tinyshakespeare.txt").is_file():
-        return
-    skip = pytest.mark.skip(reason="no tinyshakespeare.txt in LR_GYM_DATA")
-    for item in items:
-        if "real_text" in item.keywords:
+    if not folder or not (Path(folder) / "tinyshakespeare.txt").is_file():
+        skip = pytest.mark.skip(reason="no tinyshakespeare.txt in LR_GYM_DATA")
+        for item in marked["real_text"]:
+            item.add_marker(skip)
+    if marked["mount"] and not mount_command():
+        skip = pytest.mark.skip(reason="this user may not mount a file system")
+        for item in marked["mount"]:
             item.add_marker(skip)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from agents.agent import make_env
 from benchmarks.comparison.executors import (
     Executor,
+    LostWorkersError,
     ProcessExecutor,
     RayExecutor,
     SerialExecutor,
@@ -27,7 +28,7 @@ from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
 from benchmarks.comparison.summary import Row, methods_of, tested_runs, write_summary
 from lr_gym.devices import resolve_device, resolve_scale
-from lr_gym.files import write_text
+from lr_gym.files import only_process, write_text
 
 QUICK_AGENTS = (
     "constant",
@@ -216,26 +217,37 @@ def main(args: Args) -> Path:
         kind = tasks[0].settings.get("architecture", "gpt")
         suffix = "" if kind == "gpt" else f"-{kind}"
         folder = args.out or Path(f"results/compare/{names}-{scale}{suffix}")
-        device = str(tasks[0].settings.get("device", "auto"))
-        jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
-        (folder / "jobs").mkdir(parents=True, exist_ok=True)
-        executor = make_executor(args, device)
-        done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
-        report, rows = publish(folder, list(done.values()), protocol, args)
-        if args.final != "none":
-            best = finalists(rows)
-            larger, fewer = final_plan(tasks, best, protocol, done, args)
-            jobs = partial(plan, larger, best, fewer, samples=args.samples)
-            executor = make_executor(args, device)
-            done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
-            report, _ = publish(folder / "final", list(done.values()), fewer, args)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+        with only_process(folder / ".running"):
+            return compare(tasks, methods, protocol, folder, args)
+    except (ValueError, TypeError, OSError, ImportError, LostWorkersError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(
             f"interrupted: finished jobs are kept in {folder}/jobs, and the same "
             "command continues"
         ) from None
+
+
+def compare(
+    tasks: list[Task],
+    methods: tuple[str, ...],
+    protocol: Protocol,
+    folder: Path,
+    args: Args,
+) -> Path:
+    """Run what is missing in `folder`, publish, and return the report."""
+    device = str(tasks[0].settings.get("device", "auto"))
+    jobs = partial(plan, tasks, methods, protocol, samples=args.samples)
+    executor = make_executor(args, device)
+    done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
+    report, rows = publish(folder, list(done.values()), protocol, args)
+    if args.final != "none":
+        best = finalists(rows)
+        larger, fewer = final_plan(tasks, best, protocol, done, args)
+        jobs = partial(plan, larger, best, fewer, samples=args.samples)
+        executor = make_executor(args, device)
+        done = run_all(jobs, folder / "jobs", executor, fresh=args.fresh)
+        report, _ = publish(folder / "final", list(done.values()), fewer, args)
     return report
 
 

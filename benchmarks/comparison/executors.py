@@ -19,13 +19,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from benchmarks.comparison.inputs import agent_hash, code_hash, text_has_changed
 from benchmarks.comparison.jobs import Job, load_record, run_job, save_record
+from lr_gym.files import only_process
+from lr_gym.progress import ProgressBar
 
 ATTEMPTS = 3  # a job fails when this many workers have died running it
 # The plan adds jobs as others finish, so a share or a remaining time would be wrong.
@@ -33,10 +34,30 @@ PROGRESS = "{n_fmt} jobs done, {total_fmt} planned so far, {elapsed}{postfix}"
 Plan = Callable[[dict[str, dict[str, Any]]], list[Job]]
 
 
+class LostWorkersError(RuntimeError):
+    """Worker processes died again and again while they ran a job."""
+
+    def __init__(self, job: Job) -> None:
+        """Name the job."""
+        super().__init__(
+            f"{ATTEMPTS} workers died running {job.file_name}; the system kills "
+            "processes when memory is short: try fewer --workers. Finished jobs are "
+            "kept, and the same command continues"
+        )
+
+
 class Executor(Protocol):
-    """Runs up to `size` jobs at a time."""
+    """Runs up to `size` jobs at a time.
+
+    Attributes:
+        size: Jobs at a time.
+    """
 
     size: int
+
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What the future of a job raises whose worker died."""
 
     def submit(self, job: Job) -> Future[dict[str, Any]]:
         """Start a job; return the future of its record."""
@@ -49,6 +70,7 @@ class SerialExecutor:
     """Runs jobs in this process, one at a time."""
 
     size = 1
+    lost: tuple[type[Exception], ...] = ()
 
     def close(self, *, failed: bool) -> None:
         """Do nothing: there are no workers."""
@@ -63,6 +85,8 @@ class SerialExecutor:
 
 class ProcessExecutor:
     """Runs jobs in worker processes of this machine, one thread each."""
+
+    lost: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
     def __init__(self, size: int) -> None:
         """Prepare `size` workers; they start with the first jobs."""
@@ -112,8 +136,15 @@ class RayExecutor:
         if self._owned:
             place = None if address == "local" else address
             ray.init(place, log_to_driver=False, include_dashboard=False)
-        # Ray itself repeats a job when its worker or node is lost.
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS - 1)(
+        errors = ray.exceptions
+        self.lost: tuple[type[Exception], ...] = (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
+        # `run_all` repeats lost jobs, as it does on this machine.
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(
             _run_on_one_thread
         )
         free = ray.cluster_resources()
@@ -251,12 +282,16 @@ def run_all(
     Raises:
         ValueError: A file in `folder` is damaged or holds another job; or jobs are
             missing, and the finished ones were made by other code.
-        RuntimeError: Workers died under the same job `ATTEMPTS` times.
+        BlockingIOError: Another process is running jobs in `folder`.
+        LostWorkersError: Workers died under the same job `ATTEMPTS` times.
     """
     failed = True
     finished = JobFolder(folder, fresh=fresh)
     try:
-        with tqdm(bar_format=PROGRESS) as bar:
+        with (
+            only_process(folder / ".running"),
+            ProgressBar(bar_format=PROGRESS) as bar,
+        ):
             done = _run_all(plan, finished, executor, bar)
         failed = False
         finished.report()
@@ -266,7 +301,7 @@ def run_all(
 
 
 def _run_all(
-    plan: Plan, finished: JobFolder, executor: Executor, bar: tqdm[NoReturn]
+    plan: Plan, finished: JobFolder, executor: Executor, bar: ProgressBar
 ) -> dict[str, dict[str, Any]]:
     done: dict[str, dict[str, Any]] = {}
     attempts: dict[str, int] = {}
@@ -287,12 +322,10 @@ def _run_all(
             job = running.pop(future)
             try:
                 finished.save(job, future.result())
-            except BrokenProcessPool as error:
+            except executor.lost as error:
                 failures = attempts[job.file_name] = attempts.get(job.file_name, 0) + 1
                 if failures == ATTEMPTS:
-                    raise RuntimeError(
-                        f"{ATTEMPTS} workers died running {job.file_name}"
-                    ) from error
+                    raise LostWorkersError(job) from error
 
 
 def _read_finished(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from benchmarks.comparison import entry
-from benchmarks.comparison.executors import Executor, run_all
+from benchmarks.comparison.executors import Executor, LostWorkersError, run_all
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Task
 
@@ -56,7 +56,7 @@ def one_line_errors() -> Iterator[None]:
     """Report user errors without a traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, LostWorkersError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(

@@ -9,17 +9,15 @@ and higher. If the margin is small, the task is too easy to compare agents on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from agents.command_line import parse_command_line
-from benchmarks.provenance import provenance
+from benchmarks.results_file import update_result
 from lr_gym import (
     PopulationTrainer,
     TrainingConfig,
@@ -27,7 +25,7 @@ from lr_gym import (
     preset,
     schedule_factor,
 )
-from lr_gym.files import write_text
+from lr_gym.progress import ProgressBar
 
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 0))
 
@@ -63,7 +61,9 @@ def sweep(
     for seed in range(seeds):
         trainer = PopulationTrainer(config, corpus, len(rates))
         trainer.reset(range(len(rates)), [seed] * len(rates))
-        with tqdm(total=config.max_iters, desc=f"{config.scale}, seed {seed}") as bar:
+        with ProgressBar(
+            total=config.max_iters, desc=f"{config.scale}, seed {seed}"
+        ) as bar:
             trainer.train(config.max_iters, rates[:, None] * factor, bar.update)
         final = np.where(trainer.diverged(), np.inf, trainer.evaluate(exact=True))
         losses.append(final)
@@ -89,7 +89,6 @@ def sweep(
 
 def main(args: Args) -> None:
     """Run the sweeps, print a line per learning rate, write the results."""
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
     settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:
         config = preset(scale, args.env, **settings)
@@ -103,8 +102,7 @@ def main(args: Args) -> None:
             f"  best {result['best_learning_rate']:g}; a tenth of it loses "
             f"{result['margin_10x_lower']}, ten times it {result['margin_10x_higher']}"
         )
-        results[f"{args.env}-{scale}"] = {**result, "provenance": provenance()}
-        write_text(args.out, json.dumps(results, indent=1) + "\n")
+        update_result(args.out, f"{args.env}-{scale}", result)
 
 
 if __name__ == "__main__":

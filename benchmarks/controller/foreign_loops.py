@@ -17,16 +17,18 @@ import io
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from agents.command_line import parse_command_line
 from benchmarks.results_file import write_json, write_result
+from lr_gym.files import only_process
+from lr_gym.progress import ProgressBar
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
 LEARNING_RATES = tuple(0.01 * 2.0**power for power in range(-4, 4))
@@ -114,6 +116,20 @@ def summarize(losses: dict[str, float], seeds: int) -> dict[str, Any]:
 
 def main(args: Args) -> dict[str, Any]:
     """Run unfinished runs; print and write the result."""
+    try:
+        with only_process(args.out.with_name(f".{args.out.name}.running")):
+            return run_and_write(args)
+    except BrokenProcessPool as error:
+        raise SystemExit(
+            "error: a worker died; the system kills processes when memory is short: "
+            "try fewer --workers. Finished runs are kept; the same command continues"
+        ) from error
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def run_and_write(args: Args) -> dict[str, Any]:
+    """Do what `main` does, while no other process writes the file."""
     losses: dict[str, float] = {}
     settings = {"iterations": args.iterations}
     if args.out.exists():
@@ -124,7 +140,8 @@ def main(args: Args) -> dict[str, Any]:
     missing = [run for run in plan(args.seeds) if run.key not in losses]
     with ProcessPoolExecutor(args.workers) as pool:
         jobs = {pool.submit(final_loss, run, args.iterations): run for run in missing}
-        for job in tqdm(as_completed(jobs), total=len(jobs)):
+        bar = ProgressBar(iterable=as_completed(jobs), total=len(jobs))
+        for job in bar:
             losses[jobs[job].key] = job.result()
             content = {"settings": settings, "final_val_loss": losses}
             write_json(args.out, content)

@@ -29,7 +29,7 @@ from benchmarks.controller.rate_jobs import (
     rate_job,
 )
 from benchmarks.provenance import provenance
-from benchmarks.results_file import read_results, write_json
+from benchmarks.results_file import changing, read_results, write_json
 from benchmarks.table_text import markdown
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
 
@@ -101,9 +101,10 @@ def main(args: Args) -> None:
         "seconds": {name: record["seconds"] for name, record in records.items()},
         "provenance": dict.fromkeys(args.methods, source),
     }
-    old = results_of(args.out, runs)
-    by_method = {key: old.get(key, {}) | values for key, values in new.items()}
-    write_json(args.out, runs | by_method)
+    with changing(args.out):
+        old = results_of(args.out, runs)
+        by_method = {key: old.get(key, {}) | values for key, values in new.items()}
+        write_json(args.out, runs | by_method)
 
 
 def table(

@@ -48,7 +48,7 @@ from benchmarks.speed.timing import CannotRun, real_text_or_markov, say
 from benchmarks.table_text import markdown
 from lr_gym import load_corpus
 from lr_gym.devices import resolve_device
-from lr_gym.files import user_path
+from lr_gym.files import only_process, user_path
 
 
 class Part(Protocol):
@@ -115,7 +115,10 @@ def main(args: Args) -> int:
     deadline = time.monotonic() + args.budget
     rows = []
     failures = 0
-    with tempfile.TemporaryDirectory(prefix="lr_gym_gpu_") as folder:
+    with (
+        only_process(args.out / ".running"),
+        tempfile.TemporaryDirectory(prefix="lr_gym_gpu_") as folder,
+    ):
         queue_session = start(args, Path(folder), deadline)
         files = {
             name: PartFile(args.out / f"{name}.json", args.committed, args.dry_run)

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from tqdm import tqdm
 
 from agents.command_line import parse_command_line
 from benchmarks.results_file import update_result
 from lr_gym import PopulationTrainer, load_corpus, preset, schedule_factor
+from lr_gym.progress import ProgressBar
 from lr_gym.trainers.base import FloatArray
 
 
@@ -68,7 +68,7 @@ def compare(args: Args) -> dict[str, Any]:
         rates = np.broadcast_to(
             config.learning_rate * factor, (args.seeds, config.max_iters)
         )
-        with tqdm(total=config.max_iters, desc=name) as bar:
+        with ProgressBar(total=config.max_iters, desc=name) as bar:
             trainer.train(config.max_iters, rates, bar.update)
         trainers[name] = trainer
     trained = {name: trainer.state_dict() for name, trainer in trainers.items()}

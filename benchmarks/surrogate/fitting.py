@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from tqdm import tqdm
 
 from agents.command_line import parse_command_line
 from benchmarks.results_file import write_result
@@ -32,7 +31,8 @@ from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLaw
 from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
-from lr_gym.files import write_text
+from lr_gym.files import only_process, write_text
+from lr_gym.progress import ProgressBar
 from lr_gym.surrogate.law import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs, undone_chunks
 from lr_gym.trainers.base import FloatArray
@@ -74,7 +74,7 @@ def collect(
         return 0
     corpus = load_corpus(args.env)
     total = len(missing) * config.max_iters
-    with tqdm(total=total, desc=path.stem, unit="it") as bar:
+    with ProgressBar(total=total, desc=path.stem, unit="it") as bar:
         for first in range(0, len(missing), args.size):
             group = missing[first : first + args.size]
             runs += law_runs.collect(
@@ -126,6 +126,15 @@ def main(args: Args) -> dict[str, Any]:
     """Collect, fit, report; return the report, or {} after ``--most``."""
     config = preset(args.scale, args.env)
     name = f"{Path(args.env).stem}-{args.scale}"
+    try:
+        with only_process(args.out / f".{name}.running"):
+            return collect_and_fit(config, name, args)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def collect_and_fit(config: TrainingConfig, name: str, args: Args) -> dict[str, Any]:
+    """Collect, fit, report, as `main` does; no second process writes these files."""
     files = {kind: args.out / f"{name}-{kind}.npz" for kind in ("fit", "held-out")}
     if args.collect:
         plans = (law_runs.fitting_plan(config), law_runs.held_out_plan(config))

@@ -8,6 +8,7 @@ read, and this module chooses the name of the file it is written to.
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -126,18 +127,19 @@ def _download(published: PublishedCorpus, target: Path) -> None:
     with FileLock(target.with_name(f"{target.name}.lock")):
         if target.is_file():  # another process has downloaded it
             return
-        download = target.with_name(f"{target.name}.download")
-        pooch.retrieve(
-            published.url,
-            published.download_hash,
-            fname=download.name,
-            path=target.parent,
-            progressbar=True,
-        )
+        folder = target.with_name(f".{target.name}.download")
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         try:
-            write_bytes(target, read_published(download, published))
+            download = pooch.retrieve(
+                published.url,
+                published.download_hash,
+                fname=f"{target.name}.download",
+                path=folder,
+                progressbar=True,
+            )
+            write_bytes(target, read_published(Path(download), published))
         finally:
-            download.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_published(path: Path, published: PublishedCorpus) -> bytes:

@@ -346,9 +346,9 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
         if not self._progress_bar:
             return None
         if self._bar is None:
-            from tqdm import tqdm
+            from lr_gym.progress import ProgressBar
 
-            self._bar = tqdm(
+            self._bar = ProgressBar(
                 total=int(self.episodes.max_iters[0]),
                 initial=int(self.episodes.state.iteration[0]),
                 desc=f"{self.episodes.corpus(0)} {self.episodes.training.scale}",

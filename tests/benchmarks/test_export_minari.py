@@ -13,6 +13,7 @@ import pytest
 from benchmarks.comparison.jobs import Job, run_job, save_record
 from benchmarks.export_minari import Args, export, main, read_records
 from tests.helpers.small import SMALL
+from tests.helpers.small_disk import quota
 
 ID = "lrtuning/small-v0"
 SETTINGS = {"scale": "tiny", **SMALL}
@@ -128,6 +129,38 @@ def test_the_script_says_where_it_wrote(
     assert "lrtuning/markov-tiny-v0: 6 episodes, 24 steps" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="already exists"):
         main(Args(folder))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+# HDF5 tries again to write when its objects are freed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_leaves_nothing_and_the_export_can_be_repeated(
+    folder: Path, tmp_path: Path
+) -> None:
+    datasets = tmp_path / "datasets"
+    export(Args(folder, "lrtuning/other-v0"))
+    before = contents(datasets)
+    with (
+        quota(2_000),
+        pytest.raises(OSError, match=r"datasets/lrtuning/small-v0 cannot be written"),
+    ):
+        export(Args(folder, ID))
+    assert contents(datasets) == before
+    assert export(Args(folder, ID)).total_episodes == 6
+
+
+def test_the_leftover_of_a_killed_export_goes_with_the_next_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    staging = tmp_path / "datasets" / ".lr_gym-export"
+    (staging / ID / "data").mkdir(parents=True)
+    (staging / ID / "data" / "main_data.hdf5").write_bytes(b"half")
+    assert export(Args(folder, ID)).total_episodes == 6
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["lrtuning"]
 
 
 def spoiled(folder: Path, content: str) -> Path:

@@ -16,6 +16,12 @@ from lr_gym.surrogate.law_files import packaged_laws
 from tests.helpers.small import SMALL, small_env
 
 IDS = sorted(name for name in gym.registry if name.startswith("LRTuning"))
+CLIENT_IDS = [f"LRTuning-{corpus}-tiny-v0" for corpus in lr_gym.CORPUS_NAMES]
+CLIENT_IDS += [
+    f"LRTuningSim-{corpus}-tiny-v0"
+    for corpus, scale in packaged_laws()
+    if scale == "tiny"
+]
 
 
 @pytest.fixture(name="stand_ins", autouse=True)
@@ -41,19 +47,15 @@ def test_the_checkers_of_gymnasium_and_sb3_pass_without_a_warning(env_id: str) -
 
 
 def test_the_registered_ids() -> None:
-    expected = {"LRTuningEnv-v0"}
-    for corpus in lr_gym.CORPUS_NAMES:
-        expected |= {f"LRTuning-{corpus}-v0", f"LRTuning-{corpus}-tiny-v0"}
-    for corpus, scale in packaged_laws():
-        if scale == "tiny":
-            expected.add(f"LRTuningSim-{corpus}-tiny-v0")
+    expected = {"LRTuningEnv-v0", *CLIENT_IDS}
+    expected |= {f"LRTuning-{corpus}-v0" for corpus in lr_gym.CORPUS_NAMES}
     assert expected == set(IDS)
     assert isinstance(
         gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
     )
 
 
-@pytest.mark.parametrize("env_id", [name for name in IDS if "tiny" in name])
+@pytest.mark.parametrize("env_id", CLIENT_IDS)
 def test_ids_for_clients_that_pass_only_an_id(env_id: str) -> None:
     """CleanRL passes an id and nothing else."""
     env, envs = gym.make(env_id), gym.make_vec(env_id, num_envs=2)

@@ -1,0 +1,1 @@
+"""Faults that the project survives: killed processes, full disks, jumping clocks."""
