@@ -45,7 +45,7 @@ class Args:
     share: float = 0.1
     """Of a result's runs, to be run again; at least one."""
     minutes: float = 4.0
-    """For a result. Runs that would take longer in all are left out, but one runs."""
+    """Of the processor, for a result; runs that take longer in all are left out."""
 
 
 def check(name: str, result: Result, args: Args, ledger: Ledger) -> None:

@@ -32,8 +32,8 @@ class Run:
         published: Its numbers in the result; NaN marks a diverged run.
         again: Runs it; returns the same numbers as they are today.
         seconds: Seconds it takes, if they are known.
-        noisy: Whether another processor's rounding grows to the noise of a seed, as in
-            training. If not, only rounding may differ.
+        noisy: Whether another processor's rounding grows, as in training or in a search
+            for the best fit. If not, only rounding may differ.
         always: Whether it is in every sample, because it takes seconds.
     """
 
@@ -72,21 +72,21 @@ def sample(runs: Sequence[Run], share: float, max_seconds: float) -> list[Run]:
 def run_again(chosen: Sequence[Run], max_seconds: float) -> dict[str, Any]:
     """Run the sample; return the comparison, ready for JSON.
 
-    No further run starts after `max_seconds`.
+    No further run starts after `max_seconds` of the processor.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     done: list[Run] = []
     today: list[FloatArray] = []
     for run in chosen:
-        if done and time.perf_counter() - started > max_seconds:
+        if done and time.process_time() - started > max_seconds:
             break
         today.append(np.asarray(run.again(), dtype=np.float64))
         done.append(run)
     entry: dict[str, Any] = {
         "runs": [run.key for run in done],
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(time.process_time() - started, 1),
     }
-    for name, noisy in (("training", True), ("arithmetic", False)):
+    for name, noisy in (("noisy", True), ("exact", False)):
         group = [
             (np.asarray(run.published, dtype=np.float64), numbers)
             for run, numbers in zip(done, today, strict=True)

@@ -21,6 +21,7 @@ from benchmarks.results_file import read_results, write_json
 LEDGER = RESULTS / "checks.json"
 MADE_BY_THIS_CODE = "made by this code"
 NOT_CHECKED = "older than the code, not checked"
+SHOWN = 2  # this many runs of a sample are named
 TIMING = "older than the code; seconds cannot be checked"
 # In the report of a comparison, and on the page of the paper's tables.
 NAMES = ("commit", "code", "machine")
@@ -140,13 +141,13 @@ def state(
 def summary(check: Mapping[str, Any]) -> str:
     """Return what a check found, in words."""
     count = f"{len(check['runs'])} of {check['of']} runs again"
-    if "training" not in check:
-        count += ", without training"
+    if len(check["runs"]) <= SHOWN:
+        count += f" ({', '.join(check['runs'])})"
     text = f"{count}: {check['verdict']}"
-    training = check.get("training", {})
-    if "interval" in training:
-        low, high = training["interval"]
-        text += f", mean difference {training['mean']:+.4f} ({low:+.4f} to {high:+.4f})"
+    noisy = check.get("noisy", {})
+    if "interval" in noisy:
+        low, high = noisy["interval"]
+        text += f", mean difference {noisy['mean']:+.4f} ({low:+.4f} to {high:+.4f})"
     return text
 
 

@@ -96,7 +96,10 @@ def test_a_check_counts_until_the_code_or_the_result_changes(
     checkout.write_result(losses)
     assert checkout.state() == "older than the code, not checked"
     checkout.check()
-    assert checkout.state() == "2 of 10 runs again: the same to the last bit"
+    assert (
+        checkout.state()
+        == "2 of 10 runs again (run 4, run 6): the same to the last bit"
+    )
     assert checkout.problems() == []
     checkout.write_script("x = 2\n")
     assert checkout.state() == "older than the code, not checked"
