@@ -145,7 +145,30 @@ def _content(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix != ".py":
         return content.replace(b"\r\n", b"\n")  # a checkout can change the ends
-    return ast.dump(_WithoutWords().visit(ast.parse(content))).encode()
+    return _dump(_WithoutWords().visit(ast.parse(content))).encode()
+
+
+_EMPTY = "Constant(value='')"
+
+
+def _dump(node: object) -> str:
+    """Return a syntax tree as text, the same in every version of Python.
+
+    Versions differ in fields that are empty, so these are left out.
+    """
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty parts
+        parts = [part for part in map(_dump, node.values) if part != _EMPTY]
+        return f"JoinedStr([{', '.join(parts)}])"
+    if isinstance(node, ast.AST):
+        fields = [
+            f"{name}={_dump(value)}"
+            for name, value in ast.iter_fields(node)
+            if value is not None and value != [] and name != "kind"
+        ]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dump, node))}]"
+    return ascii(node)
 
 
 def _data_files(package: Path) -> Iterator[Path]:
