@@ -108,9 +108,7 @@ def _by_rate(
     return runs
 
 
-def wrong_rate_runs(
-    path: Path, *, env: str = "shakespeare", settings: str = "{}"
-) -> list[Run]:
+def wrong_rate_runs(path: Path, *, env: str, settings: str) -> list[Run]:
     """Return the runs of `wrong_rates.py` on a corpus, with further `settings`."""
     result = json.loads(path.read_text(encoding="utf-8"))
     losses = result["final_val_loss"]

@@ -55,13 +55,13 @@ def _one(name: str, module: str, runs: MakeRuns | None) -> tuple[str, Result]:
     return name.removesuffix(".json"), Result((pattern,), modules, runs)
 
 
-_WRONG_RATES: dict[str, dict[str, str]] = {
-    "": {},
-    "_markov": {"env": "markov"},
-    "_text8": {"env": "text8"},
-    "_lstm": {"settings": '{"architecture": "lstm"}'},
-    "_conv": {"settings": '{"architecture": "conv", "compile": "default"}'},
-}
+_WRONG_RATES = (  # end of the file's name, corpus, settings
+    ("", "shakespeare", "{}"),
+    ("_markov", "markov", "{}"),
+    ("_text8", "text8", "{}"),
+    ("_lstm", "shakespeare", '{"architecture": "lstm"}'),
+    ("_conv", "shakespeare", '{"architecture": "conv", "compile": "default"}'),
+)
 _LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in other_runs.LAW_CORPORA)
 _TINY = Result(
     tuple(f"comparison/tiny/{name}" for name in ("jobs.tar.xz", "*.*")),
@@ -100,9 +100,9 @@ REGISTRY: dict[str, Result] = {
         _one(
             f"controller/wrong_rates{suffix}.json",
             "controller.wrong_rates",
-            partial(job_runs.wrong_rate_runs, **options),
+            partial(job_runs.wrong_rate_runs, env=env, settings=settings),
         )
-        for suffix, options in _WRONG_RATES.items()
+        for suffix, env, settings in _WRONG_RATES
     ),
     **dict(
         [

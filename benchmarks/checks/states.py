@@ -28,9 +28,10 @@ NAMES = ("commit", "code", "machine")
 IN_TEXT = re.compile(
     r"<dt>Commit</dt><dd><code>(?P<commit>\w+\+?)</code>"
     r"(?:, code <code>(?P<code>\w+)</code>)?</dd>"
-    r"[^$]*?<dt>Machine</dt><dd>\w+ (?P<machine>\w+),"
+    r".*?<dt>Machine</dt><dd>\w+ (?P<machine>\w+),"
     r"|, commit (?P<commit_md>\w+\+?)(?:, code (?P<code_md>\w+), "
-    r"on (?P<machine_md>\w+))?\."
+    r"on (?P<machine_md>\w+))?\.",
+    flags=re.DOTALL,
 )
 
 
