@@ -1,4 +1,4 @@
-"""The provenance of a result: command, commit, versions and hardware."""
+"""The provenance of a result: command, commit, code, versions and hardware."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,23 @@ from typing import Any
 import torch
 
 import lr_gym
+from benchmarks.dependencies import Sources
 from benchmarks.paths import ROOT
 
+STARTED = time.time()  # of this process, nearly
 PACKAGES = ("torch", "triton", "numpy", "gymnasium", "stable-baselines3")
 
 
 def provenance() -> dict[str, Any]:
-    """Return command, git commit, versions and hardware of this process."""
+    """Return command, git commit, code, versions and hardware of this process.
+
+    ``code`` is the hash of the modules that the running script depends on. It is `None`
+    for scripts outside the project, and if a module has changed since the start.
+    """
     return {
         "command": shlex.join(_command()),
         "commit": _commit(),
+        "code": _code(),
         "python": platform.python_version(),
         "versions": {
             "lr-gym": lr_gym.__version__,
@@ -48,6 +56,20 @@ def _command() -> list[str]:
     inside = script.is_relative_to(ROOT)
     name = script.relative_to(ROOT).as_posix() if inside else script.name
     return ["python", name, *sys.argv[1:]]
+
+
+def _code() -> str | None:
+    """Return the hash of the running script's code, if it is still what runs."""
+    script = _command()[-1 - len(sys.argv[1:])]
+    module = script.removesuffix(".py").replace("/", ".")
+    sources = Sources()
+    try:
+        paths = sources.files(module)
+    except ValueError:
+        return None
+    if max(path.stat().st_mtime for path in paths) > STARTED:
+        return None
+    return sources.code_hash(module)
 
 
 def _gpu() -> dict[str, str | None]:

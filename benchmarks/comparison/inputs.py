@@ -7,18 +7,15 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import agents
 import lr_gym
 from agents.agent import ENVS
-from benchmarks.comparison import methods
+from benchmarks import dependencies
 from benchmarks.comparison.methods import METHODS, SAVED_SUFFIXES, VARIANTS
-
-PACKAGES = (lr_gym, agents)
+from benchmarks.dependencies import imported_names
 
 
 def current_inputs(method: str) -> dict[str, str | None]:
@@ -26,15 +23,9 @@ def current_inputs(method: str) -> dict[str, str | None]:
     return {"code": code_hash(), "agent": agent_hash(method)}
 
 
-@cache
 def code_hash() -> str:
     """Return the hash of the code that runs jobs, as this process found it."""
-    folder = Path(methods.__file__).parent
-    paths = [folder / "jobs.py", folder / "methods.py"]
-    for package in PACKAGES:
-        root = Path(str(package.__file__)).parent
-        paths += [path for path in sorted(root.rglob("*")) if path.is_file()]
-    return _hash([path for path in paths if "__pycache__" not in path.parts])
+    return dependencies.code_hash("benchmarks.comparison.jobs")
 
 
 def agent_hash(method: str) -> str | None:
@@ -91,28 +82,11 @@ def _follow(spec: ModuleSpec, paths: list[Path]) -> None:
     if path in paths or path.suffix != ".py":
         return
     paths.append(path)
-    for name in _imported_names(ast.parse(path.read_bytes()), spec):
+    package = spec.parent or ""
+    for name in imported_names(ast.parse(path.read_bytes()), package):
         found = _find(name, path.parent)
         if found is not None:
             _follow(found, paths)
-
-
-def _imported_names(tree: ast.Module, spec: ModuleSpec) -> list[str]:
-    """Return the absolute names of all modules that a source may import."""
-    names: dict[str, None] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= dict.fromkeys(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = (spec.parent or "").split(".")
-                parents = parents[: len(parents) - node.level + 1]
-                base = ".".join([*parents, base]).strip(".")
-            names[base] = None
-            # An imported name can be a module of the package.
-            names |= dict.fromkeys(f"{base}.{alias.name}" for alias in node.names)
-    return list(names)
 
 
 def _find(name: str, folder: Path) -> ModuleSpec | None:

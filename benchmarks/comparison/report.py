@@ -268,6 +268,7 @@ def _origins(records: Sequence[Record]) -> list[dict[str, str]]:
         packages = [f"{name} {v}" for name, v in versions.items() if v is not None]
         origin = {
             "commit": source["commit"] or "unknown",
+            "code": source.get("code") or "not recorded",
             "versions": ", ".join([f"Python {source['python']}", *packages]),
             "hardware": f"{hardware['machine']} {hardware['cpu_capability']}, "
             f"{hardware['cores']} cores, {hardware['gpu'] or 'no GPU'}",

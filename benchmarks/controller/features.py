@@ -6,8 +6,8 @@ Every variant learns on the simulated family of `agents/train_controller.py`, wi
 several seeds. The result is its final loss minus that of the `update_size` rule, on the
 same fresh simulated runs. Variants leave out or add one feature. One learner is
 recurrent, and one is a table, which sees the absolute learning rate and has no undo.
-Finished learners stay in `--jobs`. All runs are simulated, so effects that the laws do
-not model, such as another width, do not count.
+Finished learners stay in `--jobs`; those that other code made run again. All runs are
+simulated, so effects that the laws do not model, such as another width, do not count.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from agents.train_controller import (
 from agents.train_controller import (
     Args as TrainingArgs,
 )
+from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers.policies.q_table import FEATURES
@@ -123,15 +124,18 @@ def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
     parts = (variant.name, args.scale, args.episodes, args.checks, seed)
     name = "-".join(map(str, parts)).replace(" ", "_")
     path = args.jobs / f"{name}.json"
+    code = code_hash("benchmarks.controller.features")
     if path.exists():
         finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return finished
+        if finished.get("code") == code:
+            return finished
+        print(f"{path.stem} is old: other code made it; it runs again", flush=True)
     started = time.process_time()
     options = TrainingArgs(scale=args.scale, episodes=args.episodes, seed=seed)
     make = train(variant, options)
     seconds = time.process_time() - started
     losses = final_losses(make, "surrogate", args.checks, options)
-    result = {"seconds": seconds, "final_val_loss": losses.tolist()}
+    result = {"code": code, "seconds": seconds, "final_val_loss": losses.tolist()}
     args.jobs.mkdir(parents=True, exist_ok=True)
     write_json(path, result)
     print(f"{path.stem}: {np.mean(losses):.4f} ({seconds:.0f} s)", flush=True)

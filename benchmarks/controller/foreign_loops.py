@@ -6,13 +6,13 @@ The loops are three scripts of `examples/`: plain PyTorch, Hugging Face and Ligh
 Each runs without the controller at 8 learning rates (constant, but linear decay in
 Hugging Face), and with it from learning rates ten times too high and ten times too low.
 The tuned learning rate is the best on the reported seeds themselves, so the comparison
-favours tuning. Finished runs stay in the result file; the same command continues.
+favours tuning. Finished runs stay in the result file; the same command continues. Runs
+that other code made run again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -20,12 +20,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from agents.command_line import parse_command_line
+from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_json, write_result
 from lr_gym.files import only_process
 from lr_gym.progress import ProgressBar
@@ -69,13 +71,34 @@ class Run:
         return f"{self.loop} {how} {self.rate:g} {self.seed}"
 
 
+def example(loop: str) -> ModuleType:
+    """Return the script of a loop; only its own library is imported."""
+    # Written out, so that the hash of the code covers them.
+    if loop == "plain_pytorch":
+        from examples import plain_pytorch
+
+        return plain_pytorch
+    if loop == "huggingface_trainer":
+        from examples import huggingface_trainer
+
+        return huggingface_trainer
+    from examples import lightning_module
+
+    return lightning_module
+
+
+def runs_code() -> str:
+    """Return the hash of the code that a run depends on: the scripts' and lr_gym's."""
+    return code_hash(*(f"examples.{loop}" for loop in LOOPS))
+
+
 def final_loss(run: Run, iterations: int) -> float:
     """Run the script; return its final validation loss, inf if it is not finite."""
     torch.set_num_threads(1)
     arguments = ["--iterations", str(iterations), "--learning-rate", str(run.rate)]
     arguments += ["--seed", str(run.seed)]
     arguments += [] if run.controlled else ["--no-controller"]
-    script = importlib.import_module(f"examples.{run.loop}")
+    script = example(run.loop)
     with contextlib.redirect_stdout(io.StringIO()):
         loss = float(script.main(arguments))
     return loss if np.isfinite(loss) else float("inf")
@@ -132,22 +155,27 @@ def run_and_write(args: Args) -> dict[str, Any]:
     """Do what `main` does, while no other process writes the file."""
     losses: dict[str, float] = {}
     settings = {"iterations": args.iterations}
+    code = runs_code()
     if args.out.exists():
         content = json.loads(args.out.read_text(encoding="utf-8"))
         if content["settings"] != settings:
             raise SystemExit(f"error: {args.out} has runs with {content['settings']}")
         losses = content["final_val_loss"]
+        if content.get("code") != code:
+            print(f"{len(losses)} runs are old: other code made them; all run again")
+            losses = {}
     missing = [run for run in plan(args.seeds) if run.key not in losses]
     with ProcessPoolExecutor(args.workers) as pool:
         jobs = {pool.submit(final_loss, run, args.iterations): run for run in missing}
         bar = ProgressBar(iterable=as_completed(jobs), total=len(jobs))
         for job in bar:
             losses[jobs[job].key] = job.result()
-            content = {"settings": settings, "final_val_loss": losses}
+            content = {"settings": settings, "code": code, "final_val_loss": losses}
             write_json(args.out, content)
     summary = summarize(losses, args.seeds)
     result = {
         "settings": settings,
+        "code": code,
         "final_val_loss": losses,
         "loops": summary,
         "args": {k: str(v) for k, v in asdict(args).items()},

@@ -222,7 +222,8 @@ def markdown_report(results: Results) -> str:
     ]
     parts = [
         f"# The paper's tables, scale {results.scale}",
-        f"`{source['command']}`, commit {source['commit']}.",
+        f"`{source['command']}`, commit {source['commit']}, code {source['code']}, "
+        f"on {source['hardware']['cpu_capability']}.",
         "\n".join(f"- {note}" for note in notes(results)),
         "## Table 1: baseline and Q-learning",
         table(results, 1),

@@ -4,7 +4,8 @@
     python -m benchmarks.surrogate.fitting --env shakespeare --scale mini --no-collect
 
 The script trains the runs of `surrogate/runs.py`, unless they are in the folder: the
-same command continues, and ``--most 4`` stops after four runs. It fits
+same command continues, and ``--most 4`` stops after four runs. Runs of other code are
+never continued. It fits
 `lr_gym.fit_surrogate` to all runs, and two published laws to the runs without damage.
 It compares the three on held-out schedules and random walks at four other peaks.
 Written into `--out`:
@@ -17,6 +18,8 @@ Written into `--out`:
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from agents.command_line import parse_command_line
+from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_result
 from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
@@ -67,9 +71,18 @@ def collect(
 ) -> int:
     """Train the planned runs that are not in the file; return how many."""
     runs = load_runs(path) if path.exists() else []
+    same_code = not runs or code_of(path) == runs_code()
     finished = {(run.name, run.seed) for run in runs}
     missing = [plan for plan in plans if (plan.name, plan.seed) not in finished]
     missing = missing[:most]
+    if not same_code:
+        say = f"{path} has {len(runs)} old runs: other code made them"
+        if missing:
+            raise SystemExit(
+                f"error: {say}, and {len(missing)} are missing. Move the file away to "
+                "train all again, or fit these with --no-collect"
+            )
+        print(say)
     if not missing:
         return 0
     corpus = load_corpus(args.env)
@@ -80,8 +93,30 @@ def collect(
             runs += law_runs.collect(
                 config, corpus, group, size=args.size, progress=bar.update
             )
-            save_runs(path, runs)
+            save_with_code(path, runs)
     return len(missing)
+
+
+def runs_code() -> str:
+    """Return the hash of the code that a recorded run depends on."""
+    return code_hash("benchmarks.surrogate.runs")
+
+
+def code_of(path: Path) -> str | None:
+    """Return the hash of the code that made a file of runs; None if it has none."""
+    with np.load(path) as file:
+        return str(file["code"]) if "code" in file.files else None
+
+
+def save_with_code(path: Path, runs: Sequence[RecordedRun]) -> None:
+    """Write runs, and the hash of the code that made them."""
+    part = path.with_name(f"{path.name}.part")
+    save_runs(part, runs)
+    code = io.BytesIO()
+    np.save(code, np.array(runs_code()))
+    with zipfile.ZipFile(part, "a") as file:
+        file.writestr("code.npy", code.getvalue())
+    part.replace(path)
 
 
 def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]:

@@ -88,6 +88,22 @@ def learn(
     }
 
 
+def makers(args: Args) -> dict[str, Callable[[int], Agent]]:
+    """Return what makes an untrained agent from a seed, by name."""
+    return {
+        # Simulated runs are many, so exploration is higher than for real runs.
+        "ppo": lambda seed: DeepAgent(
+            seed,
+            algo="ppo",
+            num_envs=32,
+            batch_size=192,
+            n_epochs=5,
+            ent_coef=0.02,
+        ),
+        "q_improved": lambda seed: TabularQ(seed, episodes=args.episodes),
+    }
+
+
 def main(args: Args) -> dict[str, Any]:
     """Search, train, print, write the result."""
     law = noiseless(packaged_law(args.env, args.scale))
@@ -98,20 +114,8 @@ def main(args: Args) -> dict[str, Any]:
         settings = {"trainer": str(path), "eval_interval": interval}
         best, actions = optimum(settings, args.decisions)
         print(f"optimum of 3^{args.decisions} sequences: {best:.4f}, {actions}")
-        makers: dict[str, Callable[[int], Agent]] = {
-            # Simulated runs are many, so exploration is higher than for real runs.
-            "ppo": lambda seed: DeepAgent(
-                seed,
-                algo="ppo",
-                num_envs=32,
-                batch_size=192,
-                n_epochs=5,
-                ent_coef=0.02,
-            ),
-            "q_improved": lambda seed: TabularQ(seed, episodes=args.episodes),
-        }
         agents: dict[str, list[dict[str, Any]]] = {}
-        for name, make in makers.items():
+        for name, make in makers(args).items():
             agents[name] = []
             for seed in range(args.seeds):
                 result = learn(make(seed), seed, settings, args.episodes)

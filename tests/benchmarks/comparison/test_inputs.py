@@ -15,6 +15,8 @@ from benchmarks.comparison.executors import JobFolder, SerialExecutor, run_all
 from benchmarks.comparison.inputs import agent_hash
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.methods import find_method
+from benchmarks.dependencies import Sources
+from benchmarks.paths import ROOT
 from tests.helpers.small import SMALL
 
 SOURCE = """\
@@ -181,20 +183,15 @@ def test_an_agent_that_changes_while_its_job_runs_is_an_error(tmp_path: Path) ->
         folder.read(job)
 
 
-def test_the_hash_of_the_code_covers_sources_and_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Package:
-        __file__ = str(tmp_path / "__init__.py")
-
-    monkeypatch.setattr(inputs, "PACKAGES", (Package,))
-    seen = set()
-    for name in ("__init__.py", "deep/law.json", "deep/a.py"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        for content in ("x = 1\n", "x = 2\n"):
-            path.write_text(content)
-            seen.add(inputs.code_hash.__wrapped__())
-    assert len(seen) == 6
-    path.write_bytes(b"x = 2\r\n")
-    assert inputs.code_hash.__wrapped__() in seen
+def test_the_hash_of_the_code_covers_jobs_agents_and_the_package() -> None:
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in Sources().files("benchmarks.comparison.jobs")
+    }
+    assert {
+        "benchmarks/comparison/methods.py",
+        "agents/tabular_q.py",
+        "lr_gym/trainers/population.py",
+        "lr_gym/surrogate/laws/markov-tiny.json",
+    } <= files
+    assert inputs.code_hash() == Sources().code_hash("benchmarks.comparison.jobs")

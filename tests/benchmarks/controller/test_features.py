@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.controller import features
@@ -54,6 +55,22 @@ def test_finished_learners_are_evaluated_and_not_trained_again(
 
     monkeypatch.setattr(features, "train", never)
     assert features.main(args)["variants"] == result["variants"]
+
+
+def test_a_learner_of_other_code_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = Args(checks=2, jobs=tmp_path)
+    trained: list[str] = []
+    monkeypatch.setattr(features, "train", lambda variant, _: trained.append(variant))
+    monkeypatch.setattr(features, "final_losses", lambda *_: np.array([2.0, 3.0]))
+    first = features.run(VARIANTS[0], 0, args)
+    assert features.run(VARIANTS[0], 0, args) == first
+    assert len(trained) == 1
+    monkeypatch.setattr(features, "code_hash", lambda *_: "changed")
+    assert features.run(VARIANTS[0], 0, args)["code"] == "changed"
+    assert len(trained) == 2
+    assert "is old: other code made it" in capsys.readouterr().out
 
 
 def test_an_unknown_variant_is_refused() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paths import RESULTS
-from benchmarks.surrogate import proposals
+from benchmarks.surrogate import fitting, proposals
 from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.fitting import OUR_LAW, Args, collect, main, scores
 from benchmarks.surrogate.pictures import draw_curves
@@ -19,7 +19,7 @@ from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, multi_power
 from lr_gym import load_law, preset
 from lr_gym.mdp.instances import HELD_OUT_LR_FACTORS
 from lr_gym.surrogate.law_files import packaged_laws
-from lr_gym.surrogate.runs import RecordedRun, load_runs
+from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs
 from tests.helpers.laws import make_constants, make_law, planted_runs
 from tests.helpers.small import small_config
 
@@ -40,6 +40,24 @@ def test_a_collection_continues_without_repeating_runs(tmp_path: Path) -> None:
     second = load_runs(path)
     assert [run.seed for run in second] == [0, 1, 2, 3]
     assert np.array_equal(second[0].val_loss, first[0].val_loss)
+
+
+def test_runs_of_other_code_are_named_and_never_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = law_runs.fitting_plan(CONFIG)
+    path, args = tmp_path / "runs.npz", Args(env="markov", size=2)
+    collect(CONFIG, plans[:2], path, args, most=None)
+    assert fitting.code_of(path) == fitting.runs_code()
+    monkeypatch.setattr(fitting, "runs_code", lambda: "changed")
+    assert collect(CONFIG, plans[:2], path, args, most=None) == 0
+    assert "2 old runs: other code made them" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"old runs: .* and 1 are missing"):
+        collect(CONFIG, plans[:3], path, args, most=None)
+    save_runs(path, load_runs(path))  # as before runs named their code
+    assert fitting.code_of(path) is None
+    with pytest.raises(SystemExit, match="1 are missing"):
+        collect(CONFIG, plans[:3], path, args, most=None)
 
 
 def test_the_plans_have_distinct_runs_of_all_kinds() -> None:
