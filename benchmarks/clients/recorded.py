@@ -1,8 +1,9 @@
 """Ids for clients that take only an id: the observation is named, returns are recorded.
 
 A client that gets ``benchmarks.clients.recorded:RecordedSim-default-v0`` imports this
-module, as `gym.make` does. Each process appends a line per episode to the file that
-`RETURNS_FILE` names: the environment steps of the process so far, and the return.
+module, as `gym.make` does. Each process appends a line per episode to the file that the
+environment variable `RETURNS_FILE` names, if it is set: the environment steps of the
+process so far, and the return.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 
 from lr_gym import LRTuningEnv
 
-RETURNS_FILE = "LR_GYM_RETURNS_FILE"  # environment variable
-OBSERVATIONS = {
-    "default": ("val_loss", "learning_rate"),
-    "learning": ("val_loss", "log_learning_rate", "progress"),
+RETURNS_FILE = "LR_GYM_RETURNS_FILE"
+LEARNING = ("val_loss", "log_learning_rate", "progress")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {"features": ("val_loss", "learning_rate")},
+    "learning": {"features": LEARNING},
+    "continuous": {"features": LEARNING, "action_type": "continuous"},
 }
 TRAINERS = {"Sim": "surrogate", "Real": "real"}
 
@@ -52,7 +55,7 @@ class RecordReturns(gym.Wrapper[Observation, Any, Observation, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         RecordReturns.steps += 1
         self._return += float(reward)
-        if terminated or truncated:
+        if (terminated or truncated) and RETURNS_FILE in os.environ:
             with Path(os.environ[RETURNS_FILE]).open("a", encoding="utf-8") as file:
                 file.write(f"{RecordReturns.steps} {self._return!r}\n")
         return observation, reward, terminated, truncated, info
@@ -63,13 +66,13 @@ def make_recorded(**settings: Any) -> RecordReturns:
     return RecordReturns(LRTuningEnv(**settings))
 
 
-def recorded_id(kind: str, observation: str) -> str:
-    """Return the id, with its module, for a key of `TRAINERS` and of `OBSERVATIONS`."""
-    return f"{__name__}:Recorded{kind}-{observation}-v0"
+def recorded_id(kind: str, name: str) -> str:
+    """Return the id, with its module, for a key of `TRAINERS` and of `SETTINGS`."""
+    return f"{__name__}:Recorded{kind}-{name}-v0"
 
 
 for _kind, _trainer in TRAINERS.items():
-    for _name, _features in OBSERVATIONS.items():
+    for _name, _settings in SETTINGS.items():
         gym.register(
             id=recorded_id(_kind, _name).partition(":")[2],
             entry_point=make_recorded,
@@ -77,6 +80,6 @@ for _kind, _trainer in TRAINERS.items():
                 "corpus": "markov",
                 "scale": "tiny",
                 "trainer": _trainer,
-                "features": _features,
+                **_settings,
             },
         )

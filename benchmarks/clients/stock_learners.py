@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from agents.command_line import parse_command_line
-from benchmarks.clients.recorded import OBSERVATIONS, RETURNS_FILE, recorded_id
+from benchmarks.clients.recorded import RETURNS_FILE, recorded_id
 from benchmarks.estimates import FloatArray
 from benchmarks.paths import ROOT
 from benchmarks.results_file import read_results, update_result
@@ -51,7 +51,7 @@ class Args:
     """A checkout of CleanRL; without it CleanRL's learners are left out."""
     learners: tuple[str, ...] = LEARNERS
     """Which learners."""
-    observations: tuple[str, ...] = tuple(OBSERVATIONS)
+    observations: tuple[str, ...] = ("default", "learning")
     """default is (val_loss, learning_rate); learning adds the progress."""
     steps: int = 100_000
     """Decisions per run."""
