@@ -1,16 +1,21 @@
 """What do stock learners reach with their own defaults? Returns by observation.
 
+    python -m benchmarks.clients.stock_learners references
     python -m benchmarks.clients.stock_learners sim --cleanrl CHECKOUT
     python -m benchmarks.clients.stock_learners real --cleanrl CHECKOUT --steps 600
 
 Each learner runs unmodified in a process of its own: PPO, DQN and A2C of
 stable-baselines3, and CleanRL's `ppo.py` and `dqn.py` from a checkout of CleanRL. It
-gets an id, a number of steps and a seed. All else is its default, so that 20 decisions
-on `markov` at `tiny` are an episode. Needs the extras ``agents`` and ``tensorboard``.
+gets an id, a number of steps and a seed. All else is its default. An episode is 20
+decisions on `markov` at `tiny`. Needs the extras ``agents`` and ``tensorboard``.
+
+``references`` evaluates what the returns are compared with. Every call draws the figure
+again.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import subprocess
@@ -19,17 +24,26 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from agents.command_line import parse_command_line
+from benchmarks.clients.learning_curves import figure
 from benchmarks.clients.recorded import RETURNS_FILE, recorded_id
+from benchmarks.clients.references import (
+    SEQUENCES,
+    real_references,
+    simulated_references,
+)
 from benchmarks.estimates import FloatArray
 from benchmarks.paths import ROOT
 from benchmarks.results_file import read_results, update_result
+from lr_gym.files import write_text
 
 BINS = 50  # points of a learning curve
+DECISIONS = 20  # of an episode
+REAL_SEEDS = 3  # of the references
 LAST = 0.02  # share of the steps that the last return is a mean of
 SB3_SCRIPT = """
 import sys
@@ -45,7 +59,7 @@ LEARNERS = ("sb3-ppo", "sb3-dqn", "sb3-a2c", "cleanrl-ppo", "cleanrl-dqn")
 class Args:
     """Run stock learners."""
 
-    kind: str
+    kind: Literal["sim", "real", "references"]
     """sim for simulated training, real for training."""
     cleanrl: Path | None = None
     """A checkout of CleanRL; without it CleanRL's learners are left out."""
@@ -123,30 +137,50 @@ def summary(steps: FloatArray, returns: FloatArray) -> dict[str, Any]:
     }
 
 
-def main(args: Args) -> None:
+def write_references(out: Path) -> None:
+    """Evaluate the references in simulated and in real training."""
+    settings = {"corpus": "markov", "scale": "tiny"}
+    simulated = simulated_references({**settings, "trainer": "surrogate"}, DECISIONS)
+    update_result(out, "sim references", simulated)
+    sequences = {name: simulated[name]["actions"] for name in SEQUENCES}
+    real = real_references(settings, sequences, REAL_SEEDS)
+    update_result(out, "real references", {"seeds": REAL_SEEDS, **real})
+
+
+def run_learners(args: Args) -> None:
     """Run every learner with every observation; write each result when it is there."""
     trainer = {"sim": "Sim", "real": "Real"}[args.kind]
-    for seed in args.seeds:
-        for learner in args.learners:
-            if learner.startswith("cleanrl") and args.cleanrl is None:
-                continue
-            for observation in args.observations:
-                key = f"{args.kind} {learner} {observation}"
-                result = run(
-                    learner,
-                    recorded_id(trainer, observation),
-                    args.steps,
-                    seed,
-                    args.cleanrl or Path(),
-                )
-                runs = read_results(args.out).get(key, {}).get("runs", {})
-                runs[str(seed)] = result
-                update_result(args.out, key, {"decisions": args.steps, "runs": runs})
-                print(
-                    f"{key}, seed {seed}: {result['last_return']:.3f} after "
-                    f"{result['episodes']} episodes, {result['seconds']:.0f} s",
-                    flush=True,
-                )
+    for seed, learner, observation in itertools.product(
+        args.seeds, args.learners, args.observations
+    ):
+        if learner.startswith("cleanrl") and args.cleanrl is None:
+            continue
+        key = f"{args.kind} {learner} {observation}"
+        result = run(
+            learner,
+            recorded_id(trainer, observation),
+            args.steps,
+            seed,
+            args.cleanrl or Path(),
+        )
+        saved = read_results(args.out).get(key, {})
+        runs = saved["runs"] if saved.get("decisions") == args.steps else {}
+        runs[str(seed)] = result
+        update_result(args.out, key, {"decisions": args.steps, "runs": runs})
+        print(
+            f"{key}, seed {seed}: {result['last_return']:.3f} after "
+            f"{result['episodes']} episodes, {result['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+def main(args: Args) -> None:
+    """Evaluate the references or run learners; draw all results."""
+    if args.kind == "references":
+        write_references(args.out)
+    else:
+        run_learners(args)
+    write_text(args.out.with_suffix(".svg"), figure(read_results(args.out)))
 
 
 if __name__ == "__main__":
