@@ -17,7 +17,14 @@ from functools import cache, partial
 from pathlib import Path
 
 from agents.command_line import parse_command_line
-from benchmarks.docs_tables import comparison, controller, gpu, speed, surrogate
+from benchmarks.docs_tables import (
+    clients,
+    comparison,
+    controller,
+    gpu,
+    speed,
+    surrogate,
+)
 from benchmarks.paths import ROOT
 from lr_gym.files import write_text
 
@@ -72,6 +79,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "architectures": speed.architectures,
     "scale-out": speed.scale_out,
     "gpu": gpu.gpu_table,
+    "clients": clients.compatibility,
+    "client-wrappers": clients.wrappers,
+    "stock-learners": clients.stock_learners,
 }
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.command_line import parse_command_line
 from benchmarks.clients.learning_curves import figure
@@ -36,7 +37,6 @@ from benchmarks.clients.references import (
     real_references,
     simulated_references,
 )
-from benchmarks.estimates import FloatArray
 from benchmarks.paths import ROOT
 from benchmarks.results_file import read_results, update_result
 from lr_gym.files import write_text
@@ -126,7 +126,7 @@ def child_cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def summary(steps: FloatArray, returns: FloatArray) -> dict[str, Any]:
+def summary(steps: NDArray[Any], returns: NDArray[Any]) -> dict[str, Any]:
     """Return a learning curve of `BINS` points, and the mean return at the end."""
     parts = np.array_split(np.arange(len(steps)), min(BINS, len(steps)))
     return {
