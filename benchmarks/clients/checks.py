@@ -144,7 +144,12 @@ def torchrl_vector() -> None:
     from torchrl.envs import GymWrapper
     from torchrl.envs.utils import check_env_specs
 
-    envs = gym.make_vec(SIMULATED, num_envs=2, autoreset_mode="SameStep")
+    envs = gym.make_vec(
+        SIMULATED,
+        num_envs=2,
+        autoreset_mode="SameStep",
+        features=("val_loss", "learning_rate"),  # zeros must be inside the space
+    )
     wrapped = GymWrapper(envs)
     check_env_specs(wrapped)
     rollout = wrapped.rollout(25, break_when_any_done=False)

@@ -43,6 +43,8 @@ def figure(results: Mapping[str, Any]) -> str:
         axes.set_xlabel("decisions")
         axes.set_ylabel("return, nats per character")
         axes.set_ylim(LOWEST, None)
+        axes.set_xlim(0, None)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
 
     def simulated(axes: Axes) -> None:
         paint(axes, "sim")
