@@ -111,7 +111,9 @@ CLIENTS: dict[str, Client] = {
             "`check_env_specs(GymEnv(id))`, simulated and real": "torchrl_specs",
             "the same, continuous actions": "torchrl_continuous",
             "the same, default observation": "torchrl_default_features",
-            "`GymWrapper(make_vec(id))`, SameStep, default observation": "torchrl_vector",
+            "`GymWrapper(make_vec(id))`, SameStep, default observation": (
+                "torchrl_vector"
+            ),
             "`Collector(ParallelEnv)`": "torchrl_collector",
         },
         ("torchrl",),
