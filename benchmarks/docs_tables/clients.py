@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
@@ -71,16 +72,21 @@ def stock_learners() -> str:
                     ),
                     "decisions": f"{result['decisions']:,}",
                     "seeds": str(len(runs)),
-                    "return, mean (range)": (
-                        f"{mean(returns):.3f} ({min(returns):.3f} to "
-                        f"{max(returns):.3f})"
-                    ),
+                    "return, mean (range)": _mean_text(returns),
                     "CPU seconds per run": (
                         f"{mean(run['cpu_seconds'] for run in runs):.0f}"
                     ),
                 }
             )
     return markdown(rows)
+
+
+def _mean_text(returns: Sequence[float]) -> str:
+    """Return the mean, and with several seeds the range."""
+    text = f"{mean(returns):.3f}"
+    if len(returns) == 1:
+        return text
+    return f"{text} ({min(returns):.3f} to {max(returns):.3f})"
 
 
 def _reference_rows(title: str, references: dict[str, Any]) -> list[dict[str, str]]:
