@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agents.command_line import parse_command_line
 from benchmarks.docs_tables import (
+    clients,
     comparison,
     controller,
     evidence,
@@ -80,6 +81,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "scale-out": speed.scale_out,
     "gpu": gpu.gpu_table,
     "results": evidence.results,
+    "clients": clients.compatibility,
+    "client-wrappers": clients.wrappers,
+    "stock-learners": clients.stock_learners,
 }
 
 

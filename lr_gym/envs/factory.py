@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -29,6 +30,8 @@ from lr_gym.trainers.base import Trainer
 from lr_gym.trainers.mixed import MixedTrainer, family_population
 from lr_gym.trainers.population import PopulationTrainer
 from lr_gym.validation import check_keywords, field_names
+
+_IMPORTING_PROCESS = os.getpid()  # another process at run time was forked from it
 
 
 def read_settings(
@@ -120,17 +123,19 @@ def build_episodes(
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Keep torch to the calling thread within the context.
+    """Keep torch to the calling thread within the context; a forked process for good.
 
-    A process forked after torch has started its threads hangs at its first parallel
-    operation. Gymnasium's `AsyncVectorEnv` builds an environment before it forks.
+    A process forked after torch has started its threads has none of them, and hangs at
+    its first parallel operation. Gymnasium's `AsyncVectorEnv` builds an environment
+    before it forks.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        if os.getpid() == _IMPORTING_PROCESS:
+            torch.set_num_threads(threads)
 
 
 def _simulated_family(

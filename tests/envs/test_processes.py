@@ -16,17 +16,21 @@ import gymnasium as gym
 import torch
 
 torch.set_num_threads(2)
+env_id, method, parent = "lr_gym:LRTuning-markov-v0", *sys.argv[1:]
+short = {"max_iters": 2, "eval_interval": 1, "warmup_iters": 0, "eval_tokens": 64}
+if parent == "trains":
+    env = gym.make(env_id, scale="tiny", **short)
+    env.reset(seed=0)
+    env.step(1)
+    assert torch.get_num_threads() == 2
 envs = gym.make_vec(
-    "lr_gym:LRTuning-markov-v0",
+    env_id,
     num_envs=2,
     vectorization_mode="async",
-    vector_kwargs={"context": sys.argv[1]},
+    vector_kwargs={"context": method},
     scale="tiny",
     batch_size=2,
-    max_iters=2,
-    eval_interval=1,
-    warmup_iters=0,
-    eval_tokens=64,
+    **short,
 )
 envs.reset(seed=0)
 envs.step([1, 1])
@@ -38,10 +42,11 @@ envs.close()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_an_async_vector_env_steps(method: str) -> None:
+@pytest.mark.parametrize("parent", ["waits", "trains"])
+def test_an_async_vector_env_steps(method: str, parent: str) -> None:
     """With torch on two threads: forked processes used to hang, see `factory.py`."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, method],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, method, parent],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

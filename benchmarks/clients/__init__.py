@@ -1,0 +1,1 @@
+"""Libraries and scripts that nobody here wrote, run on the environments."""
