@@ -18,12 +18,11 @@ class ProgressBar(tqdm):  # type: ignore[type-arg] # not generic when it runs
     def __init__(self, **settings: Any) -> None:
         """Show the bar; `settings` are keywords of `tqdm`."""
         super().__init__(**settings)
-        self._time = time.monotonic
-        self.start_t = self.last_print_t = self._time()
+        self._latest = time.monotonic()
+        self._time = self._monotonic
+        self.start_t = self.last_print_t = self._latest
 
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """The values that the bar shows."""
-        values = dict(super().format_dict)
-        values["elapsed"] = max(0.0, values["elapsed"])
-        return values
+    def _monotonic(self) -> float:
+        """Return seconds that never decrease, whatever the clocks do."""
+        self._latest = max(self._latest, time.monotonic())
+        return self._latest

@@ -73,7 +73,6 @@ def episode(envs: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
 def test_a_killed_worker_of_async_vector_env_is_an_error() -> None:
     def make() -> Any:
         return gym.make_vec(
@@ -90,8 +89,11 @@ def test_a_killed_worker_of_async_vector_env_is_an_error() -> None:
     os.kill(envs.processes[0].pid, signal.SIGKILL)
     with pytest.raises((EOFError, ConnectionError)):
         episode(envs)
-    envs.close(terminate=True)
-    assert not any(process.is_alive() for process in envs.processes)
+    # Gymnasium's `close` waits for the lost worker's answer: it raises as well.
+    for process in envs.processes:
+        process.kill()
+        process.join()
+    envs.closed = True
     envs = make()
     assert episode(envs) == expected
     envs.close()
