@@ -216,12 +216,6 @@ def test_an_unknown_result_is_named() -> None:
         results_check.main(results_check.Args(rerun=("widhts",)))
 
 
-def test_every_script_of_the_registry_has_a_hash() -> None:
-    sources = Sources()
-    for result in REGISTRY.values():
-        assert sources.code_hash(*result.modules)
-
-
 def test_a_result_names_the_code_of_the_running_script(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
