@@ -103,6 +103,11 @@ def code_hash(*modules: str) -> str:
     return _CHECKOUT.code_hash(*modules)
 
 
+def changed_since(moment: float, *modules: str) -> bool:
+    """Return whether a file of the modules' code has changed since a Unix time."""
+    return any(f.stat().st_mtime > moment for f in _CHECKOUT.files(*modules))
+
+
 def imported_names(tree: ast.Module, package: str) -> list[str]:
     """Return the absolute names of all modules that a source of `package` imports."""
     names: dict[str, None] = {}

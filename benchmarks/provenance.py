@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import lr_gym
-from benchmarks.dependencies import Sources
+from benchmarks.dependencies import changed_since, code_hash
 from benchmarks.paths import ROOT
 
 STARTED = time.time()  # of this process, nearly
@@ -62,14 +62,10 @@ def _code() -> str | None:
     """Return the hash of the running script's code, if it is still what runs."""
     script = _command()[-1 - len(sys.argv[1:])]
     module = script.removesuffix(".py").replace("/", ".")
-    sources = Sources()
     try:
-        paths = sources.files(module)
-    except ValueError:
+        return None if changed_since(STARTED, module) else code_hash(module)
+    except ValueError:  # a script of another project
         return None
-    if max(path.stat().st_mtime for path in paths) > STARTED:
-        return None
-    return sources.code_hash(module)
 
 
 def _gpu() -> dict[str, str | None]:

@@ -188,15 +188,32 @@ def test_the_worst_part_of_a_check_is_its_verdict() -> None:
     assert entry["runs"] == ["fit", "runs"]
 
 
+@pytest.mark.slow
+@pytest.mark.real_text
+@pytest.mark.filterwarnings("ignore:.*is a partial copy of text8")
+@pytest.mark.parametrize("name", [n for n, r in REGISTRY.items() if r.runs])
+def test_the_runs_of_a_committed_result_are_known(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LR_GYM_ALLOW_PARTIAL", "1")
+    result = REGISTRY[name]
+    assert result.runs is not None
+    found = result.runs(result.place())
+    assert len({run.key for run in found}) == len(found) > 0
+    assert all(run.published for run in found)
+
+
+@pytest.mark.slow
+def test_a_committed_result_comes_out_again() -> None:
+    result = REGISTRY["surrogate/damage"]
+    assert result.runs is not None
+    entry = runs.run_again(result.runs(result.place()), 100.0)
+    assert entry["verdict"] in (runs.SAME_BITS, runs.SAME_ROUNDED)
+
+
 def test_an_unknown_result_is_named() -> None:
     with pytest.raises(SystemExit, match="no result is called 'widhts'"):
         results_check.main(results_check.Args(rerun=("widhts",)))
-
-
-def test_every_script_of_the_registry_has_a_hash() -> None:
-    sources = Sources()
-    for result in REGISTRY.values():
-        assert sources.code_hash(*result.modules)
 
 
 def test_a_result_names_the_code_of_the_running_script(
