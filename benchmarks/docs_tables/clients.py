@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from statistics import mean
 from typing import Any
@@ -18,13 +19,13 @@ def compatibility() -> str:
     for name, client in committed("clients/compatibility.json").items():
         for title, check in client["checks"].items():
             seconds = check["seconds"]
-            message = check["message"].replace("|", "\\|")
+            message = re.sub(r"([|_*`])", r"\\\1", check["message"])
             rows.append(
                 {
                     "client": name,
                     "version": client["version"] or "none",
                     "run": title,
-                    "outcome": check["outcome"] + (f": `{message}`" if message else ""),
+                    "outcome": check["outcome"] + (f": {message}" if message else ""),
                     "seconds": "none" if seconds is None else f"{seconds:.0f}",
                 }
             )
