@@ -22,7 +22,6 @@ dynamics, leave these episodes out.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ from gymnasium import spaces
 from agents.agent import LREnv, make_env
 from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import one_line_errors
-from benchmarks.comparison.jobs import FORMAT, env_name
+from benchmarks.comparison.jobs import env_name, read_record
 from benchmarks.comparison.summary import label_of, task_of
 from lr_gym.mdp.observations import LOSS_BOUND
 
@@ -79,17 +78,7 @@ def read_records(folder: Path) -> list[Record]:
             f"{folder}/jobs holds no finished job: pass the output folder of "
             "compare_agents.py"
         )
-    records = []
-    for path in paths:
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record_format = record["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a whole record ({error!r})") from error
-        if record_format != FORMAT:
-            raise ValueError(f"{path} is of format {record_format!r}, not {FORMAT!r}")
-        records.append(record)
-    return records
+    return [read_record(path) for path in paths]
 
 
 def episode(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
-from lr_gym.files import write_text
+from lr_gym.files import read_json_object, write_text
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,11 +37,14 @@ def update_result(path: Path, key: str, content: Mapping[str, Any]) -> dict[str,
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return the content of a result file, or {} if there is no file."""
+    """Return the content of a result file, or {} if there is no file.
+
+    Raises:
+        ValueError: The file does not hold a JSON object.
+    """
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_json_object(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from lr_gym import (
     preset,
     schedule_factor,
 )
-from lr_gym.files import write_text
+from lr_gym.files import read_json_object, write_text
 
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 0))
 
@@ -89,7 +89,7 @@ def sweep(
 
 def main(args: Args) -> None:
     """Run the sweeps, print a line per learning rate, write the results."""
-    results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    results = read_json_object(args.out) if args.out.exists() else {}
     settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:
         config = preset(scale, args.env, **settings)

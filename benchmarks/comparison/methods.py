@@ -158,7 +158,13 @@ def find_method(name: str) -> Method:
             module = importlib.import_module(source)
         make: Callable[[int], Agent] = getattr(module, attribute)
         make(0)
-    except (ImportError, AttributeError, FileNotFoundError, TypeError) as error:
+    except (
+        ImportError,
+        AttributeError,
+        FileNotFoundError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(f"agent {name!r} cannot be loaded: {error}") from error
     return Method(make, "agent")
 

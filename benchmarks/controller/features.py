@@ -13,7 +13,6 @@ not model, such as another width, do not count.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from agents.train_controller import (
 from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers.policies.q_table import FEATURES
+from lr_gym.files import read_json_object
 
 DEFAULT_FEATURES = DECISIONS["features"]
 
@@ -124,8 +124,7 @@ def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
     name = "-".join(map(str, parts)).replace(" ", "_")
     path = args.jobs / f"{name}.json"
     if path.exists():
-        finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return finished
+        return read_json_object(path)
     started = time.process_time()
     options = TrainingArgs(scale=args.scale, episodes=args.episodes, seed=seed)
     make = train(variant, options)

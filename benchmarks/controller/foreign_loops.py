@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from agents.command_line import parse_command_line
 from benchmarks.results_file import write_json, write_result
+from lr_gym.files import read_json_object
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
 LEARNING_RATES = tuple(0.01 * 2.0**power for power in range(-4, 4))
@@ -117,9 +117,11 @@ def main(args: Args) -> dict[str, Any]:
     losses: dict[str, float] = {}
     settings = {"iterations": args.iterations}
     if args.out.exists():
-        content = json.loads(args.out.read_text(encoding="utf-8"))
-        if content["settings"] != settings:
-            raise SystemExit(f"error: {args.out} has runs with {content['settings']}")
+        content = read_json_object(args.out)
+        if content.get("settings") != settings:
+            raise SystemExit(
+                f"error: {args.out} has runs with {content.get('settings')}"
+            )
         losses = content["final_val_loss"]
     missing = [run for run in plan(args.seeds) if run.key not in losses]
     with ProcessPoolExecutor(args.workers) as pool:

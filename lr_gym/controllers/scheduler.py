@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,12 +34,12 @@ from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.controllers.policies.policy import Decision, Policy
 from lr_gym.controllers.policies.policy_file import copy_policy
 from lr_gym.controllers.run_tracker import RunTracker
+from lr_gym.controllers.saved_state import FORMAT, check_state
 from lr_gym.controllers.snapshots import Stateful, make_snapshot
 from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.schedules import schedule_factor
-from lr_gym.validation import check_boolean, check_integer
+from lr_gym.validation import MAX_REAL, check_boolean, check_integer
 
-FORMAT = "lr-gym controller 1"
 _log = logging.getLogger("lr_gym.controllers")
 
 
@@ -165,6 +166,7 @@ class ControllerLR(LRScheduler):
             those that were evaluated.
 
         Raises:
+            TypeError: A metric is not a number.
             ValueError: A metric that the policy observes is missing, a number is
                 negative, or the first loss is above 1000.
             RuntimeError: Something else has changed the optimizer's learning rate.
@@ -174,12 +176,16 @@ class ControllerLR(LRScheduler):
             self._learning_rate = self._group_lrs.read()[0]
         if update_size is None:
             update_size = self._update_size_meter.value
-        metrics = _to_floats(
-            val_loss=val_loss,
-            train_loss=train_loss,
-            grad_norm=grad_norm,
-            update_size=update_size,
-        )
+        others = {
+            "train_loss": train_loss,
+            "grad_norm": grad_norm,
+            "update_size": update_size,
+        }
+        metrics = {"val_loss": _to_float("val_loss", val_loss)} | {
+            name: _to_float(name, value)
+            for name, value in others.items()
+            if value is not None
+        }
         if self._last_evaluation() == self.iteration:
             return self._apply(Decision(1.0), metrics["val_loss"])
         diverged = self._tracker.update(metrics, self.iteration, self._learning_rate)
@@ -255,15 +261,19 @@ class ControllerLR(LRScheduler):
         Load the model and the optimizer separately, before training goes on.
 
         Raises:
-            ValueError: The state has another format or number of parameter groups.
+            TypeError: An entry is missing, unknown or of the wrong type. Nothing was
+                loaded.
+            ValueError: The state has another format or number of parameter groups, or
+                an entry is out of range. Nothing was loaded.
         """
-        if state_dict.get("format") != FORMAT:
-            raise ValueError(f"not a controller's state: format must be {FORMAT!r}")
-        self._group_lrs.load(state_dict["initial_lrs"])
-        self.iteration = int(state_dict["iteration"])
-        self._learning_rate = float(state_dict["learning_rate"])
+        check_state(state_dict, () if self.snapshot is None else self.snapshot.objects)
+        initial_lrs = self._group_lrs.check_initial(state_dict["initial_lrs"])
+        run = self._tracker.check_state_dict(state_dict["run"])
         self.policy.load_state_dict(state_dict["policy"])
-        self._tracker.load_state_dict(state_dict["run"])
+        self._group_lrs.initial = initial_lrs
+        self._tracker.load_state_dict(run)
+        self.iteration = state_dict["iteration"]
+        self._learning_rate = float(state_dict["learning_rate"])
         self._update_size_meter.value = state_dict["update_size"]
         self.history = [Record(**record) for record in state_dict["history"]]
         if self.snapshot is not None:
@@ -340,10 +350,19 @@ class ControllerLR(LRScheduler):
         self._group_lrs.write(self._learning_rate * factor)
 
 
-def _to_floats(**values: SupportsFloat | None) -> dict[str, float]:
-    """Return the values that are not `None`; detach tensors, which may require grad."""
-    return {
-        name: float(value.detach() if isinstance(value, Tensor) else value)
-        for name, value in values.items()
-        if value is not None
-    }
+def _to_float(name: str, value: object) -> float:
+    """Return a number, or the number in a tensor; above `MAX_REAL` it is infinite."""
+    try:
+        if isinstance(value, Tensor | np.ndarray | np.generic):
+            number = float(value.item())
+        elif isinstance(value, bool | str | bytes):
+            number = None
+        else:
+            number = float(value)  # type: ignore[arg-type]  # the check
+    except OverflowError:  # of an integer
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return number if number <= MAX_REAL else number * math.inf

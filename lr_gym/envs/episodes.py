@@ -21,7 +21,7 @@ from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
-from lr_gym.validation import check_integer, check_keys, check_real
+from lr_gym.validation import MAX_REAL, check_integer, check_keys, check_real
 
 INFO_KEYS = (
     "iteration",
@@ -171,6 +171,11 @@ class EpisodeBatch:
         rows = list(members)
         self.trainer.reset(rows, seeds)
         loss = self.trainer.evaluate(members=rows)
+        if not ((loss >= 0.0) & (loss <= MAX_REAL)).all():
+            raise ValueError(
+                "the validation loss of an untrained run must be finite and not "
+                f"negative, got {loss.tolist()}"
+            )
         state = self.state
         for name in ("decision", "iteration", "grad_norm", "update_size"):
             getattr(state, name)[rows] = 0
@@ -415,6 +420,8 @@ def _per_member(name: str, value: object, count: int) -> list[Any]:
     if not isinstance(value, list | tuple | np.ndarray):
         return [value] * count
     values = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    if not isinstance(values, list):  # an array without dimensions
+        return [values] * count
     if len(values) != count:
         raise ValueError(f"{name} must have {count} entries, got {len(values)}")
     return values

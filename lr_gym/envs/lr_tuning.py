@@ -23,7 +23,7 @@ from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.observations import space_bounds
 from lr_gym.trainers.base import Trainer
-from lr_gym.validation import check_boolean
+from lr_gym.validation import check_boolean, check_mapping
 
 Observation = NDArray[np.float32]
 Action = int | NDArray[np.float32]  # discrete or continuous
@@ -273,10 +273,12 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range.
         """
+        options = {} if options is None else options
+        check_mapping("options", options)
         super().reset(seed=seed)
-        self.episodes.reset([0], [self.np_random], options or {})
+        self.episodes.reset([0], [self.np_random], options)
         self._close_bar()
-        self._seed_label = seed_label(seed, (options or {}).get("seed"))
+        self._seed_label = seed_label(seed, options.get("seed"))
         self._history = [self._info()]
         return self.episodes.observe()[0], self._history[0].copy()
 
@@ -365,7 +367,8 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
 def check_render_mode(render_mode: object) -> None:
     """Raise ValueError unless `render_mode` is `None` or supported."""
     modes = LRTuningEnv.metadata["render_modes"]
-    if render_mode not in (None, *modes):
+    named = isinstance(render_mode, str) and render_mode in modes
+    if render_mode is not None and not named:
         raise ValueError(
             f"render_mode must be None or one of {modes}, got {render_mode!r}"
         )
@@ -381,7 +384,8 @@ def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[A
     kinds = "iu" if np.issubdtype(space.dtype, np.integer) else "iuf"
     try:
         actions = np.asarray(value)
-    except (TypeError, ValueError):  # rows of different lengths, a tensor on a GPU
+    # Rows of different lengths, or a tensor that is on a GPU or needs its gradient.
+    except (TypeError, ValueError, RuntimeError, RecursionError):
         actions = np.empty(0, dtype=object)
     if actions.dtype.kind in kinds and actions.shape == space.shape:
         with np.errstate(over="ignore"):

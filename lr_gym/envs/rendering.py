@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.envs.trainer_choice import REAL
+from lr_gym.envs.trainer_choice import REAL, is_named
 from lr_gym.surrogate.law import LossLaw
 from lr_gym.surrogate.trainer import SurrogateTrainer
 
@@ -53,7 +53,7 @@ def _printable_bars() -> str:
 
 def training_kind(trainer: object) -> str:
     """Return what a picture calls the training by `trainer`, as of `gym.make`."""
-    if trainer == REAL:
+    if is_named(trainer, REAL):
         return "real training"
     if isinstance(trainer, str | os.PathLike | Mapping | LossLaw | SurrogateTrainer):
         return "simulated"

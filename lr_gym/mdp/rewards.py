@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lr_gym.mdp.config import FloatArray, MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
+from lr_gym.validation import MAX_REAL, MIN_REAL
 
 
 def finish_chunk(
@@ -36,6 +37,7 @@ def finish_chunk(
     """
     ceiling = divergence_loss(state, config)
     survived = np.isfinite(val_loss) & (val_loss <= ceiling) & ~training_diverged
+    survived &= ~(train_loss > MAX_REAL)  # NaN, of no update, is no divergence
     diverged = ~survived
     terminated = diverged | (state.decision == decisions)
     if diverged.any():
@@ -77,7 +79,10 @@ def reward(
     if config.reward == "loss_reduction":
         return state.previous_loss - state.val_loss
     if config.reward == "log_loss_reduction":
-        return np.log(state.previous_loss / state.val_loss)
+        return np.log(
+            np.maximum(state.previous_loss, MIN_REAL)
+            / np.maximum(state.val_loss, MIN_REAL)
+        )
     if config.reward == "final_loss":
         return np.where(terminated, -state.val_loss, 0.0)
     if config.reward == "best_improvement":
@@ -96,7 +101,9 @@ def return_lower_bound(
     if config.reward == "loss_reduction":
         return state.initial_loss - ceiling
     if config.reward == "log_loss_reduction":
-        return np.log(state.initial_loss / ceiling)
+        return np.log(
+            np.maximum(state.initial_loss, MIN_REAL) / np.maximum(ceiling, MIN_REAL)
+        )
     if config.reward == "final_loss":
         return -ceiling
     return -decisions * ceiling  # best_improvement, negative_loss

@@ -184,7 +184,7 @@ def test_a_table_survives_saving(tmp_path: Path) -> None:
         ('{"format": "other"}', "format must be"),
         ("half", "is not JSON"),
         ('{"format": "lr-gym tabular Q 1"}', "is not a whole table"),
-        ("nan", "not finite"),
+        ("nan", "must be finite"),
         ("short", "a state must have 3 action values, got 1"),
         ("reward", "protocol must be"),
     ],

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.comparison import executors, jobs
+from benchmarks.comparison import executors
 from benchmarks.comparison.entry import Args, main, make_tasks
 from benchmarks.comparison.executors import ProcessExecutor, SerialExecutor, run_all
 from benchmarks.comparison.headline import headline
@@ -24,6 +24,7 @@ from benchmarks.comparison.jobs import Job, load_record, run_job
 from benchmarks.comparison.summary import summarize
 from benchmarks.paths import ROOT
 from lr_gym import PopulationTrainer, load_corpus, schedule_factor
+from tests.helpers.records import small_record, small_run
 from tests.helpers.small import SMALL, small_config
 
 SETTINGS = json.dumps(SMALL)
@@ -372,6 +373,7 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(ValueError, match="not a whole record"):
         run_all(lambda _: [job], tmp_path, SerialExecutor())
-    path.write_text(json.dumps({"format": jobs.FORMAT, "job": {"method": "other"}}))
+    record = small_record("other", "test", [small_run(0, 2.0, 0.01)])
+    path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="holds another job"):
         load_record(path, job)

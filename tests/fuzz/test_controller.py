@@ -1,0 +1,161 @@
+"""The controller: damaged states, metrics of any type, keywords of any value."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lr_gym.controllers import ControllerLR, RampAndUndo, UpdateSizeRule
+from lr_gym.controllers.snapshots import load_state, save_state
+from tests.fuzz.test_reset_and_step import TENSORS
+from tests.helpers.fuzzing import (
+    ANYTHING,
+    NUMBERS,
+    changed_json,
+    damaged_bytes,
+    fuzz,
+    refused,
+    written,
+)
+
+POLICIES = ("default", "ramp_and_undo", "default_without_undo")
+
+
+def make_controller(
+    policy: str = "default", **settings: Any
+) -> tuple[ControllerLR, torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    defaults: dict[str, Any] = {"interval": 2, "max_iters": 20, "undo": model}
+    return ControllerLR(optimizer, policy, **(defaults | settings)), model, optimizer
+
+
+def train(
+    controller: ControllerLR,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    updates: int,
+) -> None:
+    for _ in range(updates):
+        loss = model(torch.ones(3, 2)).square().mean()
+        if controller.needs_evaluation:
+            controller.step(loss.detach())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert 0.0 <= controller.get_last_lr()[0] < 1e30
+
+
+@lru_cache
+def valid_state(policy: str) -> dict[str, Any]:
+    controller, model, optimizer = make_controller(policy)
+    train(controller, model, optimizer, 7)
+    return controller.state_dict()
+
+
+@st.composite
+def states(draw: st.DrawFn) -> tuple[str, Any]:
+    policy = draw(st.sampled_from(POLICIES))
+    return policy, draw(changed_json(valid_state(policy)))
+
+
+@fuzz(15)
+@given(drawn=states())
+def test_a_damaged_state_is_refused_or_continues(drawn: tuple[str, Any]) -> None:
+    policy, state = drawn
+    controller, model, optimizer = make_controller(policy)
+    before = controller.state_dict()
+    if refused(lambda: controller.load_state_dict(state)):
+        assert str(controller.state_dict()) == str(before)  # nothing was loaded
+    train(controller, model, optimizer, 6)
+    controller.step(0.5)
+    controller.step(float("nan"))
+    controller.used_learning_rates()
+
+
+@lru_cache
+def valid_file() -> bytes:
+    path = written("valid_state", b"")
+    save_state(valid_state("default"), path)
+    return path.read_bytes()
+
+
+@st.composite
+def state_files(draw: st.DrawFn) -> bytes:
+    valid = valid_file()
+    if draw(st.booleans()):
+        return draw(damaged_bytes(valid))
+    # The header matters most.
+    end = 8 + int.from_bytes(valid[:8], "little")
+    header = draw(damaged_bytes(valid[8:end]))
+    return len(header).to_bytes(8, "little") + header + valid[end:]
+
+
+@fuzz(40)
+@given(content=state_files())
+def test_a_damaged_file_is_refused_or_loaded(content: bytes) -> None:
+    path = written("state", content)
+    controller, _, _ = make_controller()
+    refused(lambda: controller.load_state_dict(load_state(path)))
+
+
+METRICS = ANYTHING | NUMBERS | TENSORS | st.floats(0.0, 10.0)
+
+
+@fuzz(60)
+@given(
+    policy=st.sampled_from(POLICIES),
+    first=METRICS,
+    metrics=st.fixed_dictionaries(
+        {"val_loss": METRICS},
+        optional={k: METRICS for k in ("train_loss", "grad_norm", "update_size")},
+    ),
+)
+def test_metrics(policy: str, first: Any, metrics: dict[str, Any]) -> None:
+    controller, model, optimizer = make_controller(policy)
+    if refused(lambda: controller.step(first)):
+        controller.step(1.0)
+    train(controller, model, optimizer, 2)
+    refused(lambda: controller.step(**metrics))
+    train(controller, model, optimizer, 3)
+    controller.state_dict()
+
+
+@fuzz(30)
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(
+            [
+                *("policy", "interval", "max_iters", "min_lr", "max_lr", "undo"),
+                *("warmup_iters", "snapshot_device", "loss_floor", "dry_run"),
+            ]
+        ),
+        METRICS,
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_keywords(changes: dict[str, Any]) -> None:
+    made: list[Any] = []
+    if not refused(lambda: made.append(make_controller(**changes))):
+        train(*made[0], 3)
+
+
+@fuzz(30)
+@given(
+    rule=st.sampled_from([UpdateSizeRule, RampAndUndo]),
+    data=st.data(),
+)
+def test_parameters_of_rules(rule: Any, data: st.DataObject) -> None:
+    names = list(rule().parameters)
+    changes = data.draw(
+        st.dictionaries(st.sampled_from(names), METRICS, min_size=1, max_size=3)
+    )
+    made: list[Any] = []
+    if not refused(lambda: made.append(make_controller(rule(**changes)))):
+        train(*made[0], 8)
