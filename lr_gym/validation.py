@@ -114,7 +114,7 @@ def check_real(
     try:
         number = float(value)
     except OverflowError:  # of an integer or a fraction
-        number = math.inf if value > 0 else -math.inf
+        number = math.inf  # or -inf: neither is finite
     above = number > low if low_open else number >= low  # both false for NaN
     below = number < high if high_open else number <= high
     if not (math.isfinite(number) and above and below):
@@ -129,6 +129,30 @@ def check_real(
             f"{name} must be in [{least:g}, {MAX_REAL:g}], where squares and products "
             f"are finite; got {value!r}"
         )
+
+
+def read_number(name: str, value: object) -> float:
+    """Return a number that a user's training measured; it need not be finite.
+
+    A number above `MAX_REAL` counts as infinite.
+
+    Args:
+        name: What was measured.
+        value: A number, or an array or tensor with one.
+
+    Raises:
+        TypeError: It is another object.
+    """
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+        if isinstance(plain, bool | str | bytes):
+            raise TypeError(name)
+        number = float(plain)  # type: ignore[arg-type]  # the check
+    except OverflowError:  # of an integer
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    return number if not number > MAX_REAL else math.inf
 
 
 def make_numbers_plain(config: object) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ from lr_gym.controllers.saved_state import FORMAT, check_state
 from lr_gym.controllers.snapshots import Stateful, make_snapshot
 from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.schedules import schedule_factor
-from lr_gym.validation import MAX_REAL, check_boolean, check_integer
+from lr_gym.validation import check_boolean, check_integer, read_number
 
 _log = logging.getLogger("lr_gym.controllers")
 
@@ -181,8 +180,8 @@ class ControllerLR(LRScheduler):
             "grad_norm": grad_norm,
             "update_size": update_size,
         }
-        metrics = {"val_loss": _to_float("val_loss", val_loss)} | {
-            name: _to_float(name, value)
+        metrics = {"val_loss": read_number("val_loss", val_loss)} | {
+            name: read_number(name, value)
             for name, value in others.items()
             if value is not None
         }
@@ -348,21 +347,3 @@ class ControllerLR(LRScheduler):
         """Set the learning rates of the next update."""
         factor = float(self._schedule(self.iteration))
         self._group_lrs.write(self._learning_rate * factor)
-
-
-def _to_float(name: str, value: object) -> float:
-    """Return a number, or the number in a tensor; above `MAX_REAL` it is infinite."""
-    try:
-        if isinstance(value, Tensor | np.ndarray | np.generic):
-            number = float(value.item())
-        elif isinstance(value, bool | str | bytes):
-            number = None
-        else:
-            number = float(value)  # type: ignore[arg-type]  # the check
-    except OverflowError:  # of an integer
-        number = math.inf
-    except (TypeError, ValueError, RuntimeError):
-        number = None
-    if number is None:
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    return number if number <= MAX_REAL else number * math.inf

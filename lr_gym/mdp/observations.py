@@ -45,9 +45,9 @@ class Feature:
     value: _Reading
 
 
-def log_loss(loss: FloatArray) -> FloatArray:
+def _log_loss(loss: FloatArray) -> FloatArray:
     """Return the logarithm of a loss, (E,); a loss of 0 counts as `MIN_REAL`."""
-    return np.log(np.maximum(loss, MIN_REAL))
+    return np.asarray(np.log(np.maximum(loss, MIN_REAL)))
 
 
 def _between(low: float, high: float, value: _Reading) -> Feature:
@@ -74,7 +74,7 @@ FEATURES: dict[str, Feature] = {
     "loss_slope": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f: log_loss(s.previous_loss) - log_loss(s.val_loss),
+        lambda s, p, f: _log_loss(s.previous_loss) - _log_loss(s.val_loss),
     ),
     "generalization_gap": _between(
         -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss

@@ -79,15 +79,18 @@ def reward(
     if config.reward == "loss_reduction":
         return state.previous_loss - state.val_loss
     if config.reward == "log_loss_reduction":
-        return np.log(
-            np.maximum(state.previous_loss, MIN_REAL)
-            / np.maximum(state.val_loss, MIN_REAL)
-        )
+        return _log_ratio(state.previous_loss, state.val_loss)
     if config.reward == "final_loss":
         return np.where(terminated, -state.val_loss, 0.0)
     if config.reward == "best_improvement":
         return state.best_val_loss - state.val_loss
     return -state.val_loss  # negative_loss
+
+
+def _log_ratio(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Return ln(before / after), (E,); a loss of 0 counts as `MIN_REAL`."""
+    ratio = np.maximum(before, MIN_REAL) / np.maximum(after, MIN_REAL)
+    return np.asarray(np.log(ratio))
 
 
 def return_lower_bound(
@@ -101,9 +104,7 @@ def return_lower_bound(
     if config.reward == "loss_reduction":
         return state.initial_loss - ceiling
     if config.reward == "log_loss_reduction":
-        return np.log(
-            np.maximum(state.initial_loss, MIN_REAL) / np.maximum(ceiling, MIN_REAL)
-        )
+        return _log_ratio(state.initial_loss, ceiling)
     if config.reward == "final_loss":
         return -ceiling
     return -decisions * ceiling  # best_improvement, negative_loss

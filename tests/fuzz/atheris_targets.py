@@ -41,6 +41,7 @@ TARGETS = {  # the test that receives the fuzzer's bytes
     "instances": "test_results:test_a_damaged_list_of_instances_is_refused_or_read",
     "settings": "test_results:test_damaged_settings_are_refused_or_read",
     "arguments": "test_results:test_arguments_of_a_comparison",
+    "training": "test_wrapped_training:test_returned_values",
     "runs": "test_results:test_a_damaged_file_of_runs_is_refused_or_read",
 }
 

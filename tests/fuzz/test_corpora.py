@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import lr_gym
 from lr_gym.data.downloads import PUBLISHED, read_published
 from lr_gym.trainers.population import PopulationTrainer
-from tests.helpers.fuzzing import SNIPPETS, damaged_bytes, fuzz, refused, written
+from tests.helpers.fuzzing import SNIPPETS, WORDS, damaged_bytes, fuzz, refused, written
 from tests.helpers.small import small_config
 
 TEXT = "Roses are red,\nviolets are blue;\r\nsüß, 中文 and \U0001f339.\r".encode()
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037")
 PARTS = SNIPPETS | st.binary(max_size=8) | st.sampled_from([TEXT, b"ab", b"\n", b"a"])
-NAMES = st.text(max_size=8) | st.sampled_from(["\0", "x" * 300, "~", "~nobody/x", "."])
+NAMES = WORDS | st.sampled_from(["\0", "x" * 300, "~", "~nobody/x", "."])
 
 
 @st.composite

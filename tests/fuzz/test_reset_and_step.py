@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.error import InvalidAction
 from gymnasium.vector import AutoresetMode
 from hypothesis import given
@@ -17,7 +16,14 @@ from hypothesis.extra import numpy as arrays
 from lr_gym import LRTuningEnv, LRTuningVectorEnv
 from lr_gym.sb3 import make_vec_env
 from tests.fuzz.test_make import SIMULATED, SIMULATED_FAMILY
-from tests.helpers.fuzzing import ANYTHING, NUMBERS, changed_json, fuzz, refused
+from tests.helpers.fuzzing import (
+    ANYTHING,
+    NUMBERS,
+    TENSORS,
+    changed_json,
+    fuzz,
+    refused,
+)
 
 INSTANCE = {
     "corpus": "markov",
@@ -38,15 +44,6 @@ DTYPES = (
 )
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 ARRAYS = arrays.arrays(DTYPES, SHAPES)
-TENSORS = st.sampled_from(
-    [
-        torch.tensor(1),
-        torch.tensor(1.0, requires_grad=True),
-        torch.tensor([1.0, 0.5], dtype=torch.bfloat16),
-        torch.ones(2, device="meta"),
-        torch.ones(2).to_sparse(),
-    ]
-)
 VALUES = ANYTHING | NUMBERS | ARRAYS | TENSORS | st.lists(NUMBERS, max_size=3)
 OPTIONS = st.one_of(
     VALUES,

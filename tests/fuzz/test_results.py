@@ -20,6 +20,7 @@ from benchmarks.results_file import read_results
 from lr_gym.mdp.instances import HELD_OUT
 from lr_gym.surrogate.runs import load_runs, save_runs
 from tests.helpers.fuzzing import (
+    WORDS,
     damaged_bytes,
     damaged_json,
     fuzz,
@@ -127,8 +128,7 @@ def test_damaged_settings_are_refused_or_read(content: str) -> None:
 @given(
     peaks=st.none() | st.lists(st.floats() | st.sampled_from([0.5, 1.0, 1e308])),
     count=st.integers() | st.sampled_from([10**9, 10**400]),
-    name=st.text(max_size=8)
-    | st.sampled_from(["os:getcwd", "x.json", ".py:x", ":", "."]),
+    name=WORDS | st.sampled_from(["os:getcwd", "x.json", ".py:x", ":", "."]),
 )
 def test_arguments_of_a_comparison(
     peaks: list[float] | None, count: int, name: str

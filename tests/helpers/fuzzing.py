@@ -19,8 +19,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from lr_gym import CORPUS_NAMES
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))  # 0: few, always the same
@@ -88,7 +91,9 @@ NUMBERS = st.sampled_from(
         *(-1.0, math.nan, math.inf, -math.inf, True, False),
     ]
 )
-SCALARS = NUMBERS | st.none() | st.text(max_size=6) | st.integers() | st.floats()
+# Hypothesis also draws words of the source: no name of a text that would be downloaded.
+WORDS = st.text(max_size=8).filter(lambda word: word not in CORPUS_NAMES)
+SCALARS = NUMBERS | st.none() | WORDS | st.integers() | st.floats()
 JSON = st.recursive(
     SCALARS,
     lambda inner: (
@@ -106,6 +111,15 @@ OBJECTS = st.sampled_from(
     ]
 )
 ANYTHING = JSON | OBJECTS
+TENSORS = st.sampled_from(
+    [
+        torch.tensor(1),
+        torch.tensor(1.0, requires_grad=True),
+        torch.tensor([1.0, 0.5], dtype=torch.bfloat16),
+        torch.ones(2, device="meta"),
+        torch.ones(2).to_sparse(),
+    ]
+)
 
 
 DEEPER = st.integers(0, 9).map(bool)  # mostly true
