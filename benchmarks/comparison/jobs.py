@@ -294,8 +294,8 @@ def _check_record(record: Any) -> None:  # noqa: ANN401 - any JSON
     if record.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT!r}, got {record.get('format')!r}")
     for name in ("job", "settings", "training", "corpus", "provenance"):
-        check_mapping(name, record.get(name, {}))
-    job = record.get("job", {})
+        check_mapping(name, record.get(name))
+    job = record["job"]
     check_complete("job", job, field_names(Job))
     check_mapping("settings of the job", job["settings"])
     for name in ("method", "env", "phase"):

@@ -200,6 +200,9 @@ def test_pickling_and_rendering() -> None:
 
 BAD_RESETS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": [1, 2]}, ValueError, "seed must have 3 entries, got 2"),
+    ({"seed": 1.5}, TypeError, "seed must be None, an integer, or a list"),
+    ({"seed": {1, 2, 3}}, TypeError, "seed must be None, an integer, or a list"),
+    ({"options": [1]}, TypeError, "options must be a mapping"),
     ({"options": {"lr": 1}}, TypeError, "unknown key 'lr'"),
     ({"options": {"seed": [1, 2]}}, ValueError, "seed must have 3 entries"),
     ({"options": {"seed": [1, 2, -3]}}, ValueError, "seed must be in"),
@@ -264,7 +267,17 @@ def test_continuous_actions_of_another_type_are_refused(actions: Any) -> None:
         envs.step(actions)
 
 
+def test_seeds_and_options_may_be_numpys() -> None:
+    envs = make_vector(2)
+    for seed in (np.int64(3), np.array([3, 4]), [3, 4]):
+        infos = envs.reset(seed=seed, options={"learning_rate": np.array(2e-3)})[1]
+        assert infos["seed"].tolist() == envs.reset(seed=3)[1]["seed"].tolist()
+        assert infos["learning_rate"].tolist() == [2e-3, 2e-3]
+
+
 def test_bad_keywords_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_envs must be at most 1000000"):
+        make_vector(10**7)
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make_vector(0)
     with pytest.raises(ValueError, match="render_mode must be None or one of"):

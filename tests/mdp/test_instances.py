@@ -232,11 +232,16 @@ def test_options_replace_sampled_fields_once() -> None:
     assert info["learning_rate"] == 0.5
 
 
+FITTED = {  # the model of the packaged laws
+    **{"n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 16},
+    "eval_tokens": 16_384,
+}
 BAD_OPTIONS: list[tuple[Any, type[Exception], str]] = [
     ({"depth": 3}, TypeError, "instance has an unknown key 'depth'"),
     ({"corpus": "text8"}, ValueError, "corpus must be one of the family's, markov"),
     ({"n_embd": 17}, ValueError, "n_embd must be a multiple of the head size"),
     ({"max_iters": 3}, ValueError, "max_iters=3 is too short"),
+    ({"max_iters": 10**400}, ValueError, "max_iters must be at most"),
     ({"lr_factor": 1e9}, ValueError, "learning_rate must be in"),
     (3, TypeError, "instance must be a mapping of fields, got 3"),
 ]
@@ -251,6 +256,22 @@ def test_a_bad_instance_is_refused(
         env.reset(options={"instance": given})
     with pytest.raises(TypeError, match="unknown key 'instance'"):
         small_env().reset(options={"instance": {}})
+
+
+def test_a_law_simulates_no_other_model() -> None:
+    env = small_env(
+        trainer="surrogate", family={}, max_iters=40, eval_interval=10, **FITTED
+    )
+    for other in ({"n_layer": 7}, {"batch_size": 8}):
+        with pytest.raises(ValueError, match="the law was fitted at"):
+            env.reset(options={"instance": other})
+    env.reset(options={"instance": {"max_iters": 80}})
+
+
+def test_a_model_without_heads_may_be_narrower_than_n_head() -> None:
+    family = {"n_embd": [8, 16]}
+    settings = {"n_embd": 8, "n_head": 16, "architecture": "lstm", "family": family}
+    small_env(**settings).reset(seed=0)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])

@@ -346,6 +346,9 @@ def test_the_winners_meet_again_at_a_larger_scale(tmp_path: Path) -> None:
     [
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"peaks": (1.0,)}, "--peaks must be two or more numbers above 0"),
+        ({"peaks": (1.0, float("nan"))}, "--peaks must be finite and in"),
+        ({"seeds": 10**9}, "--seeds must be at most 100000"),
+        ({"agents": (":",)}, "agent ':' cannot be loaded: Empty module name"),
         ({"agents": ("wsd", "wsd")}, "--agents must name each once"),
         (
             {"agents": ("adam",)},
@@ -374,6 +377,19 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a whole record"):
         run_all(lambda _: [job], tmp_path, SerialExecutor())
     record = small_record("other", "test", [small_run(0, 2.0, 0.01)])
+    for name, value, message in (
+        ("runs", [], "runs must be a list of one or more"),
+        ("runs", [{"seed": 0}], "learning_rate of a run must be a number, got None"),
+        ("job", {}, "job lacks method"),
+        ("settings", 3, "settings must be a mapping"),
+        ("seconds", "x", "seconds must be a number"),
+    ):
+        path.write_text(json.dumps(record | {name: value}))
+        with pytest.raises(ValueError, match=f"not a whole record .*{message}"):
+            load_record(path, job)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not a whole record"):
+        load_record(path, job)
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="holds another job"):
         load_record(path, job)
