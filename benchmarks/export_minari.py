@@ -82,10 +82,16 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def episode(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one run as the arrays of an episode."""
+    """Return one run as the arrays of an episode.
+
+    Raises:
+        ValueError: A learning rate is 0.
+    """
     curves = run["curves"]
     losses = np.array(curves["val_loss"])  # (T + 1,)
     rates = np.array([run["learning_rate"], *curves["learning_rate"]])  # (T + 1,)
+    if not (rates > 0.0).all():
+        raise ValueError("an action is a factor on the learning rate, but one is 0")
     steps = len(losses) - 1
     return {
         "observations": np.stack([losses, rates], axis=1).astype(np.float32),

@@ -4,9 +4,10 @@
     PYTHONPATH=. python tests/fuzz/atheris_targets.py laws -max_total_time=600 corpus/
 
 The first argument is a target of `TARGETS`, the others are libFuzzer's. The targets are
-the tests of this folder: hypothesis turns the fuzzer's bytes into the tests' inputs. A
-crash ends the run, and libFuzzer keeps its input in a file, which the same command
-reproduces with the file in place of the folder.
+the tests of this folder: hypothesis turns the fuzzer's bytes into the tests' inputs,
+which needs a few hundred bytes. So `corpus/` should start with some files of that size,
+of random bytes. A crash ends the run, and libFuzzer keeps its input in a file, which
+the same command reproduces with the file in place of the folder.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ TARGETS = {  # the test that receives the fuzzer's bytes
 def main() -> None:
     """Fuzz the target that the command line names."""
     import atheris  # not a dependency: pytest imports this module, too
+    import torch._dynamo  # noqa: F401 - the first optimizer would take seconds
 
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name not in TARGETS:

@@ -14,10 +14,12 @@ from lr_gym.controllers.snapshots import load_state, save_state
 from tests.helpers.fuzzing import (
     ANYTHING,
     NUMBERS,
+    POSITIVE,
     TENSORS,
     changed_json,
     damaged_bytes,
     fuzz,
+    mostly,
     refused,
     written,
 )
@@ -94,7 +96,13 @@ def valid_file() -> bytes:
 @st.composite
 def state_files(draw: st.DrawFn) -> bytes:
     valid = valid_file()
-    if draw(st.booleans()):
+    damage = draw(st.sampled_from(["state", "bytes", "header"]))
+    if damage == "state":
+        _, state = draw(states())
+        path = written("damaged_state", b"")
+        save_state(state, path)
+        return path.read_bytes()
+    if damage == "bytes":
         return draw(damaged_bytes(valid))
     # The header matters most.
     end = 8 + int.from_bytes(valid[:8], "little")
@@ -132,37 +140,50 @@ def test_metrics(policy: str, first: Any, metrics: dict[str, Any]) -> None:
     controller.state_dict()
 
 
+KEYWORDS: dict[str, st.SearchStrategy[Any]] = {
+    "policy": st.sampled_from(POLICIES),
+    "interval": st.integers(1, 30),
+    "max_iters": st.integers(1, 30),
+    "min_lr": POSITIVE,
+    "max_lr": POSITIVE,
+    "undo": st.just(()),
+    "warmup_iters": st.integers(0, 30),
+    "snapshot_device": st.sampled_from(["same", "host"]),
+    "loss_floor": st.floats(0.0, 9.0),
+    "dry_run": st.booleans(),
+}
+
+
 @fuzz(30)
 @given(
-    changes=st.dictionaries(
-        st.sampled_from(
-            [
-                *("policy", "interval", "max_iters", "min_lr", "max_lr", "undo"),
-                *("warmup_iters", "snapshot_device", "loss_floor", "dry_run"),
-            ]
-        ),
-        METRICS,
-        min_size=1,
-        max_size=3,
+    changes=st.fixed_dictionaries(
+        {}, optional={k: mostly(v, METRICS) for k, v in KEYWORDS.items()}
     )
 )
 def test_keywords(changes: dict[str, Any]) -> None:
     def run() -> None:
-        train(*make_controller(**changes), 3)
+        train(*make_controller(**changes), 6)
 
     refused(run)
 
 
+@st.composite
+def parameters(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
+    """Draw a rule and some of its parameters, most often of the right type."""
+    rule = draw(st.sampled_from([UpdateSizeRule, RampAndUndo]))
+    changes = {}
+    for name, default in rule().parameters.items():
+        if draw(st.booleans()):
+            numbers = POSITIVE | st.floats(0.0, 1.0) | st.floats(1.0, 1e3)
+            usual = st.booleans() if isinstance(default, bool) else numbers
+            changes[name] = draw(mostly(usual, METRICS))
+    return rule, changes
+
+
 @fuzz(30)
-@given(
-    rule=st.sampled_from([UpdateSizeRule, RampAndUndo]),
-    data=st.data(),
-)
-def test_parameters_of_rules(rule: Any, data: st.DataObject) -> None:
-    names = list(rule().parameters)
-    changes = data.draw(
-        st.dictionaries(st.sampled_from(names), METRICS, min_size=1, max_size=3)
-    )
+@given(drawn=parameters())
+def test_parameters_of_rules(drawn: tuple[Any, dict[str, Any]]) -> None:
+    rule, changes = drawn
 
     def run() -> None:
         train(*make_controller(rule(**changes)), 8)

@@ -20,13 +20,23 @@ from lr_gym import (
     TrainingConfig,
 )
 from lr_gym.config import ARCHITECTURES, EVALUATIONS, PRECISIONS
+from lr_gym.envs.trainer_choice import EPISODE_FIELDS
 from lr_gym.mdp.config import ACTION_TYPES, DECISION_SPACINGS, REWARDS
 from lr_gym.mdp.observations import FEATURES
 from lr_gym.sb3 import make_vec_env
 from lr_gym.schedules import SCHEDULES
 from lr_gym.surrogate.law_files import packaged_law
 from lr_gym.validation import field_names
-from tests.helpers.fuzzing import ANYTHING, NUMBERS, changed_json, fuzz, refused
+from tests.helpers.fuzzing import (
+    ANYTHING,
+    NUMBERS,
+    POSITIVE,
+    RARELY,
+    changed_json,
+    fuzz,
+    mostly,
+    refused,
+)
 from tests.helpers.small import SMALL
 
 LAW: LossLaw = packaged_law("markov", "tiny")
@@ -62,6 +72,16 @@ TYPED: dict[str, st.SearchStrategy[Any]] = {
     "allow_undo": st.booleans(),
     "bias": st.booleans(),
     "render_mode": st.sampled_from([None, "ansi", "human"]),
+    "scale": st.sampled_from(["tiny", "tiny", "mini"]),
+    "corpus": st.sampled_from([None, "markov"]),
+    "trainer": st.sampled_from(["real", "surrogate", LAW]),
+    "progress_bar": st.booleans(),
+    "num_envs": st.integers(1, 3),
+    "max_episode_steps": st.integers(1, 9),
+    "device": st.sampled_from(["cpu", "auto"]),
+    "n_head": st.sampled_from([1, 2, 4]),
+    "loss_floor": st.none() | st.floats(0.0, 5.0),
+    "test_fraction": st.none() | st.floats(0.0, 0.5),
     "autoreset_mode": st.sampled_from(["NextStep", "SameStep", "Disabled"]),
     "compile": st.sampled_from(["off", "auto"]),
 }
@@ -70,25 +90,38 @@ VECTOR = ("num_envs", "autoreset_mode", "max_episode_steps")
 NAMES = dict.fromkeys(
     (*NAMED, *VECTOR, *field_names(TrainingConfig), *field_names(MDPConfig))
 )
+DEFAULTS = {
+    field.name: field.default
+    for config in (TrainingConfig, MDPConfig)
+    for field in dataclasses.fields(config)
+}
+FREE = (*EPISODE_FIELDS, *field_names(MDPConfig), "render_mode", "scale")
 MAX_CHUNK = 1_000  # updates: more take long, as asked
-SIZES = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
 
 
 def value_of(name: str) -> st.SearchStrategy[Any]:
-    """Return values for a keyword: of the right type, numbers, or anything."""
-    typed = TYPED.get(name, NUMBERS)
-    small = st.integers(1, 40) if name in SIZES else typed
-    return st.one_of(small, typed, NUMBERS, ANYTHING)
+    """Return values for a keyword: mostly of the right type and often in range."""
+    default = DEFAULTS.get(name)
+    usual = TYPED.get(name, NUMBERS)
+    if name not in TYPED and isinstance(default, float):
+        usual = POSITIVE | st.floats(0.0, 1.0) | st.floats(1.0, 9.0)
+    elif name not in TYPED and isinstance(default, int):
+        usual = st.integers(1, 40) | st.sampled_from([2, 4, 16])
+    return mostly(usual, NUMBERS | ANYTHING)
 
 
 @st.composite
 def keywords(draw: st.DrawFn, base: dict[str, Any]) -> dict[str, Any]:
-    """Draw the keywords of an environment with up to three changes."""
+    """Draw the keywords of an environment with up to six changes.
+
+    Simulated runs keep the model of their law most often.
+    """
     chosen = dict(base)
-    for _ in range(draw(st.integers(1, 3))):
-        name = draw(st.sampled_from(list(NAMES)))
+    names = list(NAMES) if "trainer" not in base or draw(RARELY) else list(FREE)
+    for _ in range(draw(st.integers(1, 6))):
+        name = draw(st.sampled_from(names))
         chosen[name] = draw(value_of(name))
-    if "family" in base and "family" in chosen and draw(st.booleans()):
+    if "family" in base and draw(st.booleans()):
         chosen["family"] = draw(changed_json(base["family"]))
     return chosen
 
@@ -171,9 +204,9 @@ def test_simulated_families(chosen: dict[str, Any]) -> None:
 @fuzz(10)
 @given(
     chosen=keywords(SIMULATED),
-    n_envs=st.just(2) | ANYTHING,
-    seed=st.none() | ANYTHING,
-    env_id=st.just("LRTuningEnv-v0") | ANYTHING,
+    n_envs=mostly(st.integers(1, 3), ANYTHING),
+    seed=mostly(st.none() | st.integers(0, 9), ANYTHING),
+    env_id=mostly(st.just("LRTuningEnv-v0"), ANYTHING),
 )
 def test_stable_baselines(
     chosen: dict[str, Any],

@@ -22,6 +22,7 @@ from tests.helpers.fuzzing import (
     TENSORS,
     changed_json,
     fuzz,
+    mostly,
     refused,
 )
 
@@ -45,22 +46,25 @@ DTYPES = (
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 ARRAYS = arrays.arrays(DTYPES, SHAPES)
 VALUES = ANYTHING | NUMBERS | ARRAYS | TENSORS | st.lists(NUMBERS, max_size=3)
-OPTIONS = st.one_of(
-    VALUES,
+RATES = mostly(st.floats(1e-6, 1.0) | st.lists(st.floats(1e-6, 1.0)), VALUES)
+MASKS = arrays.arrays(np.bool_, 2)
+INSTANCES = changed_json(INSTANCE) | st.sampled_from([{}, {"max_iters": 80}])
+OPTIONS = mostly(
     st.fixed_dictionaries(
         {},
         optional={
-            "seed": VALUES,
-            "learning_rate": VALUES | st.floats(1e-6, 1.0),
-            "instance": VALUES
-            | changed_json(INSTANCE)
-            | st.lists(changed_json(INSTANCE), min_size=2, max_size=2),
-            "reset_mask": VALUES | arrays.arrays(np.bool_, 2),
-            "lr": VALUES,
+            "seed": mostly(st.integers(0, 9), VALUES),
+            "learning_rate": RATES,
+            "reset_mask": mostly(MASKS, VALUES),
         },
     ),
+    VALUES,
 )
-SEEDS = st.none() | VALUES
+FAMILY_OPTIONS = st.fixed_dictionaries(
+    {"instance": mostly(INSTANCES | st.lists(INSTANCES, max_size=2), VALUES)},
+    optional={"learning_rate": RATES, "seed": VALUES},
+)
+SEEDS = mostly(st.none() | st.integers(0, 9), VALUES)
 
 
 @lru_cache
@@ -76,22 +80,26 @@ def env_of(kind: str, **settings: Any) -> Any:
 
 
 @fuzz(60)
-@given(family=st.booleans(), seed=SEEDS, options=OPTIONS)
-def test_reset_of_one(family: bool, seed: Any, options: Any) -> None:
-    env = env_of("single", family=family)
-    if not refused(lambda: env.reset(seed=seed, options=options)):
-        observation, *_ = env.step(1)
-        assert env.observation_space.contains(observation)
+@given(seed=SEEDS, options=OPTIONS, family=FAMILY_OPTIONS)
+def test_reset_of_one(seed: Any, options: Any, family: Any) -> None:
+    for varied, given_options in ((False, options), (True, family)):
+        env = env_of("single", family=varied)
+        if isinstance(given_options, dict):
+            given_options.pop("reset_mask", None)
+        if not refused(lambda: env.reset(seed=seed, options=given_options)):  # noqa: B023
+            observation, *_ = env.step(1)
+            assert env.observation_space.contains(observation)
 
 
 @fuzz(60)
-@given(family=st.booleans(), seed=SEEDS, options=OPTIONS)
-def test_reset_of_two(family: bool, seed: Any, options: Any) -> None:
-    envs = env_of("vector", family=family, autoreset_mode=AutoresetMode.DISABLED)
-    envs.reset(seed=0)
-    if not refused(lambda: envs.reset(seed=seed, options=options)):
-        observations, *_ = envs.step([1, 1])
-        assert envs.observation_space.contains(observations)
+@given(seed=SEEDS, options=OPTIONS, family=FAMILY_OPTIONS)
+def test_reset_of_two(seed: Any, options: Any, family: Any) -> None:
+    for varied, given_options in ((False, options), (True, family)):
+        envs = env_of("vector", family=varied, autoreset_mode=AutoresetMode.DISABLED)
+        envs.reset(seed=0)
+        if not refused(lambda: envs.reset(seed=seed, options=given_options)):  # noqa: B023
+            observations, *_ = envs.step([1, 1])
+            assert envs.observation_space.contains(observations)
 
 
 @fuzz(60)

@@ -91,6 +91,7 @@ NUMBERS = st.sampled_from(
         *(-1.0, math.nan, math.inf, -math.inf, True, False),
     ]
 )
+POSITIVE = st.floats(-30.0, 30.0).map(lambda exponent: 10.0**exponent)
 # Hypothesis also draws words of the source: no name of a text that would be downloaded.
 WORDS = st.text(max_size=8).filter(lambda word: word not in CORPUS_NAMES)
 SCALARS = NUMBERS | st.none() | WORDS | st.integers() | st.floats()
@@ -120,6 +121,17 @@ TENSORS = st.sampled_from(
         torch.ones(2).to_sparse(),
     ]
 )
+
+
+RARELY = st.integers(0, 9).map(lambda number: number == 0)
+
+
+@st.composite
+def mostly(
+    draw: st.DrawFn, usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any]
+) -> Any:
+    """Draw from `usual`, and once in a while from `other`."""
+    return draw(other if draw(RARELY) else usual)
 
 
 DEEPER = st.integers(0, 9).map(bool)  # mostly true
