@@ -60,9 +60,10 @@ def test_a_mapping_must_have_all_keys_and_no_others() -> None:
 
 def test_configurations_store_numpys_numbers_as_json() -> None:
     training = preset("tiny", learning_rate=np.float32(0.5), warmup_iters=np.int64(3))
-    config = MDPConfig(lr_factors=(np.float32(0.5), 1.0), max_lr=10**20)
+    factors: Any = (np.float32(0.5), 1.0)
+    config = MDPConfig(lr_factors=factors, max_lr=10**20)
     for stored in (training, config):
-        json.dumps(dataclasses.asdict(stored))  # type: ignore[call-overload]
+        json.dumps(dataclasses.asdict(stored))
     assert (training.learning_rate, training.warmup_iters) == (0.5, 3)
     assert config.lr_factors == (0.5, 1.0)
 

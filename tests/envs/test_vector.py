@@ -269,7 +269,8 @@ def test_continuous_actions_of_another_type_are_refused(actions: Any) -> None:
 
 def test_seeds_and_options_may_be_numpys() -> None:
     envs = make_vector(2)
-    for seed in (np.int64(3), np.array([3, 4]), [3, 4]):
+    seeds: list[Any] = [np.int64(3), np.array([3, 4]), [3, 4]]
+    for seed in seeds:
         infos = envs.reset(seed=seed, options={"learning_rate": np.array(2e-3)})[1]
         assert infos["seed"].tolist() == envs.reset(seed=3)[1]["seed"].tolist()
         assert infos["learning_rate"].tolist() == [2e-3, 2e-3]
