@@ -54,15 +54,15 @@ class TrainingConfig:
         scale: The preset that the settings started from; every result stores it.
         architecture: ``gpt`` (the paper's transformer), ``lstm`` (recurrent) or
             ``conv`` (causal convolutions).
-        n_layer: Transformer blocks, LSTM layers or convolution blocks.
+        n_layer: Transformer blocks, LSTM layers or convolution blocks; at most 1,000.
         n_head: Attention heads per block of a ``gpt``; divides `n_embd`. The other
             architectures ignore it.
-        n_embd: Width of the residual stream.
+        n_embd: Width of the residual stream, at most 65,536.
         block_size: Context length, in characters.
         dropout: Dropout probability, in [0, 1).
         bias: Whether linear layers and layer norms have biases.
         batch_size: Sequences per iteration.
-        max_iters: Optimizer updates per run: the training budget.
+        max_iters: Optimizer updates per run, the training budget; at most 10 million.
         eval_interval: Updates between evaluations, which is also between decisions.
         warmup_iters: Updates of linear warm-up.
         learning_rate: Initial learning rate.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lr_gym import mdp
 from lr_gym.config import TrainingConfig
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.episode_state import EpisodeState, MemberIndex
+from lr_gym.mdp.episode_state import EpisodeState, MemberIndex, per_member
 from lr_gym.mdp.instances import Instance, InstanceFamily
 from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
@@ -23,6 +23,7 @@ from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
 from lr_gym.validation import MAX_REAL, check_integer, check_keys, check_real
 
+MAX_POINTS = 10**8  # decisions of all episodes, whose iterations are in memory
 INFO_KEYS = (
     "iteration",
     "tokens",
@@ -79,6 +80,11 @@ class EpisodeBatch:
         self._entropy_rate = entropy_rate
         self._bounds = mdp.observation_bounds(config)
         size = trainer.size
+        if size * self.decisions > MAX_POINTS:
+            raise ValueError(
+                f"{size} environments with {self.decisions} decisions each are too "
+                f"many: the product must be at most {MAX_POINTS}"
+            )
         self.points = np.tile(points, (size, 1))  # (E, decisions)
         self.max_iters = self.points[:, -1].copy()  # (E,)
         self.loss_floor: FloatArray = np.zeros(size)
@@ -137,7 +143,7 @@ class EpisodeBatch:
         check_keys("reset(options=...)", options, self.reset_options)
         seeds = [int(generator.integers(2**31)) for generator in generators]
         if "seed" in options:
-            seeds = _per_member("seed", options["seed"], len(members))
+            seeds = per_member("seed", options["seed"], len(members))
             for seed in seeds:
                 check_integer("seed", seed, 0, 2**63 - 1)
         rates: Any = [self.training.learning_rate] * len(members)  # already checked
@@ -149,7 +155,7 @@ class EpisodeBatch:
             rates = [instance.learning_rate for instance in instances]
         if instances is not None or "learning_rate" in options:
             rates = options.get("learning_rate", rates)
-            rates = _per_member("learning_rate", rates, len(members))
+            rates = per_member("learning_rate", rates, len(members))
             for value in rates:
                 self.check_learning_rate(value)
         if instances is not None:
@@ -312,7 +318,7 @@ class EpisodeBatch:
         instances = [family.sample(generator) for generator in generators]
         if overrides is None:
             return instances
-        fields = _per_member("instance", overrides, len(instances))
+        fields = per_member("instance", overrides, len(instances))
         instances = [
             family.with_overrides(*pair) for pair in zip(instances, fields, strict=True)
         ]
@@ -413,15 +419,3 @@ class EpisodeBatch:
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
             setattr(state, name, measured[index])
-
-
-def _per_member(name: str, value: object, count: int) -> list[Any]:
-    """Return `value` once per member; a sequence must already be that long."""
-    if not isinstance(value, list | tuple | np.ndarray):
-        return [value] * count
-    values = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    if not isinstance(values, list):  # an array without dimensions
-        return [values] * count
-    if len(values) != count:
-        raise ValueError(f"{name} must have {count} entries, got {len(values)}")
-    return values

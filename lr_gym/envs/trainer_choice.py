@@ -33,7 +33,7 @@ TrainerChoice = LawChoice | Trainer | Mapping[str, LawChoice]
 
 
 def is_named(trainer: object, name: str) -> bool:
-    """Return whether `trainer` is the string `name`; arrays are compared, too."""
+    """Return whether `trainer` is the string `name`, also if it is an array."""
     return isinstance(trainer, str) and trainer == name
 
 

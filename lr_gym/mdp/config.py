@@ -30,7 +30,7 @@ REWARDS = (
     "negative_loss",
 )
 DECISION_SPACINGS = ("uniform", "dense_start")
-MAX_LOG2_FACTOR = 100.0  # a factor of 1e30
+MAX_LOG2_FACTOR = 99.0  # a factor of 6e29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class MDPConfig:
             of the factor in units of `max_log2_factor`, in [-1, 1].
         lr_factors: Factors on the learning rate, one per ``discrete`` action.
         max_log2_factor: Largest absolute log2 of the factor of a ``continuous`` action,
-            in (0, 100]. The default allows factors from 0.5 to 2.
+            in (0, 99]. The default allows factors from 0.5 to 2.
         min_lr: Lower bound of the agent's learning rate.
         max_lr: Upper bound of the agent's learning rate.
         reward: One of `REWARDS`; see `lr_gym.LRTuningEnv`.

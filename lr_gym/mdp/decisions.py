@@ -21,13 +21,13 @@ def decision_points(
     >>> decision_points(MDPConfig(), max_iters=100, eval_interval=40).tolist()
     [40, 80, 100]
     """
-    shortest = eval_interval
+    count = max_iters // eval_interval
     if config.decision_spacing == "dense_start":
-        shortest = min(eval_interval, config.dense_interval)
-    if max_iters // shortest > MAX_DECISIONS:
+        count += int(max_iters * config.dense_fraction) // config.dense_interval
+    if count > MAX_DECISIONS:
         raise ValueError(
-            f"max_iters={max_iters} and decisions every {shortest} iterations are more "
-            f"than {MAX_DECISIONS} decisions: pass larger intervals"
+            f"max_iters={max_iters} has {count} decisions, at most {MAX_DECISIONS} are "
+            "allowed: pass larger intervals"
         )
     start = 0
     early: list[int] = []

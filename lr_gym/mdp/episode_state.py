@@ -56,3 +56,15 @@ class EpisodeState:
         """Overwrite some members' state, in place."""
         for name, values in vars(state).items():
             getattr(self, name)[index] = values
+
+
+def per_member(name: str, value: object, count: int) -> list[Any]:
+    """Return `value` once per member; a sequence must already be that long."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return [value] * count
+    values = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    if not isinstance(values, list):  # an array without dimensions
+        return [values] * count
+    if len(values) != count:
+        raise ValueError(f"{name} must have {count} entries, got {len(values)}")
+    return values

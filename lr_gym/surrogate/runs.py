@@ -132,8 +132,7 @@ def _read_arrays(file: BinaryIO) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file; raise unless their types and dimensions are right.
 
     Raises:
-        KeyError: An array is missing.
-        ValueError: An array has another type or number of dimensions.
+        ValueError: An array is missing, or has another type or number of dimensions.
     """
     content = np.load(file, allow_pickle=False)
     if not isinstance(content, NpzFile):

@@ -220,7 +220,7 @@ def altered(state: Any, path: tuple[Any, ...], value: Any) -> Any:
         (("run", "iteration"), [math.inf], "iteration must be an integer, got inf"),
         (("history",), 3, "history must be a list, got 3"),
         (("history", 0), {}, "a record of history lacks iteration"),
-        (("history", 0, "factor"), -1.0, "factor of history must be finite and in"),
+        (("history", 0, "factor"), -1.0, "factor of history must not be negative"),
         (("snapshot",), [], "snapshot must be a list with the states of 2 objects"),
         (("snapshot", 0), {}, "the snapshot of Sequential lacks"),
         (("future",), 1, "state_dict has an unknown key 'future'"),

@@ -14,7 +14,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lr_gym import LRTuningVectorEnv
-from tests.helpers.small import SMALL, small_env
+from tests.helpers.small import SIMULATED, SMALL, small_env
 
 MODES = list(AutoresetMode)
 
@@ -279,6 +279,8 @@ def test_seeds_and_options_may_be_numpys() -> None:
 def test_bad_keywords_are_refused() -> None:
     with pytest.raises(ValueError, match="num_envs must be at most 1000000"):
         make_vector(10**7)
+    with pytest.raises(ValueError, match="the product must be at most 100000000"):
+        make_vector(10**5, **SIMULATED | {"max_iters": 10**6, "eval_interval": 10})
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make_vector(0)
     with pytest.raises(ValueError, match="render_mode must be None or one of"):

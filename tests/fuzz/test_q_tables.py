@@ -11,7 +11,7 @@ import lr_gym
 from agents.tabular_q import TabularQ
 from lr_gym.controllers import ActionPolicy
 from tests.helpers.fuzzing import damaged_json, fuzz, refused, written
-from tests.helpers.small import small_env
+from tests.helpers.small import SIMULATED, small_env
 
 VALID = {
     "format": "lr-gym tabular Q 1",
@@ -39,7 +39,7 @@ def test_a_damaged_table_is_refused_or_acts(content: bytes) -> None:
     def run_agent() -> None:
         agent = TabularQ.load(path)
         agent.finish()
-        env = small_env(trainer="surrogate", **SIMULATED, **agent.settings)
+        env = small_env(**SIMULATED, **agent.settings)
         observation, _ = env.reset(seed=0)
         agent.begin(env)
         env.step(agent.act(observation))
@@ -53,16 +53,6 @@ def test_a_damaged_table_is_refused_or_acts(content: bytes) -> None:
 
     refused(run_agent)
     refused(run_policy)
-
-
-SIMULATED = {
-    "n_layer": 2,
-    "n_embd": 64,
-    "block_size": 32,
-    "batch_size": 16,
-    "eval_tokens": 16_384,
-    "learning_rate": 1e-3,
-}
 
 
 def test_the_undamaged_table_acts() -> None:

@@ -29,7 +29,7 @@ from lr_gym import (
 from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.mdp.observations import FEATURES
 from lr_gym.sb3 import make_vec_env
-from tests.helpers.small import SMALL, small_config, small_env
+from tests.helpers.small import SIMULATED, SMALL, small_config, small_env
 
 FAMILY: dict[str, Any] = {
     "n_layer": [1, 2],
@@ -232,10 +232,6 @@ def test_options_replace_sampled_fields_once() -> None:
     assert info["learning_rate"] == 0.5
 
 
-FITTED = {  # the model of the packaged laws
-    **{"n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 16},
-    "eval_tokens": 16_384,
-}
 BAD_OPTIONS: list[tuple[Any, type[Exception], str]] = [
     ({"depth": 3}, TypeError, "instance has an unknown key 'depth'"),
     ({"corpus": "text8"}, ValueError, "corpus must be one of the family's, markov"),
@@ -259,9 +255,8 @@ def test_a_bad_instance_is_refused(
 
 
 def test_a_law_simulates_no_other_model() -> None:
-    env = small_env(
-        trainer="surrogate", family={}, max_iters=40, eval_interval=10, **FITTED
-    )
+    settings = SIMULATED | {"max_iters": 40, "eval_interval": 10}
+    env = small_env(family={}, **settings)
     for other in ({"n_layer": 7}, {"batch_size": 8}):
         with pytest.raises(ValueError, match="the law was fitted at"):
             env.reset(options={"instance": other})
