@@ -257,6 +257,8 @@ class ControllerLR(LRScheduler):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from `state_dict` and set the optimizer's learning rates.
 
+        A learning rate outside this controller's bounds is clipped to them.
+
         Load the model and the optimizer separately, before training goes on.
 
         Raises:
@@ -273,6 +275,8 @@ class ControllerLR(LRScheduler):
         self._tracker.load_state_dict(run)
         self.iteration = state_dict["iteration"]
         self._learning_rate = float(state_dict["learning_rate"])
+        if not self.dry_run:
+            self._learning_rate = self._clipped(self._learning_rate)
         self._update_size_meter.value = state_dict["update_size"]
         self.history = [Record(**record) for record in state_dict["history"]]
         if self.snapshot is not None:
@@ -294,9 +298,7 @@ class ControllerLR(LRScheduler):
                 self.snapshot.restore()
             elif self.iteration < self.max_iters:
                 self.snapshot.take()
-        bounds = self.config.min_lr, self.config.max_lr
-        learning_rate = self._learning_rate * decision.factor
-        self._learning_rate = float(np.clip(learning_rate, *bounds))
+        self._learning_rate = self._clipped(self._learning_rate * decision.factor)
         self._set_learning_rates()
         record = Record(
             iteration=self.iteration,
@@ -310,6 +312,10 @@ class ControllerLR(LRScheduler):
         self.history.append(record)
         _log.info("%s%s", "dry run: " if self.dry_run else "", record)
         return record
+
+    def _clipped(self, learning_rate: float) -> float:
+        """Return a learning rate within the bounds."""
+        return float(np.clip(learning_rate, self.config.min_lr, self.config.max_lr))
 
     def _before_update(self, *_: object) -> None:
         """Hook: check the learning rates; make the first decision if none was made."""

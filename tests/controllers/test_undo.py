@@ -240,6 +240,14 @@ def test_an_altered_state_is_refused_and_nothing_is_loaded(
     assert fresh.policy.state_dict() == before
 
 
+def test_a_loaded_learning_rate_is_within_the_bounds() -> None:
+    loop = Loop()
+    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    state = controller.state_dict() | {"learning_rate": 1e30}
+    controller.load_state_dict(state)
+    assert controller.get_last_lr()[0] <= controller.config.max_lr
+
+
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     loop = Loop()
     controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
