@@ -54,7 +54,7 @@ from lr_gym.controllers.policies.q_table import (
     read_table,
     rounded,
 )
-from lr_gym.files import user_path, write_text
+from lr_gym.files import parse_json, read_file, write_text
 from lr_gym.validation import check_choice, check_real
 
 Protocol = Literal["paper", "improved"]
@@ -277,9 +277,9 @@ class TabularQ(Agent):
             ValueError: The file is not such a table; the message says what is wrong.
         """
         try:
-            content = json.loads(user_path(path).read_bytes())
+            content = parse_json(read_file(path))
         except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
+            raise ValueError(f"{path} is not a table: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path} is not a table: format must be {FORMAT!r}")
         try:

@@ -22,7 +22,6 @@ dynamics, leave these episodes out.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -39,7 +38,7 @@ from gymnasium import spaces
 from agents.agent import LREnv, make_env
 from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import one_line_errors
-from benchmarks.comparison.jobs import FORMAT, env_name
+from benchmarks.comparison.jobs import env_name, read_record
 from benchmarks.comparison.summary import label_of, task_of
 from lr_gym.files import only_process
 from lr_gym.mdp.observations import LOSS_BOUND
@@ -84,24 +83,20 @@ def read_records(folder: Path) -> list[Record]:
             f"{folder}/jobs holds no finished job: pass the output folder of "
             "compare_agents.py"
         )
-    records = []
-    for path in paths:
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record_format = record["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a whole record ({error!r})") from error
-        if record_format != FORMAT:
-            raise ValueError(f"{path} is of format {record_format!r}, not {FORMAT!r}")
-        records.append(record)
-    return records
+    return [read_record(path) for path in paths]
 
 
 def episode(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one run as the arrays of an episode."""
+    """Return one run as the arrays of an episode.
+
+    Raises:
+        ValueError: A learning rate is 0.
+    """
     curves = run["curves"]
     losses = np.array(curves["val_loss"])  # (T + 1,)
     rates = np.array([run["learning_rate"], *curves["learning_rate"]])  # (T + 1,)
+    if not (rates > 0.0).all():
+        raise ValueError("an action is a factor on the learning rate, but one is 0")
     steps = len(losses) - 1
     return {
         "observations": np.stack([losses, rates], axis=1).astype(np.float32),

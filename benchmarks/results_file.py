@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.paths import RESULTS
 from benchmarks.provenance import provenance
-from lr_gym.files import only_process, write_text
+from lr_gym.files import only_process, read_json_object, write_text
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,11 +45,14 @@ def changing(path: Path) -> AbstractContextManager[None]:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return the content of a result file, or {} if there is no file."""
+    """Return the content of a result file, or {} if there is no file.
+
+    Raises:
+        ValueError: The file does not hold a JSON object.
+    """
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_json_object(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lr_gym.validation import (
+    MAX_INTEGER,
     check_boolean,
     check_choice,
+    check_count,
     check_integer,
     check_keywords,
     check_real,
     field_names,
+    make_numbers_plain,
 )
 
 SCALES = ("paper", "mini", "tiny")
@@ -34,6 +37,8 @@ _COUNTS = (  # fields that must be integers of at least 1
     "eval_interval",
     "eval_iters",
 )
+# Chosen here, far above the paper's values: what is larger would only fill memory.
+_LIMITS = {"n_layer": 1_000, "n_embd": 65_536, "max_iters": 10**7}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +54,15 @@ class TrainingConfig:
         scale: The preset that the settings started from; every result stores it.
         architecture: ``gpt`` (the paper's transformer), ``lstm`` (recurrent) or
             ``conv`` (causal convolutions).
-        n_layer: Transformer blocks, LSTM layers or convolution blocks.
+        n_layer: Transformer blocks, LSTM layers or convolution blocks; at most 1,000.
         n_head: Attention heads per block of a ``gpt``; divides `n_embd`. The other
             architectures ignore it.
-        n_embd: Width of the residual stream.
+        n_embd: Width of the residual stream, at most 65,536.
         block_size: Context length, in characters.
         dropout: Dropout probability, in [0, 1).
         bias: Whether linear layers and layer norms have biases.
         batch_size: Sequences per iteration.
-        max_iters: Iterations per run: the training budget.
+        max_iters: Iterations per run, the training budget; at most 10 million.
         eval_interval: Iterations between evaluations; the agent decides at each.
         warmup_iters: Iterations of linear warm-up.
         learning_rate: Initial learning rate.
@@ -113,6 +118,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check every field, then the rules that involve two fields."""
         self._check_fields()
+        make_numbers_plain(self)
         if self.architecture == "gpt" and self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd must be a multiple of n_head, got n_embd={self.n_embd} and "
@@ -142,7 +148,7 @@ class TrainingConfig:
         check_choice("compile", self.compile, COMPILES)
         check_boolean("bias", self.bias)
         for name in _COUNTS:
-            check_integer(name, getattr(self, name), 1)
+            check_size(name, getattr(self, name))
         check_integer("warmup_iters", self.warmup_iters, 0)
         if self.eval_tokens is not None:
             check_integer("eval_tokens", self.eval_tokens, 1)
@@ -153,6 +159,11 @@ class TrainingConfig:
         check_real("learning_rate", self.learning_rate, 0.0, low_open=True)
         for name in ("weight_decay", "grad_clip"):
             check_real(name, getattr(self, name), 0.0)
+
+
+def check_size(name: str, value: object) -> None:
+    """Raise unless `value` is an integer that the field `name` can have."""
+    check_count(name, value, _LIMITS.get(name, MAX_INTEGER))
 
 
 _PAPER_MODEL: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import torch
@@ -14,8 +15,11 @@ def resolve_device(device: str) -> torch.device:
     """Return the torch device that `device` names; ``auto`` prefers CUDA.
 
     Raises:
+        TypeError: `device` is not a string.
         ValueError: The device is unknown to torch, or absent on this machine.
     """
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a string, got {device!r}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -26,7 +30,25 @@ def resolve_device(device: str) -> torch.device:
             f"device must be 'auto' or a torch device of this machine, got {device!r}: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    if resolved.type == "meta":
+        raise ValueError("device must hold numbers, got 'meta', which has only shapes")
     return resolved
+
+
+def check_memory(device: torch.device, needed: int) -> None:
+    """Raise ValueError if training needs more bytes than the whole device has."""
+    if device.type == "cuda":
+        available = int(torch.cuda.get_device_properties(device).total_memory)
+    elif device.type == "cpu":
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:  # not known
+        return
+    if needed > available:
+        raise ValueError(
+            f"training needs at least {needed / 2**30:.3g} GiB of memory, {device} has "
+            f"{available / 2**30:.3g}: pass a smaller n_embd, n_layer, batch_size or "
+            "block_size, or fewer environments"
+        )
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+# What `zipfile` raises for a damaged archive. OSError: an offset is negative;
+# RuntimeError: a member is encrypted; ValueError: a name is not UTF-8.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+MAX_READ_BYTES = 64 * 2**20  # of a file that is read whole
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -19,8 +41,13 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     A shell replaces it in ``--out ~/x``, but not in ``--out=~/x`` or in quotes.
 
     Raises:
-        ValueError: The home folder is unknown.
+        TypeError: `path` is neither a string nor a path.
+        ValueError: The home folder is unknown, or `path` holds a NUL character.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a path must be a string or a path, got {path!r}")
+    if "\0" in str(path):
+        raise ValueError(f"a path must not hold a NUL character, got {path!r}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -28,6 +55,48 @@ def user_path(path: str | os.PathLike[str]) -> Path:
             f"{os.fspath(path)!r}: the home folder of '~' is unknown; write the whole "
             f"path, or './{os.fspath(path)}' for a file of that name"
         ) from error
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: The file is absent, cannot be read, or is a folder, a pipe or a device.
+        ValueError: It has more than `MAX_READ_BYTES`.
+    """
+    path = user_path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a regular file: it cannot be read")
+    with path.open("rb") as file:
+        content = file.read(MAX_READ_BYTES + 1)
+    if len(content) > MAX_READ_BYTES:
+        raise ValueError(f"the file has more than {MAX_READ_BYTES:,} bytes")
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON value in `text`; raise ValueError if it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+
+
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        OSError: The file is absent or cannot be read.
+        ValueError: It does not hold a JSON object.
+    """
+    try:
+        content = parse_json(read_file(path))
+        if isinstance(content, dict):
+            return content
+        problem = f"it holds a JSON {type(content).__name__}"
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(f"{path} must hold a JSON object: {problem}; repair or delete it")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -15,7 +15,13 @@ import lr_gym
 from lr_gym import files
 from lr_gym.controllers.policies.policy_file import read_provenance, save_policy
 from lr_gym.controllers.snapshots import load_state, save_state
-from lr_gym.files import cache_folder, data_folder, write_bytes, write_text
+from lr_gym.files import (
+    cache_folder,
+    data_folder,
+    read_json_object,
+    write_bytes,
+    write_text,
+)
 from lr_gym.surrogate.law_files import packaged_laws
 from lr_gym.surrogate.runs import CURVES, RecordedRun, load_runs, save_runs
 
@@ -162,6 +168,44 @@ def test_what_is_saved_under_a_tilde_is_read_from_there(home: Path) -> None:
     law.save("~/law.json")
     assert lr_gym.load_law("~/law.json") == law
     assert {path.name for path in home.iterdir()} == {"policy", "state", "law.json"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "it is not JSON: Expecting"),
+        (b"\xff", "it is not JSON: .* can't decode"),
+        (b"[" * 100_000, "it is not JSON: maximum recursion depth"),
+        (b"[]", "it holds a JSON list; repair or delete it"),
+    ],
+    ids=["cut", "bytes", "deep", "list"],
+)
+def test_what_is_no_json_object_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"x\.json must hold a JSON object: {message}"
+    ):
+        read_json_object(path)
+
+
+def test_a_device_and_a_large_file_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="/dev/zero is not a regular file"):
+        files.read_file("/dev/zero")
+    monkeypatch.setattr(files, "MAX_READ_BYTES", 3)
+    (tmp_path / "x").write_bytes(b"1234")
+    with pytest.raises(ValueError, match="more than 3 bytes"):
+        files.read_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("path", ["a\0b", 3, b"x"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="a path must"):
+        files.user_path(path)
 
 
 def test_an_unknown_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

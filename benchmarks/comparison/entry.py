@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -28,7 +27,8 @@ from benchmarks.comparison.protocol import Protocol, Task, chosen_peak, plan
 from benchmarks.comparison.report import write_report
 from benchmarks.comparison.summary import Row, methods_of, tested_runs, write_summary
 from lr_gym.devices import resolve_device, resolve_scale
-from lr_gym.files import only_process, write_text
+from lr_gym.files import only_process, parse_json, write_text
+from lr_gym.validation import check_count, check_real
 
 QUICK_AGENTS = (
     "constant",
@@ -50,6 +50,7 @@ QUICK = Protocol(
     widen=2,
 )
 MAX_CURVES = 6  # in the figure
+MAX_COUNT = 100_000  # of seeds and other things that the command line counts
 FINALISTS = 4  # the best methods, tested again at the scale of --final
 
 
@@ -106,9 +107,8 @@ def make_protocol(args: Args) -> Protocol:
     protocol = QUICK if args.quick else Protocol()
     for name in ("seeds", "tune_seeds", "learners", "samples", "workers"):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} must be at least 1, got {value}")
+        if value is not None:
+            check_count(f"--{name.replace('_', '-')}", value, MAX_COUNT)
     if args.seeds is not None:
         protocol = replace(protocol, test_seeds=tuple(range(args.seeds)))
     if args.tune_seeds is not None:
@@ -118,12 +118,25 @@ def make_protocol(args: Args) -> Protocol:
         protocol = replace(protocol, learners=args.learners)
     if args.peaks is not None:
         peaks = tuple(sorted(set(args.peaks)))
-        if len(peaks) < 2 or peaks[0] <= 0:
+        for peak in peaks:
+            check_real("--peaks", peak, 0.0, low_open=True)
+        if len(peaks) < 2:
             raise ValueError(
                 f"--peaks must be two or more numbers above 0, got {args.peaks}"
             )
         protocol = replace(protocol, peaks=peaks)
     return protocol
+
+
+def read_settings_option(text: str) -> dict[str, Any]:
+    """Return the keywords in ``--settings``; raise ValueError if they are wrong."""
+    try:
+        settings = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"--settings must be JSON, got {text!r}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--settings must be a JSON object, got {text!r}")
+    return settings
 
 
 def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
@@ -132,12 +145,7 @@ def make_tasks(args: Args, methods: tuple[str, ...]) -> list[Task]:
     Raises:
         ValueError: An argument is wrong; the message names it.
     """
-    try:
-        settings = json.loads(args.settings)
-    except ValueError as error:
-        raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
+    settings = read_settings_option(args.settings)
     if args.architecture not in (None, settings.get("architecture", args.architecture)):
         raise ValueError(
             f"--architecture {args.architecture} contradicts --settings, which say "

@@ -11,6 +11,7 @@ from benchmarks.comparison import entry
 from benchmarks.comparison.executors import Executor, LostWorkersError, run_all
 from benchmarks.comparison.jobs import Job
 from benchmarks.comparison.protocol import Task
+from lr_gym.validation import check_count
 
 
 class Options(Protocol):
@@ -65,11 +66,11 @@ def one_line_errors() -> Iterator[None]:
 
 
 def check_counts(options: Options, *names: str) -> None:
-    """Raise ValueError where one of the options `names` is below 1."""
+    """Raise ValueError unless the options `names` are from 1 to `MAX_COUNT`."""
     for name in names:
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
+        if value is not None:
+            check_count(f"--{name}", value, entry.MAX_COUNT)
 
 
 def _shared(options: Options, *envs: str) -> entry.Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,10 +24,17 @@ from lr_gym.config import TrainingConfig, preset
 from lr_gym.envs.factory import read_settings
 from lr_gym.envs.trainer_choice import EPISODE_FIELDS
 from lr_gym.envs.vector import LRTuningVectorEnv
-from lr_gym.files import write_text
+from lr_gym.files import parse_json, read_file, write_text
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.trainers.population import PopulationTrainer
-from lr_gym.validation import field_names
+from lr_gym.validation import (
+    check_boolean,
+    check_complete,
+    check_integer,
+    check_mapping,
+    check_real,
+    field_names,
+)
 
 FORMAT = "lr-gym job 1"
 SAMPLE_TOKENS = 500  # the paper's inference measurement: this many characters,
@@ -34,6 +42,7 @@ SAMPLE_TEMPERATURE = 0.8  # at this temperature,
 SAMPLE_TOP_K = 200  # among this many
 CURVES_FROM_RESET = ("iteration", "val_loss")
 CURVES = ("train_loss", "learning_rate", "optimizer_lr", "action", "reward")
+METRICS = ("final_train_loss", "best_val_loss", "final_val_loss", "diverged")
 LEARNING_SEED = 2_000_000  # far from those of tuning and of testing
 
 
@@ -255,16 +264,84 @@ def load_record(path: Path, job: Job) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        identity = record["format"], record["job"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a whole record ({error!r}); delete it to repeat that job"
-        ) from error
-    if identity != (FORMAT, json.loads(json.dumps(asdict(job)))):
+    record = read_record(path)
+    if record["job"] != json.loads(json.dumps(asdict(job))):
         raise ValueError(f"{path} holds another job; choose another --out")
     return record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record in a file.
+
+    Raises:
+        OSError: The file is absent or cannot be read.
+        ValueError: The file is not a whole record.
+    """
+    try:
+        record = parse_json(read_file(path))
+        _check_record(record)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a whole record ({error}); delete it to repeat that job"
+        ) from error
+    checked: dict[str, Any] = record
+    return checked
+
+
+def _check_record(record: Any) -> None:  # noqa: ANN401 - any JSON
+    """Raise TypeError or ValueError unless `record` has what a comparison reads."""
+    check_mapping("the record", record)
+    if record.get("format") != FORMAT:
+        raise ValueError(f"format must be {FORMAT!r}, got {record.get('format')!r}")
+    for name in ("job", "settings", "training", "corpus", "provenance"):
+        check_mapping(name, record.get(name))
+    job = record["job"]
+    check_complete("job", job, field_names(Job))
+    check_mapping("settings of the job", job["settings"])
+    for name in ("method", "env", "phase"):
+        if not isinstance(job[name], str):
+            raise TypeError(f"{name} of the job must be a string, got {job[name]!r}")
+    if not isinstance(job["settings"].get("scale"), str):
+        raise ValueError("settings of the job must hold scale, a string")
+    for name in ("seconds", "trainings"):
+        check_real(name, record.get(name), 0.0)
+    runs = record.get("runs")
+    if not isinstance(runs, list) or not runs:
+        raise ValueError("runs must be a list of one or more")
+    for run in runs:
+        check_mapping("a run", run)
+        check_integer("seed of a run", run.get("seed"), 0, 2**63 - 1)
+        check_real("learning_rate of a run", run.get("learning_rate"), 0.0)
+        _check_metrics(run.get("metrics"))
+        _check_curves(run.get("curves"))
+
+
+def _check_metrics(metrics: Any) -> None:  # noqa: ANN401 - any JSON
+    check_mapping("metrics", metrics)
+    missing = [name for name in METRICS if name not in metrics]
+    if missing:
+        raise ValueError(f"metrics lack {', '.join(missing)}")
+    for name, value in metrics.items():
+        if name == "diverged":
+            check_boolean(name, value)
+        else:
+            check_real(name, value, 0.0)
+
+
+def _check_curves(columns: Any) -> None:  # noqa: ANN401 - any JSON
+    check_mapping("curves", columns)
+    lengths = []
+    for name in (*CURVES_FROM_RESET, *CURVES):
+        column = columns.get(name)
+        if not isinstance(column, list):
+            raise TypeError(f"curve {name} must be a list, got {column!r}")
+        for entry in column:
+            # An action that is continuous has several numbers.
+            for number in entry if isinstance(entry, list) else (entry,):
+                check_real(f"a number of curve {name}", number, -math.inf)
+        lengths.append(len(column) - (name in CURVES_FROM_RESET))
+    if len(set(lengths)) > 1 or lengths[0] < 1:
+        raise ValueError(f"the curves have other lengths than {len(columns['reward'])}")
 
 
 def save_record(path: Path, record: dict[str, Any]) -> None:

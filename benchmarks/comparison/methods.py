@@ -159,7 +159,13 @@ def find_method(name: str) -> Method:
             module = importlib.import_module(source)
         make = _agent_class(getattr(module, attribute))
         make(0)
-    except (ImportError, AttributeError, FileNotFoundError, TypeError) as error:
+    except (
+        ImportError,
+        AttributeError,
+        FileNotFoundError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(f"agent {name!r} cannot be loaded: {error}") from error
     return Method(make, "agent")
 

@@ -13,7 +13,6 @@ simulated, so effects that the laws do not model, such as another width, do not 
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
 from lr_gym.controllers.policies.q_table import FEATURES
+from lr_gym.files import read_json_object
 
 DEFAULT_FEATURES = DECISIONS["features"]
 
@@ -126,7 +126,7 @@ def run(variant: Variant, seed: int, args: Args) -> dict[str, Any]:
     path = args.jobs / f"{name}.json"
     code = code_hash("benchmarks.controller.features")
     if path.exists():
-        finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        finished = read_json_object(path)
         if finished.get("code") == code:
             return finished
         print(f"{path.stem} is old: other code made it; it runs again", flush=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +28,7 @@ import torch
 from agents.command_line import parse_command_line
 from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_json, write_result
-from lr_gym.files import only_process
+from lr_gym.files import only_process, read_json_object
 from lr_gym.progress import ProgressBar
 
 LOOPS = ("plain_pytorch", "huggingface_trainer", "lightning_module")
@@ -157,9 +156,11 @@ def run_and_write(args: Args) -> dict[str, Any]:
     settings = {"iterations": args.iterations}
     code = runs_code()
     if args.out.exists():
-        content = json.loads(args.out.read_text(encoding="utf-8"))
-        if content["settings"] != settings:
-            raise SystemExit(f"error: {args.out} has runs with {content['settings']}")
+        content = read_json_object(args.out)
+        if content.get("settings") != settings:
+            raise SystemExit(
+                f"error: {args.out} has runs with {content.get('settings')}"
+            )
         losses = content["final_val_loss"]
         if content.get("code") != code:
             print(f"{len(losses)} runs are old: other code made them; all run again")

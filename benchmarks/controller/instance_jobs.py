@@ -225,7 +225,8 @@ def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
     training = {k: v for k, v in settings.items() if k in training_fields}
     base = preset(scale, instance.corpus, **training)
     share = instance.max_iters / base.max_iters
-    dense = settings.get("dense_interval", MDPConfig().dense_interval)
+    config = MDPConfig(**{k: v for k, v in settings.items() if k in mdp_fields})
+    dense = config.dense_interval
     shape = instance.training_config(base)
     return Task(
         instance.corpus,

@@ -17,12 +17,12 @@ Each finished job is a file. The same command continues an interrupted benchmark
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.command_line import parse_command_line
+from benchmarks.comparison.entry import read_settings_option
 from benchmarks.comparison.executors import run_all
 from benchmarks.comparison.fixed_plan import (
     check_counts,
@@ -42,8 +42,9 @@ from benchmarks.controller.instance_jobs import (
 from benchmarks.controller.instance_report import judge, run_lines, write_results
 from benchmarks.controller.rate_jobs import RunOptions
 from lr_gym.devices import resolve_scale
+from lr_gym.files import parse_json, read_file
 from lr_gym.mdp.instances import HELD_OUT, Instance
-from lr_gym.validation import check_keys, field_names
+from lr_gym.validation import check_complete, field_names
 
 PEAKS = tuple(2.0**k for k in range(-4, 4))  # of 8e-3: 5e-4 to 6.4e-2
 TUNE_SEEDS = tuple(range(1_000, 1_010))
@@ -83,13 +84,13 @@ def read_instances(args: Args) -> list[Instance]:
     instances = list(HELD_OUT)
     if args.instances is not None:
         try:
-            listed = json.loads(args.instances.read_text(encoding="utf-8"))
+            listed = parse_json(read_file(args.instances))
         except ValueError as error:
             raise ValueError(f"--instances must be JSON: {error}") from error
         if not isinstance(listed, list) or not all(isinstance(x, dict) for x in listed):
             raise ValueError("--instances must be a JSON list of objects")
         for fields in listed:
-            check_keys("--instances", fields, field_names(Instance))
+            check_complete("--instances", fields, field_names(Instance))
         instances = [Instance(**fields) for fields in listed]
     only = QUICK if args.quick and args.only is None else args.only
     if only is not None:
@@ -119,12 +120,7 @@ def make_suite(args: Args) -> Suite:
     unknown = [name for name in args.rivals if name not in RIVALS]
     if unknown:
         raise ValueError(f"--rivals must be of {', '.join(RIVALS)}; got {unknown[0]!r}")
-    try:
-        settings = json.loads(args.settings)
-    except ValueError as error:
-        raise ValueError(f"--settings must be JSON, got {args.settings!r}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"--settings must be a JSON object, got {args.settings!r}")
+    settings = read_settings_option(args.settings)
     if not args.controllers:
         raise ValueError("--controllers must name one or more")
     for name in args.controllers:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lr_gym.validation import check_real
+from lr_gym.validation import MAX_REAL, check_real
 
 ROUNDING = 1e-12  # a scheduler that repeats base * factor changes the last bits
 
@@ -40,6 +39,8 @@ class ParamGroupLRs:
         """Raise ValueError unless the first learning rate is in [`low`, `high`]."""
         value = self.initial[0]
         check_real("the first group's learning rate", value, 0.0, low_open=True)
+        for other in self.initial[1:]:
+            check_real("a group's learning rate", other, 0.0)
         if not low <= value <= high:
             raise ValueError(
                 "the first group's learning rate must be in [min_lr, max_lr] = "
@@ -57,7 +58,7 @@ class ParamGroupLRs:
             return
         groups = self.optimizer.param_groups
         for group, initial in zip(groups, self.initial, strict=True):
-            value = initial / self.initial[0] * learning_rate
+            value = min(initial / self.initial[0] * learning_rate, MAX_REAL)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(value)
             else:
@@ -82,12 +83,22 @@ class ParamGroupLRs:
                     "remove the other scheduler, or stop the controller with detach()"
                 )
 
-    def load(self, initial: Sequence[float]) -> None:
-        """Take saved initial rates; ValueError if the number of groups differs."""
+    def check_initial(self, initial: object) -> list[float]:
+        """Return saved initial learning rates.
+
+        Raises:
+            TypeError: They are not a list of numbers.
+            ValueError: The number of groups differs, or a number is out of range.
+        """
         groups = len(self.optimizer.param_groups)
+        if not isinstance(initial, list | tuple):
+            raise TypeError(f"initial_lrs must be a list, got {initial!r}")
         if len(initial) != groups:
             raise ValueError(
                 f"the state has {len(initial)} parameter groups, the optimizer has "
                 f"{groups}"
             )
-        self.initial = list(initial)
+        for i, rate in enumerate(initial):
+            positive = i == 0 and not self.read_only  # the others are relative to it
+            check_real("initial_lrs", rate, 0.0, low_open=positive)
+        return [float(rate) for rate in initial]

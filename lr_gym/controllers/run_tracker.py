@@ -17,6 +17,13 @@ from lr_gym import mdp
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
 from lr_gym.mdp.rewards import divergence_loss
+from lr_gym.validation import (
+    MAX_REAL,
+    check_boolean,
+    check_complete,
+    check_integer,
+    check_real,
+)
 
 # The metric that a feature needs besides the validation loss.
 REQUIRED_METRICS = {
@@ -72,7 +79,8 @@ class RunTracker:
         state.val_loss[0] = val_loss
         state.train_loss[0] = metrics.get("train_loss", val_loss)
         for name in ("grad_norm", "update_size"):
-            finite = np.nan_to_num(metrics.get(name, 0.0), nan=mdp.LOSS_BOUND)
+            measured = metrics.get(name, 0.0)
+            finite = np.nan_to_num(measured, nan=mdp.LOSS_BOUND, posinf=MAX_REAL)
             getattr(state, name)[0] = finite
         return False
 
@@ -90,8 +98,30 @@ class RunTracker:
         arrays = {name: array.tolist() for name, array in vars(self._state).items()}
         return {"has_loss": self.has_loss, **arrays}
 
+    def check_state_dict(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a saved state.
+
+        Raises:
+            TypeError: An entry is missing, unknown or of the wrong type.
+            ValueError: A number is out of range.
+        """
+        arrays = vars(self._state)
+        check_complete("run", state, ("has_loss", *arrays))
+        check_boolean("has_loss", state["has_loss"])
+        for name, array in arrays.items():
+            values = state[name]
+            if not isinstance(values, list | tuple) or len(values) != 1:
+                raise TypeError(f"{name} must be a list of one number, got {values!r}")
+            if array.dtype == np.bool_:
+                check_boolean(name, values[0])
+            elif array.dtype == np.int64:
+                check_integer(name, values[0], 0)
+            else:
+                check_real(name, values[0], 0.0)
+        return state
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from what `check_state_dict` returned."""
         self.has_loss = state["has_loss"]
         for name, array in vars(self._state).items():
             array[:] = state[name]

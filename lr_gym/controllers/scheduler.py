@@ -33,12 +33,12 @@ from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.controllers.policies.policy import Decision, Policy
 from lr_gym.controllers.policies.policy_file import copy_policy
 from lr_gym.controllers.run_tracker import RunTracker
+from lr_gym.controllers.saved_state import FORMAT, check_state
 from lr_gym.controllers.snapshots import Stateful, make_snapshot
 from lr_gym.controllers.update_size import UpdateSizeMeter
 from lr_gym.schedules import schedule_factor
-from lr_gym.validation import check_boolean, check_integer
+from lr_gym.validation import check_boolean, check_integer, read_number
 
-FORMAT = "lr-gym controller 1"
 _log = logging.getLogger("lr_gym.controllers")
 
 
@@ -166,6 +166,7 @@ class ControllerLR(LRScheduler):
             those that were evaluated.
 
         Raises:
+            TypeError: A metric is not a number.
             ValueError: A metric that the policy observes is missing, a number is
                 negative, or the first loss is above 1000.
             RuntimeError: Something else has changed the optimizer's learning rate.
@@ -175,12 +176,16 @@ class ControllerLR(LRScheduler):
             self._learning_rate = self._group_lrs.read()[0]
         if update_size is None:
             update_size = self._update_size_meter.value
-        metrics = _to_floats(
-            val_loss=val_loss,
-            train_loss=train_loss,
-            grad_norm=grad_norm,
-            update_size=update_size,
-        )
+        others = {
+            "train_loss": train_loss,
+            "grad_norm": grad_norm,
+            "update_size": update_size,
+        }
+        metrics = {"val_loss": read_number("val_loss", val_loss)} | {
+            name: read_number(name, value)
+            for name, value in others.items()
+            if value is not None
+        }
         if self._last_evaluation() == self.iteration:
             return self._apply(Decision(1.0), metrics["val_loss"])
         diverged = self._tracker.update(metrics, self.iteration, self._learning_rate)
@@ -253,18 +258,26 @@ class ControllerLR(LRScheduler):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from `state_dict` and set the optimizer's learning rates.
 
+        A learning rate outside this controller's bounds is clipped to them.
+
         Load the model and the optimizer separately, before training goes on.
 
         Raises:
-            ValueError: The state has another format or number of parameter groups.
+            TypeError: An entry is missing, unknown or of the wrong type. Nothing was
+                loaded.
+            ValueError: The state has another format or number of parameter groups, or
+                an entry is out of range. Nothing was loaded.
         """
-        if state_dict.get("format") != FORMAT:
-            raise ValueError(f"not a controller's state: format must be {FORMAT!r}")
-        self._group_lrs.load(state_dict["initial_lrs"])
-        self.iteration = int(state_dict["iteration"])
-        self._learning_rate = float(state_dict["learning_rate"])
+        check_state(state_dict, () if self.snapshot is None else self.snapshot.objects)
+        initial_lrs = self._group_lrs.check_initial(state_dict["initial_lrs"])
+        run = self._tracker.check_state_dict(state_dict["run"])
         self.policy.load_state_dict(state_dict["policy"])
-        self._tracker.load_state_dict(state_dict["run"])
+        self._group_lrs.initial = initial_lrs
+        self._tracker.load_state_dict(run)
+        self.iteration = state_dict["iteration"]
+        self._learning_rate = float(state_dict["learning_rate"])
+        if not self.dry_run:
+            self._learning_rate = self._clipped(self._learning_rate)
         self._update_size_meter.value = state_dict["update_size"]
         self.history = [Record(**record) for record in state_dict["history"]]
         if self.snapshot is not None:
@@ -286,9 +299,7 @@ class ControllerLR(LRScheduler):
                 self.snapshot.restore()
             elif self.iteration < self.max_iters:
                 self.snapshot.take()
-        bounds = self.config.min_lr, self.config.max_lr
-        learning_rate = self._learning_rate * decision.factor
-        self._learning_rate = float(np.clip(learning_rate, *bounds))
+        self._learning_rate = self._clipped(self._learning_rate * decision.factor)
         self._set_learning_rates()
         record = Record(
             iteration=self.iteration,
@@ -302,6 +313,10 @@ class ControllerLR(LRScheduler):
         self.history.append(record)
         _log.info("%s%s", "dry run: " if self.dry_run else "", record)
         return record
+
+    def _clipped(self, learning_rate: float) -> float:
+        """Return a learning rate within the bounds."""
+        return float(np.clip(learning_rate, self.config.min_lr, self.config.max_lr))
 
     def _before_update(self, *_: object) -> None:
         """Hook: check the learning rates; make the first decision if none was made."""
@@ -339,12 +354,3 @@ class ControllerLR(LRScheduler):
         """Set the learning rates of the next update."""
         factor = float(self._schedule(self.iteration))
         self._group_lrs.write(self._learning_rate * factor)
-
-
-def _to_floats(**values: SupportsFloat | None) -> dict[str, float]:
-    """Return the values that are not `None`; detach tensors, which may require grad."""
-    return {
-        name: float(value.detach() if isinstance(value, Tensor) else value)
-        for name, value in values.items()
-        if value is not None
-    }

@@ -202,7 +202,14 @@ def load_state(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
         with safetensors.safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
             return _unpack(tree, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
-    except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        OverflowError,
+        safetensors.SafetensorError,
+    ) as error:
         raise ValueError(f"{path} is not a saved state: {error!r}") from error
 
 
@@ -235,5 +242,7 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
         return tensors[content]
     if kind == "dict":
         return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}
+    if kind not in ("tuple", "list"):
+        raise ValueError(f"unknown kind {kind!r}")
     items = [_unpack(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items

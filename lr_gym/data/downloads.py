@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lr_gym.files import cache_folder, data_folder, write_bytes
+from lr_gym.files import ARCHIVE_ERRORS, cache_folder, data_folder, write_bytes
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,17 @@ def read_published(path: Path, published: PublishedCorpus) -> bytes:
         if path.suffix == ".zip":
             raise ValueError(f"{path} is not a complete zip archive; replace it")
         return path.read_bytes()
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(published.file) as member:
-            content = member.read(published.size + 1)
-    except KeyError as error:
-        raise ValueError(f"{path} has no member {published.file!r}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path} is damaged: {error}; replace it") from error
+    with path.open("rb") as file:  # raises the errors of the file itself
+        try:
+            with (
+                zipfile.ZipFile(file) as archive,
+                archive.open(published.file) as member,
+            ):
+                content = member.read(published.size + 1)
+        except KeyError as error:
+            raise ValueError(f"{path} has no member {published.file!r}") from error
+        except ARCHIVE_ERRORS as error:
+            raise ValueError(f"{path} is damaged: {error}; replace it") from error
     if len(content) > published.size:
         raise ValueError(
             f"{path}: {published.file!r} is larger than the published "

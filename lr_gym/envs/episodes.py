@@ -22,7 +22,9 @@ from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
+from lr_gym.validation import MAX_REAL
 
+MAX_POINTS = 10**8  # decisions of all episodes, whose iterations are in memory
 INFO_KEYS = (
     "iteration",
     "tokens",
@@ -74,6 +76,11 @@ class EpisodeBatch:
         self._entropy_rate = entropy_rate
         self._bounds = mdp.observation_bounds(config)
         size = trainer.size
+        if size * self.decisions > MAX_POINTS:
+            raise ValueError(
+                f"{size} environments with {self.decisions} decisions each are too "
+                f"many: the product must be at most {MAX_POINTS}"
+            )
         self.points = np.tile(points, (size, 1))  # (E, decisions)
         self.max_iters = self.points[:, -1].copy()  # (E,)
         self.loss_floor: FloatArray = np.zeros(size)
@@ -137,6 +144,11 @@ class EpisodeBatch:
         rows = list(members)
         self.trainer.reset(rows, seeds)
         loss = self.trainer.evaluate(members=rows)
+        if not ((loss >= 0.0) & (loss <= MAX_REAL)).all():
+            raise ValueError(
+                "the validation loss of an untrained run must be finite and not "
+                f"negative, got {loss.tolist()}"
+            )
         state = self.state
         for name in ("decision", "iteration", "grad_norm", "update_size"):
             getattr(state, name)[rows] = 0

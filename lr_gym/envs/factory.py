@@ -21,6 +21,7 @@ from lr_gym.envs.trainer_choice import (
     check_trainer,
     family_laws,
     find_law,
+    is_named,
 )
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.instances import InstanceFamily
@@ -102,16 +103,22 @@ def build_episodes(
         FileNotFoundError: The file of the corpus or of the law is absent.
     """
     check_scale(scale)
-    if trainer != REAL:
+    if corpus is None:
+        named = "markov"
+    elif isinstance(corpus, str):
+        named = corpus
+    else:
+        raise TypeError(f"corpus must be None or a string, got {corpus!r}")
+    if not is_named(trainer, REAL):
         if family is None:
             return _build_without_text(size, scale, corpus, trainer, settings)
         scale = "mini" if scale == "auto" else scale
-        training, config = _read_configs(scale, corpus or "markov", settings)
+        training, config = _read_configs(scale, named, settings)
         instance_family = InstanceFamily.from_config(training, family)
         laws = family_laws(trainer, training.scale, instance_family.corpora)
         return _simulated_family(size, training, config, instance_family, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
-    training, config, text = read_settings(scale, corpus or "markov", settings)
+    training, config, text = read_settings(scale, named, settings)
     with _one_torch_thread():
         if family is not None:
             instance_family = InstanceFamily.from_config(training, family)
@@ -150,7 +157,9 @@ def _simulated_family(
         check_law_covers(laws[instance_config.corpus], instance_config)
 
     def make(instance_config: TrainingConfig) -> Trainer:
-        return SurrogateTrainer(laws[instance_config.corpus], size)
+        law = laws[instance_config.corpus]
+        check_law_covers(law, instance_config)  # `reset` can choose another instance
+        return SurrogateTrainer(law, size)
 
     first = family.instance().training_config(training)
     population = MixedTrainer(first, make, size)

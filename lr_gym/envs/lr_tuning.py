@@ -28,7 +28,7 @@ from lr_gym.envs.spaces import (
 )
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer
-from lr_gym.validation import check_boolean
+from lr_gym.validation import check_boolean, check_mapping
 
 
 class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
@@ -274,10 +274,12 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range.
         """
+        options = {} if options is None else options
+        check_mapping("options", options)
         super().reset(seed=seed)
-        self.episodes.reset([0], [self.np_random], options or {})
+        self.episodes.reset([0], [self.np_random], options)
         self._close_bar()
-        self._seed_label = seed_label(seed, (options or {}).get("seed"))
+        self._seed_label = seed_label(seed, options.get("seed"))
         self._history = [self._info()]
         return self.episodes.observe()[0], self._history[0].copy()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.envs.trainer_choice import REAL
+from lr_gym.envs.trainer_choice import REAL, is_named
 from lr_gym.surrogate.law import LossLaw
 from lr_gym.surrogate.trainer import SurrogateTrainer
 
@@ -25,7 +25,8 @@ LR_MARGIN = 1.5  # factor between the extreme learning rates and the ends of the
 
 def check_render_mode(render_mode: object) -> None:
     """Raise ValueError unless `render_mode` is `None` or supported."""
-    if render_mode not in (None, *RENDER_MODES):
+    named = isinstance(render_mode, str) and render_mode in RENDER_MODES
+    if render_mode is not None and not named:
         raise ValueError(
             f"render_mode must be None or one of {RENDER_MODES}, got {render_mode!r}"
         )
@@ -64,7 +65,7 @@ def _printable_bars() -> str:
 
 def training_kind(trainer: object) -> str:
     """Return the kind of training, for a title, from `trainer` of `gym.make`."""
-    if trainer == REAL:
+    if is_named(trainer, REAL):
         return "real training"
     if isinstance(trainer, str | os.PathLike | Mapping | LossLaw | SurrogateTrainer):
         return "simulated"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lr_gym.envs.vector import LRTuningVectorEnv
 from lr_gym.trainers.base import mask_of
+from lr_gym.validation import check_integer
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
@@ -231,9 +232,18 @@ def make_vec_env(
         TypeError: A keyword is unknown, or the id names another environment.
         ValueError: A value is out of range.
     """
+    if not isinstance(env_id, str):
+        raise TypeError(f"env_id must be a string, got {env_id!r}")
+    if seed is not None:
+        check_integer("seed", seed, 0, 2**63 - 1)
     module, _, name = env_id.rpartition(":")
     if module:
-        importlib.import_module(module)  # registers the id, as in gym.make
+        try:
+            importlib.import_module(module)  # registers the id, as in gym.make
+        except (ImportError, TypeError, ValueError) as error:
+            raise ImportError(
+                f"the module of env_id={env_id!r} cannot be imported: {error}"
+            ) from error
     entry_point = gym.spec(name).vector_entry_point
     if entry_point != "lr_gym.envs.vector:LRTuningVectorEnv":
         raise TypeError(f"{env_id} is not a learning-rate environment")

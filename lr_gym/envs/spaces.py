@@ -39,7 +39,8 @@ def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[A
     kinds = "iu" if np.issubdtype(space.dtype, np.integer) else "iuf"
     try:
         actions = np.asarray(value)
-    except (TypeError, ValueError):  # rows of different lengths, a tensor on a GPU
+    # Rows of different lengths, or a tensor that is on a GPU or needs its gradient.
+    except (TypeError, ValueError, RuntimeError, RecursionError):
         actions = np.empty(0, dtype=object)
     if actions.dtype.kind in kinds and actions.shape == space.shape:
         with np.errstate(over="ignore"):

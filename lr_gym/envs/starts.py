@@ -150,6 +150,8 @@ def _per_member(name: str, value: object, count: int) -> list[Any]:
     if not isinstance(value, list | tuple | np.ndarray):
         return [value] * count
     values = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    if not isinstance(values, list):  # an array without dimensions
+        return [values] * count
     if len(values) != count:
         raise ValueError(f"{name} must have {count} entries, got {len(values)}")
     return values

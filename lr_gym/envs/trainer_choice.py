@@ -32,6 +32,11 @@ LawChoice = str | os.PathLike[str] | LossLaw
 TrainerChoice = LawChoice | Trainer | Mapping[str, LawChoice]
 
 
+def is_named(trainer: object, name: str) -> bool:
+    """Return whether `trainer` is the string `name`, also if it is an array."""
+    return isinstance(trainer, str) and trainer == name
+
+
 def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
     """Return the law that `trainer` names, or `None` if it names none.
 
@@ -46,7 +51,7 @@ def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
         ValueError: There is no such law, or it has another scale or corpus.
         FileNotFoundError: There is no such file.
     """
-    if trainer == SURROGATE:
+    if is_named(trainer, SURROGATE):
         return packaged_law(corpus or "markov", "mini" if scale == "auto" else scale)
     if isinstance(trainer, str | os.PathLike) and _is_path(trainer):
         law = load_law(trainer)
@@ -81,7 +86,7 @@ def family_laws(
             has another scale or corpus.
         FileNotFoundError: The file of a law is absent.
     """
-    if trainer != SURROGATE and not isinstance(trainer, Mapping):
+    if not is_named(trainer, SURROGATE) and not isinstance(trainer, Mapping):
         raise ValueError(
             f"with a family, trainer must be {REAL!r}, {SURROGATE!r}, or a mapping "
             f"from each corpus to its law; got {trainer!r}"

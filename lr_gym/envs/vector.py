@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,15 @@ from lr_gym.envs.spaces import (
 )
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of
-from lr_gym.validation import check_integer, check_keys
+from lr_gym.validation import (
+    check_choice,
+    check_count,
+    check_integer,
+    check_keys,
+    check_mapping,
+)
 
+MAX_ENVS = 10**6
 Step = tuple[
     NDArray[np.float32],
     NDArray[np.float64],
@@ -89,7 +97,7 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
         """Prepare one population; see `LRTuningEnv` for the other arguments.
 
         Args:
-            num_envs: E, at least 1.
+            num_envs: E, from 1 to `MAX_ENVS`.
             scale: The preset, or ``auto``.
             corpus: A built-in corpus or the path of a text file; `None` is ``markov``,
                 or with a law the corpus of the law.
@@ -121,13 +129,16 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
             **settings,
         )
         check_settings(LRTuningVectorEnv, settings)
-        check_integer("num_envs", num_envs, 1)
+        check_count("num_envs", num_envs, MAX_ENVS)
         check_render_mode(render_mode)
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)
         self.max_episode_steps = max_episode_steps
         self.num_envs = num_envs
         self.render_mode = render_mode
+        if not isinstance(autoreset_mode, AutoresetMode):
+            modes = tuple(mode.value for mode in AutoresetMode)
+            check_choice("autoreset_mode", autoreset_mode, modes)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = LRTuningEnv.metadata | {"autoreset_mode": self.autoreset_mode}
         self.episodes = build_episodes(
@@ -180,20 +191,14 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        options = dict(options or {})
+        options = {} if options is None else options
+        check_mapping("options", options)
+        options = dict(options)
         names = ("reset_mask", *self.episodes.reset_options)
         check_keys("reset(options=...)", options, names)
         mask = self._reset_mask(options.pop("reset_mask", None))
         members = np.flatnonzero(mask)
-        seeds: Sequence[int | None]
-        if seed is None or isinstance(seed, int):
-            seeds = [None if seed is None else seed + e for e in range(self.num_envs)]
-        else:
-            seeds = seed
-        if len(seeds) != self.num_envs:
-            raise ValueError(
-                f"seed must have {self.num_envs} entries, got {len(seeds)}"
-            )
+        seeds = self._member_seeds(seed)
         for member in members:
             if seeds[member] is not None:
                 self.generators[member], _ = np_random(seeds[member])
@@ -285,6 +290,23 @@ class LRTuningVectorEnv(VectorEnv[Any, Any, Any], EpisodePickle):
         at_limit: NDArray[np.bool_]
         at_limit = self.episodes.state.decision >= self.max_episode_steps
         return at_limit
+
+    def _member_seeds(self, seed: object) -> list[int | None]:
+        """Return one seed per member."""
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, Integral):
+            return [int(seed) + e for e in range(self.num_envs)]
+        if isinstance(seed, np.ndarray) and seed.ndim == 1:
+            seed = seed.tolist()
+        if not isinstance(seed, list | tuple):
+            raise TypeError(
+                "seed must be None, an integer, or a list with one of them per member; "
+                f"got {seed!r}"
+            )
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed must have {self.num_envs} entries, got {len(seed)}")
+        return [int(s) if isinstance(s, Integral) else s for s in seed]
 
     def _reset_mask(self, mask: object) -> NDArray[np.bool_]:
         if mask is None:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from lr_gym.mdp.observations import FEATURES
 from lr_gym.schedules import SCHEDULES
-from lr_gym.validation import check_boolean, check_choice, check_integer, check_real
+from lr_gym.validation import (
+    check_boolean,
+    check_choice,
+    check_integer,
+    check_real,
+    make_numbers_plain,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -24,6 +30,7 @@ REWARDS = (
     "negative_loss",
 )
 DECISION_SPACINGS = ("uniform", "dense_start")
+MAX_LOG2_FACTOR = 99.0  # a factor of 6e29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,7 @@ class MDPConfig:
             of the factor in units of `max_log2_factor`, in [-1, 1].
         lr_factors: Factors on the learning rate, one per ``discrete`` action.
         max_log2_factor: Largest absolute log2 of the factor of a ``continuous`` action,
-            above 0. The default allows factors from 0.5 to 2.
+            in (0, 99]. The default allows factors from 0.5 to 2.
         min_lr: Lower bound of the agent's learning rate.
         max_lr: Upper bound of the agent's learning rate.
         reward: One of `REWARDS`; see `lr_gym.LRTuningEnv`.
@@ -97,14 +104,18 @@ class MDPConfig:
         if self.min_lr > self.max_lr:
             got = f"min_lr={self.min_lr} and max_lr={self.max_lr}"
             raise ValueError(f"min_lr must not exceed max_lr, got {got}")
+        make_numbers_plain(self)
 
     def _check_scalars(self) -> None:
         check_choice("action_type", self.action_type, ACTION_TYPES)
         check_choice("reward", self.reward, REWARDS)
         check_choice("base_schedule", self.base_schedule, SCHEDULES)
         check_choice("decision_spacing", self.decision_spacing, DECISION_SPACINGS)
-        for name in ("min_lr", "max_lr", "max_log2_factor", "divergence_penalty"):
+        for name in ("min_lr", "max_lr", "divergence_penalty"):
             check_real(name, getattr(self, name), 0.0, low_open=True)
+        check_real(
+            "max_log2_factor", self.max_log2_factor, 0.0, MAX_LOG2_FACTOR, low_open=True
+        )
         for name in ("undo_factor", "divergence_factor"):
             check_real(name, getattr(self, name), 1.0, low_open=True)
         check_integer("dense_interval", self.dense_interval, 1)

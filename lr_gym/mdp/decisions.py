@@ -7,15 +7,28 @@ from numpy.typing import NDArray
 
 from lr_gym.mdp.config import MDPConfig
 
+MAX_DECISIONS = 10**6  # in one run
+
 
 def decision_points(
     config: MDPConfig, max_iters: int, eval_interval: int
 ) -> NDArray[np.int64]:
     """Return the iteration at which the chunk of each decision ends, increasing.
 
+    Raises:
+        ValueError: There are more than `MAX_DECISIONS`.
+
     >>> decision_points(MDPConfig(), max_iters=100, eval_interval=40).tolist()
     [40, 80, 100]
     """
+    count = max_iters // eval_interval
+    if config.decision_spacing == "dense_start":
+        count += int(max_iters * config.dense_fraction) // config.dense_interval
+    if count > MAX_DECISIONS:
+        raise ValueError(
+            f"max_iters={max_iters} has {count} decisions, at most {MAX_DECISIONS} are "
+            "allowed: pass larger intervals"
+        )
     start = 0
     early: list[int] = []
     if config.decision_spacing == "dense_start":

@@ -14,8 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from lr_gym.config import TrainingConfig
-from lr_gym.validation import check_integer, check_keys, check_real, field_names
+from lr_gym.config import TrainingConfig, check_size
+from lr_gym.validation import (
+    check_integer,
+    check_keys,
+    check_real,
+    field_names,
+    make_numbers_plain,
+)
 
 LR_MULTIPLIER_RANGE = (1 / 30, 30.0)  # default of `InstanceFamily.lr_factor`
 _COUNTS = ("n_layer", "n_embd", "batch_size", "max_iters")
@@ -52,9 +58,10 @@ class Instance:
         if not isinstance(self.corpus, str):
             raise TypeError(f"corpus must be a string, got {self.corpus!r}")
         for name in _COUNTS:
-            check_integer(name, getattr(self, name), 1)
+            check_size(name, getattr(self, name))
         for name in ("good_lr", "lr_factor"):
             check_real(name, getattr(self, name), 0.0, low_open=True)
+        make_numbers_plain(self)
 
     @property
     def learning_rate(self) -> float:
@@ -67,7 +74,8 @@ class Instance:
         Raises:
             ValueError: The width is not a multiple of the head size in `training`.
         """
-        head_size = training.n_embd // training.n_head
+        # Only a gpt has heads: n_head may exceed n_embd in other architectures.
+        head_size = max(1, training.n_embd // training.n_head)
         if self.n_embd % head_size:
             raise ValueError(
                 f"n_embd must be a multiple of the head size {head_size} "
@@ -126,13 +134,14 @@ class InstanceFamily:
             object.__setattr__(self, name, tuple(value))
         for name in _COUNTS:
             for number in getattr(self, name):
-                check_integer(name, number, 1)
+                check_size(name, number)
         if not all(isinstance(corpus, str) for corpus in self.corpora):
             raise TypeError(f"corpora must be strings, got {self.corpora!r}")
         for name in ("corpora", *_COUNTS):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must not repeat, got {getattr(self, name)!r}")
         self._check_rates()
+        make_numbers_plain(self)
 
     def _check_rates(self) -> None:
         for factor in self.lr_factor:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lr_gym.mdp.episode_state import EpisodeState, FloatArray
+from lr_gym.validation import MIN_REAL
 
 
 class ObservationConfig(Protocol):
@@ -44,6 +45,11 @@ class Feature:
     value: _Reading
 
 
+def _log_loss(loss: FloatArray) -> FloatArray:
+    """Return the logarithm of a loss, (E,); a loss of 0 counts as `MIN_REAL`."""
+    return np.asarray(np.log(np.maximum(loss, MIN_REAL)))
+
+
 def _between(low: float, high: float, value: _Reading) -> Feature:
     return Feature(lambda _: low, lambda _: high, value)
 
@@ -68,7 +74,7 @@ FEATURES: dict[str, Feature] = {
     "loss_slope": _between(
         -LOG_BOUND,
         LOG_BOUND,
-        lambda s, p, f: np.log(s.previous_loss) - np.log(s.val_loss),
+        lambda s, p, f: _log_loss(s.previous_loss) - _log_loss(s.val_loss),
     ),
     "generalization_gap": _between(
         -LOSS_BOUND, LOSS_BOUND, lambda s, p, f: s.val_loss - s.train_loss

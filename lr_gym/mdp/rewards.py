@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lr_gym.mdp.config import FloatArray, MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState
+from lr_gym.validation import MAX_REAL, MIN_REAL
 
 
 def finish_chunk(
@@ -36,6 +37,7 @@ def finish_chunk(
     """
     ceiling = divergence_loss(state, config)
     survived = np.isfinite(val_loss) & (val_loss <= ceiling) & ~training_diverged
+    survived &= ~(train_loss > MAX_REAL)  # NaN, of no update, is no divergence
     diverged = ~survived
     terminated = diverged | (state.decision == decisions)
     if diverged.any():
@@ -77,12 +79,18 @@ def reward(
     if config.reward == "loss_reduction":
         return state.previous_loss - state.val_loss
     if config.reward == "log_loss_reduction":
-        return np.log(state.previous_loss / state.val_loss)
+        return _log_ratio(state.previous_loss, state.val_loss)
     if config.reward == "final_loss":
         return np.where(terminated, -state.val_loss, 0.0)
     if config.reward == "best_improvement":
         return state.best_val_loss - state.val_loss
     return -state.val_loss  # negative_loss
+
+
+def _log_ratio(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Return ln(before / after), (E,); a loss of 0 counts as `MIN_REAL`."""
+    ratio = np.maximum(before, MIN_REAL) / np.maximum(after, MIN_REAL)
+    return np.asarray(np.log(ratio))
 
 
 def return_lower_bound(
@@ -96,7 +104,7 @@ def return_lower_bound(
     if config.reward == "loss_reduction":
         return state.initial_loss - ceiling
     if config.reward == "log_loss_reduction":
-        return np.log(state.initial_loss / ceiling)
+        return _log_ratio(state.initial_loss, ceiling)
     if config.reward == "final_loss":
         return -ceiling
     return -decisions * ceiling  # best_improvement, negative_loss

@@ -23,6 +23,8 @@ from lr_gym.surrogate.law import (
     validation_loss,
 )
 
+_MAX_LOG = 600.0  # of an expected norm: its exponential is finite
+
 
 def segments(
     counts: NDArray[np.int64], rates: FloatArray
@@ -115,7 +117,11 @@ def expected_norms(
     """Return the gradient norm and the update size that the law expects, (R,) each."""
     a, b, c, d = law.grad_norm
     progress = np.log(state["progress"] + law.progress_scale)
-    grad_norm = np.exp(a + b * log_rate + c * progress - d * state["damage"])
+    log_norm = a + b * log_rate + c * progress - d * state["damage"]
     a, b, c = law.update_size
     undamaged = np.log(state["undamaged"] + law.progress_scale)
-    return grad_norm, np.exp(a + b * log_rate + c * undamaged)
+    log_size = a + b * log_rate + c * undamaged
+    return (
+        np.exp(np.minimum(log_norm, _MAX_LOG)),
+        np.exp(np.minimum(log_size, _MAX_LOG)),
+    )

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from lr_gym.config import TrainingConfig
 from lr_gym.files import write_text
-from lr_gym.validation import check_integer, check_real, field_names
+from lr_gym.validation import check_integer, check_real, field_names, make_numbers_plain
 
 FloatArray = NDArray[np.float64]
 State = dict[str, FloatArray]  # STATE_NAMES, (E,) each
@@ -60,7 +60,10 @@ LOWEST_RATE = 1e-7  # in logarithms, lower learning rates are raised to this
 # Constants that may be zero, or negative; the others are positive.
 _NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
 _ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
-_SPREADS = ("efficiency_spread", "tolerance_spread", "jitter", "batch_noise")
+_NOISES = ("jitter", "batch_noise")
+_SPREADS = ("efficiency_spread", "tolerance_spread")  # of logarithms
+_EXPONENTS = ("gap_exponent",)
+MAX_EXPONENT = 5.0  # powers of 1e30 are then finite
 _WEIGHTS = {"grad_norm": 4, "update_size": 3}  # constants of a log-linear model
 
 
@@ -152,9 +155,12 @@ class LawConstants:
             if name in _WEIGHTS:
                 continue
             if name in _ANY_SIGN:
-                check_real(name, value, -np.inf)
+                check_real(name, value, -MAX_EXPONENT, MAX_EXPONENT)
+            elif name in _SPREADS + _EXPONENTS:
+                positive = name in _EXPONENTS
+                check_real(name, value, 0.0, MAX_EXPONENT, low_open=positive)
             else:
-                positive = name not in _NOT_NEGATIVE + _SPREADS
+                positive = name not in _NOT_NEGATIVE + _NOISES
                 check_real(name, value, 0.0, low_open=positive)
         if not self.floor <= self.plateau <= self.initial_loss:
             raise ValueError(
@@ -199,6 +205,8 @@ class LossLaw:
         check_real("lowest_rate", self.lowest_rate, 0.0, low_open=True)
         check_real("highest_rate", self.highest_rate, self.lowest_rate)
         check_integer("runs", self.runs, 0)
+        make_numbers_plain(self)
+        make_numbers_plain(self.constants)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the law as JSON, which `load_law` reads."""

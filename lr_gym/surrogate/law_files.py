@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lr_gym.config import TrainingConfig
-from lr_gym.files import user_path
+from lr_gym.files import parse_json, read_file
 from lr_gym.surrogate.law import FORMAT, LawConstants, LossLaw
 from lr_gym.validation import field_names
 
@@ -22,12 +21,9 @@ def load_law(path: str | os.PathLike[str]) -> LossLaw:
         ValueError: The file is damaged, has another format, or is not a law.
     """
     try:
-        content = json.loads(user_path(path).read_bytes())
-        return _read(content)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is not a law of the loss: {error}"
-        ) from error
+        return _read(parse_json(read_file(path)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a law of the loss: {error}") from error
 
 
 def packaged_laws() -> dict[tuple[str, str], Path]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from lr_gym.files import user_path, write_bytes
+from lr_gym.files import ARCHIVE_ERRORS, user_path, write_bytes
 
 FloatArray = NDArray[np.float64]
 
@@ -106,27 +106,49 @@ def load_runs(path: str | os.PathLike[str]) -> list[RecordedRun]:
     """Read runs that `save_runs` wrote.
 
     Raises:
+        OSError: The file is absent or cannot be read.
         ValueError: The file is damaged or in another format.
     """
-    try:
-        with np.load(user_path(path), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        columns = {k: arrays[k].astype(np.float64) for k in ("rates", *CURVES)}
-        if UNDONE in arrays:
-            columns[UNDONE] = arrays[UNDONE].astype(np.bool_)
-        return [
-            RecordedRun(
-                name=str(name),
-                seed=int(arrays["seed"][row]),
-                iterations=arrays["iterations"],
-                **{k: v[row] for k, v in columns.items()},
-            )
-            for row, name in enumerate(arrays["name"])
-        ]
-    except (KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{os.fspath(path)} holds no recorded runs: {error}"
-        ) from error
+    with user_path(path).open("rb") as file:  # raises the errors of the file itself
+        try:
+            arrays = _read_arrays(file)
+            columns = {k: arrays[k].astype(np.float64) for k in ("rates", *CURVES)}
+            if UNDONE in arrays:
+                columns[UNDONE] = arrays[UNDONE].astype(np.bool_)
+            return [
+                RecordedRun(
+                    name=str(name),
+                    seed=int(arrays["seed"][row]),
+                    iterations=arrays["iterations"],
+                    **{k: v[row] for k, v in columns.items()},
+                )
+                for row, name in enumerate(arrays["name"])
+            ]
+        except (KeyError, IndexError, *ARCHIVE_ERRORS) as error:
+            raise ValueError(f"{path} holds no recorded runs: {error}") from error
+
+
+def _read_arrays(file: BinaryIO) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file; raise unless their types and dimensions are right.
+
+    Raises:
+        ValueError: An array is missing, or has another type or number of dimensions.
+    """
+    content = np.load(file, allow_pickle=False)
+    if not isinstance(content, NpzFile):
+        raise ValueError("it is a single array")
+    arrays = {name: content[name] for name in content.files}
+    dimensions = {"name": 1, "seed": 1, "iterations": 1}
+    kinds = {"name": "U", "seed": "iu", "iterations": "iu", UNDONE: "b"}
+    for name in ("name", "seed", "iterations", "rates", *CURVES):
+        if name not in arrays:
+            raise ValueError(f"it has no array {name!r}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in kinds.get(name, "f"):
+            raise ValueError(f"{name} must not be an array of {array.dtype}")
+        if array.ndim != dimensions.get(name, 2):
+            raise ValueError(f"{name} must not have {array.ndim} dimensions")
+    return arrays
 
 
 def check_same_points(runs: Sequence[RecordedRun]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lr_gym.trainers.base import FloatArray, check_chunk
+from lr_gym.validation import check_mapping, read_number
 
 
 def wrap_training(
@@ -103,7 +104,7 @@ class WrappedTrainer:
                     break
                 self._call("set_learning_rate", rate)
                 self._learning_rate = rate
-                loss = float(self._call("train", size))
+                loss = read_number("what train returns", self._call("train", size))
                 self._diverged = not np.isfinite(loss)
                 total += loss * size
                 n_updates += size
@@ -117,11 +118,12 @@ class WrappedTrainer:
         """Return the validation loss, (1,); see `Trainer.evaluate`.
 
         Raises:
+            TypeError: `evaluate` does not return a number.
             ValueError: The loss is negative, so that the reward would have no bound.
         """
         if members is not None and len(members) == 0:
             return np.empty(0)
-        loss = float(self._call("evaluate"))
+        loss = read_number("what evaluate returns", self._call("evaluate"))
         if loss < 0:
             raise ValueError(f"evaluate must return a loss of 0 or more, got {loss!r}")
         self._diverged = self._diverged or not np.isfinite(loss)
@@ -171,7 +173,10 @@ class WrappedTrainer:
         }
         function = self._functions["telemetry"]
         if function is not None and (names is None or not set(names) <= set(measured)):
-            measured = {**function(), **measured}
+            returned = function()
+            check_mapping("what telemetry returns", returned)
+            others = {k: read_number(f"telemetry {k}", v) for k, v in returned.items()}
+            measured = others | measured
         return {name: np.array([value]) for name, value in measured.items()}
 
     def _call(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401 - the user's

@@ -57,6 +57,17 @@ class PopulationLoss:
         self.dropout_sites = self._model.dropout_sites
         self.n_decayed = sum(s.numel() for _, s in shapes if len(s) >= 2)
 
+    def lowest_memory(self, members: int) -> int:
+        """Return bytes that training needs at least.
+
+        These are weights and two moments of all members, and the gradients of one
+        member with one activation per layer, which may be in half precision.
+        """
+        config = self._config
+        activations = config.batch_size * config.block_size * config.n_embd
+        weights = sum(shape.numel() for shape in self.shapes.values())
+        return 4 * (3 * members + 1) * weights + 2 * activations * config.n_layer
+
     def initial_weights(self, seed: int) -> Tensor:
         """Draw a run's initial weights, (P,) float32 on the CPU."""
         generator = torch.Generator().manual_seed(seed)

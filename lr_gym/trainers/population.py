@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lr_gym.config import TrainingConfig
 from lr_gym.data.corpora import Corpus
-from lr_gym.devices import resolve_device, resolve_precision
+from lr_gym.devices import check_memory, resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
 from lr_gym.random_streams import fold_in, stream_seeds
 from lr_gym.trainers.adamw import AdamW, initial_state
@@ -76,6 +76,7 @@ class PopulationTrainer:
         }
         dtype = getattr(torch, self.precision)
         self.population_loss = PopulationLoss(config, corpus.vocab_size, dtype)
+        check_memory(self.device, self.population_loss.lowest_memory(size))
         self.optimizer = AdamW(
             n_decayed=self.population_loss.n_decayed,
             beta1=config.beta1,

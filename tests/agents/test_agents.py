@@ -184,9 +184,12 @@ def test_a_table_survives_saving(tmp_path: Path) -> None:
         ('{"format": "other"}', "format must be"),
         ("half", "is not JSON"),
         ('{"format": "lr-gym tabular Q 1"}', "is not a whole table"),
-        ("nan", "not finite"),
+        ("nan", "must be finite"),
         ("short", "a state must have 3 action values, got 1"),
         ("reward", "protocol must be"),
+        ("digits", r"an entry must be \[\*state, \[\*values\]\]"),
+        ("large", "must be finite"),
+        ("deep", "is not JSON"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -201,6 +204,9 @@ def test_a_damaged_table_is_refused(tmp_path: Path, content: str, message: str) 
             "nan": whole.replace("2.0", "NaN"),
             "short": json.dumps(json.loads(whole) | {"table": [[0, 1, [1.0]]]}),
             "reward": whole.replace('"improved"', '"best"'),
+            "digits": json.dumps(json.loads(whole) | {"table": [[0, 1, "123"]]}),
+            "large": whole.replace("2.0", "1" + "0" * 400),
+            "deep": "[" * 100_000,
         }.get(content, content)
     )
     with pytest.raises(ValueError, match=message):

@@ -174,7 +174,7 @@ def spoiled(folder: Path, content: str) -> Path:
     [
         ("half", "is not a whole record"),
         ("[]", "is not a whole record"),
-        (json.dumps({"format": "other"}), "is of format 'other'"),
+        (json.dumps({"format": "other"}), "format must be .* got 'other'"),
     ],
 )
 def test_a_damaged_record_is_refused(

@@ -313,6 +313,8 @@ def test_the_schedule_as_csv_and_as_a_replay(tmp_path: Path) -> None:
     ("wrong", "error", "message"),
     [
         ({"interval": 0}, ValueError, "interval must be at least 1"),
+        ({"max_iters": np.array(3)}, TypeError, "max_iters must be an integer"),
+        ({"max_iters": 10**9}, ValueError, "pass larger intervals"),
         ({"max_iters": 1.5}, TypeError, "max_iters must be an integer"),
         ({"warmup_iters": 61}, ValueError, r"warmup_iters must be in \[0, 60\]"),
         ({"max_lr": 1e-3}, ValueError, "first group's learning rate must be in"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -193,6 +195,59 @@ def test_a_resumed_run_uses_the_same_rates_bit_for_bit(
     assert same(second.weights(), whole.weights())
 
 
+def altered(state: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of a state with another value at a path of keys."""
+    changed = copy.deepcopy(state)
+    target = changed
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("iteration",), 1e38, "iteration must be an integer, got 1e"),
+        (("iteration",), 2**31, "iteration must be at most"),
+        (("learning_rate",), "{}", "learning_rate must be a number"),
+        (("initial_lrs",), 7, "initial_lrs must be a list, got 7"),
+        (("initial_lrs", 0), 0.0, "initial_lrs must be finite and in"),
+        (("policy", "started"), 1, "started must be True or False"),
+        (("policy", "n_loss_rises"), None, "n_loss_rises must be an integer"),
+        (("policy",), {}, "policy lacks started, reference_loss"),
+        (("run", "val_loss"), [], "val_loss must be a list of one number"),
+        (("run", "iteration"), [math.inf], "iteration must be an integer, got inf"),
+        (("history",), 3, "history must be a list, got 3"),
+        (("history", 0), {}, "a record of history lacks iteration"),
+        (("history", 0, "factor"), -1.0, "factor of history must not be negative"),
+        (("snapshot",), [], "snapshot must be a list with the states of 2 objects"),
+        (("snapshot", 0), {}, "the snapshot of Sequential lacks"),
+        (("future",), 1, "state_dict has an unknown key 'future'"),
+    ],
+)
+def test_an_altered_state_is_refused_and_nothing_is_loaded(
+    path: tuple[Any, ...], value: Any, message: str
+) -> None:
+    loop = Loop()
+    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    loop.run(controller, 5)
+    fresh = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    before = fresh.policy.state_dict()
+    with pytest.raises((TypeError, ValueError), match=message):
+        fresh.load_state_dict(altered(controller.state_dict(), path, value))
+    assert (fresh.iteration, fresh.history) == (0, [])
+    assert fresh.policy.state_dict() == before
+
+
+def test_a_loaded_learning_rate_is_within_the_bounds() -> None:
+    loop = Loop()
+    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    state = controller.state_dict() | {"learning_rate": 1e30}
+    controller.load_state_dict(state)
+    assert controller.get_last_lr()[0] <= controller.config.max_lr
+
+
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     loop = Loop()
     controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
@@ -202,6 +257,11 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     other = ControllerLR(single, undo=loop.model, **settings())
     with pytest.raises(ValueError, match="2 parameter groups, the optimizer has 1"):
         other.load_state_dict(controller.state_dict())
+    tree = '{"list": [' * 2_000 + "]}" * 2_000
+    path = tmp_path / "deep"
+    path.write_bytes(safetensors.torch.save({}, {"tree": tree}))
+    with pytest.raises(ValueError, match="is not a saved state: RecursionError"):
+        load_state(path)
     (tmp_path / "x").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="is not a saved state"):
         load_state(tmp_path / "x")

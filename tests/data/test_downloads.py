@@ -23,6 +23,21 @@ def damaged(content: bytes) -> bytes:
     return content[:100] + bytes([content[100] ^ 0xFF]) + content[101:]
 
 
+def encrypted(content: bytes) -> bytes:
+    """Mark the member as encrypted, in its header and in the directory."""
+    changed = bytearray(content)
+    for place in (6, content.index(b"PK\x01\x02") + 8):
+        changed[place] |= 1
+    return bytes(changed)
+
+
+def displaced(content: bytes) -> bytes:
+    """Say that the directory is longer, so that the archive starts before the file."""
+    end = content.index(b"PK\x05\x06")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") + 10_000
+    return content[: end + 12] + size.to_bytes(4, "little") + content[end + 16 :]
+
+
 def test_the_true_download_path(server: Server, no_data: Path) -> None:
     corpus = load_corpus("enwik8")
     whole = np.concatenate([corpus.train, corpus.val, corpus.test])
@@ -92,8 +107,13 @@ def test_a_download_with_another_hash_is_refused(
         (archive({"enwik8": TEXT + b"!"}), "is larger than the published"),
         (archive({"enwik8": TEXT})[:-200], "not the published text|not a complete zip"),
         (damaged(archive({"enwik8": TEXT})), "is damaged"),
+        (encrypted(archive({"enwik8": TEXT})), "is damaged: .* is encrypted"),
+        (displaced(archive({"enwik8": TEXT})), "is damaged"),
     ],
-    ids=["text", "member", "slip", "bomb", "truncated", "corrupted"],
+    ids=[
+        *("text", "member", "slip", "bomb", "truncated", "corrupted"),
+        *("encrypted", "displaced"),
+    ],
 )
 def test_a_bad_archive_is_refused_and_leaves_no_files(
     server: Server,

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import InvalidAction, ResetNeeded
 
 from lr_gym import (
@@ -22,7 +23,7 @@ from lr_gym import (
 )
 from lr_gym.sb3 import make_vec_env
 from lr_gym.validation import field_names
-from tests.helpers.small import SMALL, small_env, small_trainer
+from tests.helpers.small import SIMULATED, SMALL, small_env, small_trainer
 
 BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lr_factor": (1, 2)}, TypeError, "'lr_factor'; did you mean 'lr_factors'"),
@@ -38,6 +39,21 @@ BAD_KEYWORDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"device": "cuda:99"}, ValueError, "device must be 'auto' or a torch device"),
     ({"block_size": 10**7}, ValueError, "pass a longer text or a smaller block_size"),
     ({"max_iters": 1}, ValueError, "eval_interval must not exceed max_iters"),
+    ({"device": "meta"}, ValueError, "device must hold numbers, got 'meta'"),
+    ({"scale": "auto", "device": 3}, TypeError, "device must be a string, got 3"),
+    ({"corpus": ""}, ValueError, "corpus '' is a folder"),
+    ({"corpus": {1}, "trainer": "surrogate"}, TypeError, "corpus must be None or a s"),
+    ({"trainer": np.zeros(2)}, TypeError, "trainer must have the methods of"),
+    ({"render_mode": np.zeros(2)}, ValueError, "render_mode must be None or one of"),
+    ({"max_lr": 1e308}, ValueError, r"max_lr must be in \[1e-30, 1e\+30\]"),
+    ({"max_log2_factor": 1e3}, ValueError, r"max_log2_factor .* \(0, 99\]"),
+    ({"n_embd": 65_536, "n_layer": 900}, ValueError, "training needs at least .* GiB"),
+    ({"batch_size": 10**9}, ValueError, "training needs at least .* GiB of memory"),
+    (
+        SIMULATED | {"max_iters": 10**7, "eval_interval": 1},
+        ValueError,
+        "at most 1000000 are allowed: pass larger intervals",
+    ),
 ]
 
 
@@ -111,6 +127,7 @@ def test_an_unknown_corpus_is_refused() -> None:
         np.array([1, 1]),
         math.nan,
         [[1], []],
+        torch.ones(1, requires_grad=True),
     ],
 )
 def test_a_bad_action_is_refused_and_costs_nothing(action: Any) -> None:
@@ -141,6 +158,8 @@ def test_a_bad_continuous_action_is_refused(action: Any) -> None:
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be"),
         ({"learning_rate": 5.0}, ValueError, "learning_rate must be in"),
         ({"learning_rate": None}, TypeError, "learning_rate must be a number"),
+        (["seed"], TypeError, "options must be a mapping such as a dict, got"),
+        (np.zeros(2), TypeError, "options must be a mapping such as a dict, got"),
     ],
 )
 def test_bad_options_are_refused(

@@ -136,6 +136,12 @@ def test_another_autoreset_mode_is_refused() -> None:
         population(autoreset_mode="NextStep")
     with pytest.raises(TypeError, match="is not a learning-rate environment"):
         make_vec_env("CartPole-v1", 2)
+    with pytest.raises(TypeError, match="env_id must be a string, got 3"):
+        make_vec_env(3, 2)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="seed must be an integer, got"):
+        make_vec_env("LRTuningSim-markov-tiny-v0", 2, seed=[1])  # type: ignore[arg-type]
+    with pytest.raises(ImportError, match="the module of env_id='no_such:x-v0'"):
+        make_vec_env("no_such:x-v0", 2)
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, DQN])

@@ -14,7 +14,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lr_gym import LRTuningVectorEnv
-from tests.helpers.small import SMALL, small_env
+from tests.helpers.small import SIMULATED, SMALL, small_env
 
 MODES = list(AutoresetMode)
 
@@ -200,6 +200,9 @@ def test_pickling_and_rendering() -> None:
 
 BAD_RESETS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": [1, 2]}, ValueError, "seed must have 3 entries, got 2"),
+    ({"seed": 1.5}, TypeError, "seed must be None, an integer, or a list"),
+    ({"seed": {1, 2, 3}}, TypeError, "seed must be None, an integer, or a list"),
+    ({"options": [1]}, TypeError, "options must be a mapping"),
     ({"options": {"lr": 1}}, TypeError, "unknown key 'lr'"),
     ({"options": {"seed": [1, 2]}}, ValueError, "seed must have 3 entries"),
     ({"options": {"seed": [1, 2, -3]}}, ValueError, "seed must be in"),
@@ -264,14 +267,27 @@ def test_continuous_actions_of_another_type_are_refused(actions: Any) -> None:
         envs.step(actions)
 
 
+def test_seeds_and_options_may_be_numpys() -> None:
+    envs = make_vector(2)
+    seeds: list[Any] = [np.int64(3), np.array([3, 4]), [3, 4]]
+    for seed in seeds:
+        infos = envs.reset(seed=seed, options={"learning_rate": np.array(2e-3)})[1]
+        assert infos["seed"].tolist() == envs.reset(seed=3)[1]["seed"].tolist()
+        assert infos["learning_rate"].tolist() == [2e-3, 2e-3]
+
+
 def test_bad_keywords_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_envs must be at most 1000000"):
+        make_vector(10**7)
+    with pytest.raises(ValueError, match="the product must be at most 100000000"):
+        make_vector(10**5, **SIMULATED | {"max_iters": 10**6, "eval_interval": 10})
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         make_vector(0)
     with pytest.raises(ValueError, match="render_mode must be None or one of"):
         make_vector(render_mode="human")
     with pytest.raises(ValueError, match="max_episode_steps must be at least 1"):
         make_vector(max_episode_steps=0)
-    with pytest.raises(ValueError, match="Never"):
+    with pytest.raises(ValueError, match=r"autoreset_mode must be one of .*Never"):
         make_vector(autoreset_mode="Never")
     with pytest.raises(TypeError, match="did you mean 'lr_factors'"):
         make_vector(lr_factor=(1.0,))

@@ -25,6 +25,12 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "precision": "float32",
 }
+# `SMALL` with the model of the packaged laws, and without training.
+SIMULATED: dict[str, Any] = SMALL | {
+    **{"n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 16},
+    "eval_tokens": 16_384,
+    "trainer": "surrogate",
+}
 
 
 def small_config(corpus: str = "markov", **overrides: Any) -> TrainingConfig:

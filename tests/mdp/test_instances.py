@@ -29,7 +29,7 @@ from lr_gym import (
 from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.mdp.observations import FEATURES
 from lr_gym.sb3 import make_vec_env
-from tests.helpers.small import SMALL, small_config, small_env
+from tests.helpers.small import SIMULATED, SMALL, small_config, small_env
 
 FAMILY: dict[str, Any] = {
     "n_layer": [1, 2],
@@ -237,6 +237,7 @@ BAD_OPTIONS: list[tuple[Any, type[Exception], str]] = [
     ({"corpus": "text8"}, ValueError, "corpus must be one of the family's, markov"),
     ({"n_embd": 17}, ValueError, "n_embd must be a multiple of the head size"),
     ({"max_iters": 3}, ValueError, "max_iters=3 is too short"),
+    ({"max_iters": 10**400}, ValueError, "max_iters must be at most"),
     ({"lr_factor": 1e9}, ValueError, "learning_rate must be in"),
     (3, TypeError, "instance must be a mapping of fields, got 3"),
 ]
@@ -251,6 +252,21 @@ def test_a_bad_instance_is_refused(
         env.reset(options={"instance": given})
     with pytest.raises(TypeError, match="unknown key 'instance'"):
         small_env().reset(options={"instance": {}})
+
+
+def test_a_law_simulates_no_other_model() -> None:
+    settings = SIMULATED | {"max_iters": 40, "eval_interval": 10}
+    env = small_env(family={}, **settings)
+    for other in ({"n_layer": 7}, {"batch_size": 8}):
+        with pytest.raises(ValueError, match="the law was fitted at"):
+            env.reset(options={"instance": other})
+    env.reset(options={"instance": {"max_iters": 80}})
+
+
+def test_a_model_without_heads_may_be_narrower_than_n_head() -> None:
+    family = {"n_embd": [8, 16]}
+    settings = {"n_embd": 8, "n_head": 16, "architecture": "lstm", "family": family}
+    small_env(**settings).reset(seed=0)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])

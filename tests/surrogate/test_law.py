@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import lr_gym
-from lr_gym import fit_surrogate, load_law, preset
+from lr_gym import LRTuningEnv, SurrogateTrainer, fit_surrogate, load_law, preset
 from lr_gym.surrogate.law import (
     advance,
     initial_state,
@@ -131,6 +131,30 @@ def broken(**changes: Any) -> str:
     return json.dumps(content)
 
 
+def test_large_integers_are_floats(tmp_path: Path) -> None:
+    path = tmp_path / "law.json"
+    path.write_text(broken(constants__divergence_rate=10**20, highest_rate=10**20))
+    law = load_law(path)
+    assert isinstance(law.constants.divergence_rate, float)
+    assert SurrogateTrainer(law).train(10, [1e-3])[0] > 0.0
+
+
+def test_a_law_without_losses_has_finite_observations(tmp_path: Path) -> None:
+    """Its loss falls to 0, which has no logarithm."""
+    losses = ("floor", "plateau", "amplitude", "noise_loss")
+    path = tmp_path / "law.json"
+    path.write_text(broken(**{f"constants__{name}": 1e-30 for name in losses}))
+    for reward in ("loss_reduction", "log_loss_reduction"):
+        env = LRTuningEnv(
+            trainer=str(path), features=("loss_slope",), reward=reward, max_iters=600
+        )
+        env.reset(seed=0)
+        terminated = False
+        while not terminated:
+            observation, value, terminated, _, _ = env.step(2)
+            assert np.isfinite([observation[0], value]).all()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -152,6 +176,10 @@ def broken(**changes: Any) -> str:
         (broken(training__scale="huge"), "scale must be one of"),
         (broken(lowest_rate=0.5), "highest_rate must be"),
         (broken(runs="many"), "runs must be an integer"),
+        (broken(entropy_rate=10**400), "entropy_rate must be finite"),
+        (broken(constants__tolerance=1e-300), "tolerance must be in"),
+        (broken(constants__noise_clock_exponent=99.0), "noise_clock_exponent must be"),
+        (broken(constants__tolerance_spread=99.0), "tolerance_spread must be"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_reason(

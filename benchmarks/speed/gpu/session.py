@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from benchmarks.provenance import provenance
 from benchmarks.results_file import write_json
 from benchmarks.speed.timing import CannotRun
 from lr_gym import Corpus, TrainingConfig, preset
+from lr_gym.files import read_json_object
 
 FORMAT = "lr-gym gpu 1"
 COMMITTED = RESULTS / "gpu"
@@ -222,10 +222,10 @@ def read_part(path: Path) -> dict[str, Any]:
         CannotRun: The file is damaged or has another format.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] == FORMAT:
+        content = read_json_object(path)
+        if content.get("format") == FORMAT:
             return content
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         pass
     raise CannotRun(f"{path} is not a complete {FORMAT!r} file: delete it")
 

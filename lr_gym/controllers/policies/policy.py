@@ -64,7 +64,7 @@ class Policy(Protocol):
         """Return the memory of the run so far, ready for JSON."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; KeyError if an entry is missing."""
+        """Continue from `state_dict`; raise before anything changes if it is wrong."""
 
 
 class ActionPolicy:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.validation import check_choice
+from lr_gym.validation import check_choice, check_real
 
 State = tuple[float, ...]
 Table = dict[State, list[float]]
@@ -57,11 +56,11 @@ def best_action(values: Sequence[float], keep_action: int, ties: str) -> int:
     return values.index(best)
 
 
-def read_table(entries: Iterable[Any], features: int, actions: int) -> Table:
+def read_table(entries: object, features: int, actions: int) -> Table:
     """Return the table of the JSON entries ``[*state, values]``.
 
     Args:
-        entries: One per state.
+        entries: A list with one per state.
         features: Numbers in a state.
         actions: Numbers in its values.
 
@@ -70,10 +69,15 @@ def read_table(entries: Iterable[Any], features: int, actions: int) -> Table:
         TypeError: An entry holds something else than numbers.
     """
     table: Table = {}
-    for *state, values in entries:
+    if not isinstance(entries, list):
+        raise TypeError(f"the table must be a list, got {entries!r}")
+    for entry in entries:
+        if not isinstance(entry, list) or not entry or not isinstance(entry[-1], list):
+            raise TypeError(f"an entry must be [*state, [*values]], got {entry!r}")
+        *state, values = entry
+        for number in (*state, *values):
+            check_real("a number of the table", number, -math.inf)
         action_values = [float(value) for value in values]
-        if not all(map(math.isfinite, (*state, *action_values))):
-            raise ValueError("the table holds a number that is not finite")
         if len(action_values) != actions:
             raise ValueError(
                 f"a state must have {actions} action values, got {len(action_values)}"

@@ -7,6 +7,7 @@ times too high does no lasting damage in the first iterations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from lr_gym.controllers.policies.policy import Decision
 from lr_gym.controllers.policies.rule import Rule
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.validation import check_real
+from lr_gym.validation import check_boolean, check_real
 
 MIN_COOLDOWN_FACTOR = 1e-3  # not 0: no factor could raise a learning rate of 0
 
@@ -101,6 +102,11 @@ class RampAndUndo(Rule):
     def initial_memory(self) -> dict[str, Any]:
         """Return the initial memory: ramping, not cooled down."""
         return {"ramping": True, "cooldown_factor": 1.0}
+
+    def check_memory(self, state: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError unless the entries above are valid."""
+        check_boolean("ramping", state["ramping"])
+        check_real("cooldown_factor", state["cooldown_factor"], 0.0, 1.0, low_open=True)
 
     def decide(self, val_loss: float, progress: float) -> Decision:
         """Return the next factor on the learning rate, and whether to undo.

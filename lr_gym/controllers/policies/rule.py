@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lr_gym.controllers.policies.policy import Decision
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.validation import check_boolean, check_real
+from lr_gym.validation import check_boolean, check_complete, check_real
 
 
 class Rule(ABC):
@@ -101,5 +101,19 @@ class Rule(ABC):
         return dict(self._memory)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; KeyError if an entry is missing."""
+        """Continue from `state_dict`.
+
+        Raises:
+            TypeError: An entry is missing, unknown or of the wrong type.
+            ValueError: A number is out of range.
+        """
+        check_complete("policy", state, tuple(self._memory))
+        check_boolean("started", state["started"])
+        if state["reference_loss"] is not None:
+            check_real("reference_loss", state["reference_loss"], 0.0)
+        self.check_memory(state)
         self._memory = {name: state[name] for name in self._memory}
+
+    @abstractmethod
+    def check_memory(self, state: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError unless the rule's own entries are valid."""

@@ -6,6 +6,7 @@ few iterations, and at a learning rate too low to damage the weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from lr_gym.controllers.policies.policy import Decision
 from lr_gym.controllers.policies.rule import Rule
 from lr_gym.mdp.config import MDPConfig
-from lr_gym.validation import check_real
+from lr_gym.validation import check_integer, check_real
 
 DEADBAND = 1.1  # within this factor of the target the learning rate is kept
 MAX_UNDERSHOOT = 4.0  # one decision may go to target / MAX_UNDERSHOOT from anywhere
@@ -123,6 +124,13 @@ class UpdateSizeRule(Rule):
     def initial_memory(self) -> dict[str, Any]:
         """Return the initial memory: no increase yet, target not reached."""
         return {"n_loss_rises": 0, "lr_growth_since_target": None}
+
+    def check_memory(self, state: Mapping[str, Any]) -> None:
+        """Raise TypeError or ValueError unless the entries above are valid."""
+        check_integer("n_loss_rises", state["n_loss_rises"], 0)
+        growth = state["lr_growth_since_target"]
+        if growth is not None:
+            check_real("lr_growth_since_target", growth, 0.0, low_open=True)
 
     def decide(
         self, val_loss: float, update_size: float, progress: float = 0.0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.comparison import executors, jobs
+from benchmarks.comparison import executors
 from benchmarks.comparison.entry import Args, main, make_tasks
 from benchmarks.comparison.executors import ProcessExecutor, SerialExecutor, run_all
 from benchmarks.comparison.headline import headline
@@ -24,6 +24,7 @@ from benchmarks.comparison.jobs import Job, load_record, run_job
 from benchmarks.comparison.summary import summarize
 from benchmarks.paths import ROOT
 from lr_gym import PopulationTrainer, load_corpus, schedule_factor
+from tests.helpers.records import small_record, small_run
 from tests.helpers.small import SMALL, small_config
 
 SETTINGS = json.dumps(SMALL)
@@ -349,6 +350,9 @@ def test_the_winners_meet_again_at_a_larger_scale(tmp_path: Path) -> None:
     [
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"peaks": (1.0,)}, "--peaks must be two or more numbers above 0"),
+        ({"peaks": (1.0, float("nan"))}, "--peaks must be finite and in"),
+        ({"seeds": 10**9}, "--seeds must be at most 100000"),
+        ({"agents": (":",)}, "agent ':' cannot be loaded: Empty module name"),
         ({"agents": ("wsd", "wsd")}, "--agents must name each once"),
         (
             {"agents": ("adam",)},
@@ -376,6 +380,20 @@ def test_a_damaged_record_is_reported(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(ValueError, match="not a whole record"):
         run_all(lambda _: [job], tmp_path, SerialExecutor())
-    path.write_text(json.dumps({"format": jobs.FORMAT, "job": {"method": "other"}}))
+    record = small_record("other", "test", [small_run(0, 2.0, 0.01)])
+    for name, value, message in (
+        ("runs", [], "runs must be a list of one or more"),
+        ("runs", [{"seed": 0}], "learning_rate of a run must be a number, got None"),
+        ("job", {}, "job lacks method"),
+        ("settings", 3, "settings must be a mapping"),
+        ("seconds", "x", "seconds must be a number"),
+    ):
+        path.write_text(json.dumps(record | {name: value}))
+        with pytest.raises(ValueError, match=f"not a whole record .*{message}"):
+            load_record(path, job)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not a whole record"):
+        load_record(path, job)
+    path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="holds another job"):
         load_record(path, job)

@@ -251,6 +251,9 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"settings": "[]"}, "--settings must be a JSON object"),
     ({"settings": "n_layer=1"}, "--settings must be JSON"),
     ({"settings": '{"n_layers": 3}'}, "did you mean 'n_layer'"),
+    ({"settings": '{"dense_interval": "x"}'}, "dense_interval must be an integer"),
+    ({"settings": "[" * 100_000}, "--settings must be JSON"),
+    ({"seeds": 10**9}, "--seeds must be at most 100000"),
 ]
 
 
@@ -260,6 +263,25 @@ def test_a_wrong_argument_is_an_error_in_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match=message):
         main(small_args(tmp_path, **overrides))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "--instances must be JSON"),
+        ("{}", "--instances must be a JSON list of objects"),
+        ('[{"corpus": "markov"}]', "--instances lacks n_layer, n_embd"),
+        ('[{"depth": 3}]', "--instances has an unknown key 'depth'"),
+    ],
+    ids=lambda text: text[:10],
+)
+def test_a_wrong_list_of_instances_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text(content)
+    with pytest.raises((TypeError, ValueError), match=message):
+        read_instances(Args(instances=path))
 
 
 def test_subsets() -> None:
