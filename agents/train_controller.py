@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +119,9 @@ def simulated(
     """
     trainer = "surrogate" if laws is None else dict(laws)
     settings = {**run_settings(args), "trainer": trainer, **DECISIONS, **changes}
-    return gym.make("LRTuningEnv-v0", **settings)
+    with warnings.catch_warnings():  # `--rounds` adds real runs of all horizons
+        warnings.filterwarnings("ignore", message="max_iters=.* the law was fitted")
+        return gym.make("LRTuningEnv-v0", **settings)
 
 
 def learner(args: Args, env: LREnv, algo: str = "ppo") -> DeepAgent:

@@ -22,6 +22,7 @@ from lr_gym.envs.trainer_choice import (
     family_laws,
     find_law,
     is_named,
+    warn_of_longer_runs,
 )
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.instances import InstanceFamily
@@ -155,6 +156,8 @@ def _simulated_family(
     """Build simulated episodes of a family, from the law of each corpus."""
     for instance_config in family.training_configs(training):
         check_law_covers(laws[instance_config.corpus], instance_config)
+    for law in laws.values():
+        warn_of_longer_runs(law, max(family.max_iters))
 
     def make(instance_config: TrainingConfig) -> Trainer:
         law = laws[instance_config.corpus]
@@ -182,6 +185,7 @@ def _build_without_text(
             law.training.scale, law.training.corpus, settings
         )
         check_law_covers(law, training)
+        warn_of_longer_runs(law, training.max_iters)
         return EpisodeBatch(
             SurrogateTrainer(law, size), training, config, law.entropy_rate
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,17 @@ def check_law_covers(law: LossLaw, training: TrainingConfig) -> None:
                 f"{name} out, or fit another law with "
                 "python -m benchmarks.surrogate.fitting"
             )
+
+
+def warn_of_longer_runs(law: LossLaw, max_iters: int) -> None:
+    """Warn if simulated runs are longer than those that the law was fitted to."""
+    if max_iters > law.training.max_iters:
+        warnings.warn(
+            f"max_iters={max_iters}, but the law was fitted to runs of "
+            f"{law.training.max_iters} iterations: the error of later losses is "
+            "unknown; check them by real training",
+            stacklevel=2,
+        )
 
 
 def check_trainer(trainer: object, size: int, settings: Mapping[str, Any]) -> None:

@@ -181,6 +181,14 @@ def test_wrong_settings_are_refused(
         LRTuningEnv(**({"corpus": "shakespeare"} | TINY | settings))
 
 
+def test_runs_longer_than_those_of_the_law_warn() -> None:
+    settings: dict[str, Any] = {"trainer": "surrogate", "scale": "tiny"}
+    with pytest.warns(UserWarning, match=r"max_iters=10000, but .* 600 iterations"):
+        gym.make("LRTuning-markov-v0", max_iters=10_000, **settings)
+    with pytest.warns(UserWarning, match="max_iters=900"):
+        gym.make("LRTuning-markov-v0", family={"max_iters": [300, 900]}, **settings)
+
+
 # ------------------------------------------------------------------- a user's trainer
 
 
