@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
 from benchmarks.provenance import provenance
 from lr_gym import (
     PopulationTrainer,
@@ -89,7 +89,8 @@ def sweep(
 
 def main(args: Args) -> None:
     """Run the sweeps, print a line per learning rate, write the results."""
-    results = read_json_object(args.out) if args.out.exists() else {}
+    with one_line_errors():
+        results = read_json_object(args.out) if args.out.exists() else {}
     settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:
         config = preset(scale, args.env, **settings)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
 from benchmarks.results_file import write_json, write_result
 from lr_gym.files import read_json_object
 
@@ -117,7 +117,8 @@ def main(args: Args) -> dict[str, Any]:
     losses: dict[str, float] = {}
     settings = {"iterations": args.iterations}
     if args.out.exists():
-        content = read_json_object(args.out)
+        with one_line_errors():
+            content = read_json_object(args.out)
         if content.get("settings") != settings:
             raise SystemExit(
                 f"error: {args.out} has runs with {content.get('settings')}"
