@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from agents.console import replace_unprintable
 from lr_gym.files import user_path
+from lr_gym.validation import check_integer
 
 ArgsType = TypeVar("ArgsType")
+MAX_SEED = 2**32 - 1
 
 
 def parse_command_line(
@@ -20,6 +23,7 @@ def parse_command_line(
 ) -> ArgsType:
     """Return the command line as an `args_class`; exit with status 2 if it is wrong.
 
+    It is also wrong if ``--seed`` is no seed of NumPy, torch and stable-baselines3.
     From here on the script prints ``?`` for a character that the console lacks.
 
     Args:
@@ -33,7 +37,18 @@ def parse_command_line(
     arguments = expand_tildes(sys.argv[1:])
     args: ArgsType
     args = tyro.cli(args_class, description=description, args=arguments, **settings)
+    with one_line_errors():
+        check_integer("--seed", getattr(args, "seed", 0), 0, MAX_SEED)
     return args
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the script in one line for an error that its user can correct."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def expand_tildes(arguments: Sequence[str]) -> list[str]:

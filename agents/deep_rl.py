@@ -35,11 +35,12 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
+from lr_gym.envs.vector import MAX_ENVS
 from lr_gym.files import write_bytes
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.progress import ProgressBar
-from lr_gym.validation import check_choice, check_real
+from lr_gym.validation import check_choice, check_count, check_real
 
 Algorithm = Literal["dqn", "ppo", "a2c", "qrdqn", "trpo", "recurrent_ppo"]
 REWARD_SCALE = 3.0  # a run's log-loss reduction is below 1; returns become about 1
@@ -287,10 +288,9 @@ class Args:
 
 def main(args: Args) -> DeepAgent:
     """Train, save the model, and print one greedy episode."""
-    if args.episodes < 1:
-        raise SystemExit(f"--episodes must be at least 1, got {args.episodes}")
-    if args.num_envs < 1:
-        raise SystemExit(f"--num-envs must be at least 1, got {args.num_envs}")
+    with one_line_errors():
+        check_count("--episodes", args.episodes)
+        check_count("--num-envs", args.num_envs, MAX_ENVS)
     agent = DeepAgent(args.seed, algo=args.algo, num_envs=args.num_envs, verbose=1)
     env = script_env(args.env, scale=args.scale, progress_bar=True, **agent.settings)
     update = (

@@ -44,7 +44,7 @@ from agents.agent import (
     run_episode,
     script_env,
 )
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
 from lr_gym import PAPER_FACTORS
 from lr_gym.controllers.policies.q_table import (
     DEFAULT_FEATURES,
@@ -356,7 +356,8 @@ def main(args: Args) -> TabularQ:
             episodes=args.episodes,
         )
     else:
-        agent = TabularQ.load(args.table, args.seed)
+        with one_line_errors():
+            agent = TabularQ.load(args.table, args.seed)
     name = args.env if args.env in ENVS else Path(args.env).stem
     out = args.out or Path(
         f"results/tabular_q/{name}-{agent.protocol}-{args.seed}.json"

@@ -36,7 +36,7 @@ import numpy as np
 
 from agents.agent import Agent, LREnv, episodes_of, make_envs, run_population
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
 from agents.deep_rl import DeepAgent
 from agents.rollouts import final_errors, record_runs, refit_law
 from agents.saved_policy import saved_agent
@@ -46,7 +46,7 @@ from lr_gym.mdp.instances import LR_MULTIPLIER_RANGE
 from lr_gym.surrogate.law_files import packaged_law, packaged_laws
 from lr_gym.surrogate.runs import RecordedRun
 from lr_gym.trainers.base import FloatArray
-from lr_gym.validation import check_integer
+from lr_gym.validation import check_count, check_integer
 
 HORIZONS = (300, 600, 900)
 GOOD_LR = 8e-3  # at `tiny`; `lr_factor` of the family is relative to it
@@ -214,12 +214,15 @@ def check(args: Args) -> None:
     """Validate the arguments before any training.
 
     Raises:
-        ValueError: A count is out of range.
+        ValueError: A count is out of range, or there is no law at the scale.
         FileNotFoundError: The recorded runs of a law are not in `fitted_on`.
     """
-    check_integer("--rounds", args.rounds, 0)
-    check_integer("--rollouts", args.rollouts, 1)
-    for corpus in family(args.scale)["corpora"] if args.rounds else ():
+    corpora = family(args.scale)["corpora"]
+    for name in ("rounds", "checks", "real"):
+        check_integer(f"--{name}", getattr(args, name), 0)
+    for name in ("episodes", "num_envs", "rollouts", "round_episodes"):
+        check_count(f"--{name.replace('_', '-')}", getattr(args, name))
+    for corpus in corpora if args.rounds else ():
         path = args.fitted_on / f"{corpus}-{args.scale}-fit.npz"
         if not path.exists():
             raise FileNotFoundError(
@@ -285,4 +288,7 @@ def train_and_test(args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(parse_command_line(Args, __doc__))
+    arguments = parse_command_line(Args, __doc__)
+    with one_line_errors():
+        check(arguments)
+    main(arguments)

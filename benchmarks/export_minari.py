@@ -37,7 +37,7 @@ from gymnasium import spaces
 
 from agents.agent import LREnv, make_env
 from agents.command_line import parse_command_line
-from benchmarks.comparison.fixed_plan import one_line_errors
+from benchmarks.comparison.fixed_plan import one_line_job_errors
 from benchmarks.comparison.jobs import env_name, read_record
 from benchmarks.comparison.summary import label_of, task_of
 from lr_gym.files import only_process
@@ -262,7 +262,7 @@ def _publish(staging: Path, root: Path, dataset_id: str) -> None:
 
 def main(args: Args) -> None:
     """Export; print the dataset's id, size and path."""
-    with one_line_errors():
+    with one_line_job_errors():
         dataset = export(args)
     print(
         f"{dataset.spec.dataset_id}: {dataset.total_episodes} episodes, "

@@ -23,7 +23,7 @@ from benchmarks.comparison.ablation_report import DEFAULT, summarize, write_repo
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
-    one_line_errors,
+    one_line_job_errors,
     run_plan,
 )
 from benchmarks.comparison.jobs import Job, env_name, task_learning_rate
@@ -190,7 +190,7 @@ def check(args: Args) -> None:
 
 def main(args: Args) -> Path:
     """Run missing jobs; write and print the table; return its folder."""
-    with one_line_errors():
+    with one_line_job_errors():
         check(args)
         tasks = make_tasks(args, args.env, args.agents)
         names = "-".join(env_name(env) for env in args.env)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from agents.command_line import one_line_errors
 from benchmarks.comparison import entry
 from benchmarks.comparison.executors import Executor, LostWorkersError, run_all
 from benchmarks.comparison.jobs import Job
@@ -53,11 +54,12 @@ def make_executor(options: Options, device: str) -> Executor:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Report user errors without a traceback."""
+def one_line_job_errors() -> Iterator[None]:
+    """End a script of jobs in one line: for its user's errors, or if interrupted."""
     try:
-        yield
-    except (ValueError, TypeError, OSError, ImportError, LostWorkersError) as error:
+        with one_line_errors():
+            yield
+    except LostWorkersError as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.command_line import parse_command_line
-from benchmarks.results_file import update_result
+from agents.command_line import one_line_errors, parse_command_line
+from benchmarks.results_file import read_results, update_result
 from lr_gym import (
     PopulationTrainer,
     TrainingConfig,
@@ -89,6 +89,8 @@ def sweep(
 
 def main(args: Args) -> None:
     """Run the sweeps, print a line per learning rate, write the results."""
+    with one_line_errors():
+        read_results(args.out)  # a damaged file is refused before any training
     settings = {} if args.max_iters is None else {"max_iters": args.max_iters}
     for scale in args.scale:
         config = preset(scale, args.env, **settings)

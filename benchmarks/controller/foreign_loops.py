@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.command_line import parse_command_line
+from agents.command_line import one_line_errors, parse_command_line
 from benchmarks.dependencies import code_hash
 from benchmarks.results_file import write_json, write_result
 from lr_gym.files import only_process, read_json_object
@@ -138,16 +138,15 @@ def summarize(losses: dict[str, float], seeds: int) -> dict[str, Any]:
 
 def main(args: Args) -> dict[str, Any]:
     """Run unfinished runs; print and write the result."""
+    lock = args.out.with_name(f".{args.out.name}.running")
     try:
-        with only_process(args.out.with_name(f".{args.out.name}.running")):
+        with one_line_errors(), only_process(lock):
             return run_and_write(args)
     except BrokenProcessPool as error:
         raise SystemExit(
             "error: a worker died; the system kills processes when memory is short: "
             "try fewer --workers. Finished runs are kept; the same command continues"
         ) from error
-    except OSError as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def run_and_write(args: Args) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.command_line import parse_command_line
 from benchmarks.comparison.executors import SerialExecutor, run_all
-from benchmarks.comparison.fixed_plan import one_line_errors
+from benchmarks.comparison.fixed_plan import one_line_job_errors
 from benchmarks.controller.instance_jobs import GRID_CENTER, Cell, make_cells
 from benchmarks.controller.rate_jobs import FIRST_SEED, final_losses, rate_job
 from benchmarks.results_file import write_result
@@ -140,7 +140,7 @@ def main(
 ) -> dict[str, Any]:
     """Run unfinished jobs, print the table, write the result."""
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
-    with one_line_errors():
+    with one_line_job_errors():
         if not seeds:
             raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
         unknown = [n for n in args.only if not 0 <= n < len(tasks)]

@@ -27,7 +27,7 @@ from benchmarks.comparison.executors import run_all
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_executor,
-    one_line_errors,
+    one_line_job_errors,
 )
 from benchmarks.comparison.methods import find_method
 from benchmarks.comparison.protocol import Protocol
@@ -142,7 +142,7 @@ def make_suite(args: Args) -> Suite:
 
 def main(args: Args) -> dict[str, Any]:
     """Run, compute regrets, write; return the content of tuning_free.json."""
-    with one_line_errors():
+    with one_line_job_errors():
         suite = make_suite(args)
         folder = args.out / "jobs"
         folder.mkdir(parents=True, exist_ok=True)

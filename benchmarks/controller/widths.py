@@ -20,7 +20,7 @@ from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
-    one_line_errors,
+    one_line_job_errors,
     run_plan,
 )
 from benchmarks.comparison.jobs import Job
@@ -132,7 +132,7 @@ def summary(
 
 def main(args: Args) -> dict[str, Any]:
     """Run unfinished jobs, print the table, write the result."""
-    with one_line_errors():
+    with one_line_job_errors():
         check_counts(args, "seeds", "workers")
         jobs = make_jobs(args)
         done = run_plan(jobs, args.jobs, args)

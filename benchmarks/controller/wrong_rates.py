@@ -17,7 +17,7 @@ from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
-    one_line_errors,
+    one_line_job_errors,
     run_plan,
 )
 from benchmarks.comparison.jobs import Job
@@ -74,7 +74,7 @@ def make_jobs(args: Args) -> list[Job]:
 
 def main(args: Args) -> None:
     """Run unfinished jobs, print the table, write the result."""
-    with one_line_errors():
+    with one_line_job_errors():
         check_counts(args, "seeds", "workers")
         jobs = make_jobs(args)
         done = run_plan(jobs, args.jobs, args)

@@ -20,7 +20,7 @@ from agents.command_line import parse_command_line
 from benchmarks.comparison.fixed_plan import (
     check_counts,
     make_tasks,
-    one_line_errors,
+    one_line_job_errors,
     run_plan,
 )
 from benchmarks.comparison.jobs import Job, task_learning_rate
@@ -138,7 +138,7 @@ def write_report(folder: Path, results: Results) -> None:
 
 def main(args: Args) -> Path:
     """Run missing jobs; write tables and figures; return their folder."""
-    with one_line_errors():
+    with one_line_job_errors():
         check(args)
         tasks, missing = find_tasks(args)
         scale = str(tasks[0].settings["scale"])

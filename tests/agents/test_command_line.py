@@ -49,6 +49,22 @@ def test_every_script_reads_its_command_line_in_one_place() -> None:
     assert users == {Path(command_line.__file__)}
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_ends_the_script(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", f"--seed={seed}"])
+    with pytest.raises(SystemExit, match=r"error: --seed must be in \[0, 4294967295\]"):
+        parse_command_line(tabular_q.Args, "description")
+
+
+def test_a_damaged_table_ends_the_script(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text("{")
+    for name in ("table.json", "absent.json"):
+        with pytest.raises(SystemExit, match=rf"error: .*{name}"):
+            tabular_q.main(tabular_q.Args(scale="tiny", table=tmp_path / name))
+
+
 def test_an_unknown_home_folder_ends_the_script(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
