@@ -19,8 +19,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from lr_gym.envs.episodes import EpisodeBatch
-from lr_gym.envs.lr_tuning import Action as Action
-from lr_gym.envs.lr_tuning import Observation as Observation
+from lr_gym.envs.spaces import Action as Action
+from lr_gym.envs.spaces import Observation as Observation
 from lr_gym.envs.vector import LRTuningVectorEnv
 
 LREnv: TypeAlias = gym.Env[Observation, Action]

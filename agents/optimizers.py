@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +93,9 @@ class TorchOptimizer:
     def __init__(
         self,
         reference: AdamW,
-        build: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        build: Callable[..., torch.optim.Optimizer],
     ) -> None:
-        """Use `build`'s optimizer with `reference`'s decay and clipping."""
+        """Use `build`'s optimizer with `reference`'s betas, decay and clipping."""
         self._reference = reference
         self._build = build
 
@@ -104,12 +105,12 @@ class TorchOptimizer:
         flat = parameters[0].detach()
         self._parts = [nn.Parameter(flat[:cut]), nn.Parameter(flat[cut:])]
         decays = (self._reference.weight_decay, 0.0)
-        self._optimizer = self._build(
-            [
-                {"params": [part], "weight_decay": decay}
-                for part, decay in zip(self._parts, decays, strict=True)
-            ]
-        )
+        groups = [
+            {"params": [part], "weight_decay": decay}
+            for part, decay in zip(self._parts, decays, strict=True)
+        ]
+        betas = (self._reference.beta1, self._reference.beta2)
+        self._optimizer = self._build(groups, betas=betas)
         self.evaluating(False)
 
     def step(
@@ -202,21 +203,15 @@ def _library(module: str, name: str) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _schedule_free(reference: AdamW) -> Stepper:
-    """Defazio et al. 2024 (arXiv 2405.15682); betas as in the environment."""
-    build = _library("schedulefree", "AdamWScheduleFree")
-    betas = (reference.beta1, reference.beta2)
-    return TorchOptimizer(reference, lambda groups: build(groups, betas=betas))
+    """Defazio et al. 2024 (arXiv 2405.15682)."""
+    return TorchOptimizer(reference, _library("schedulefree", "AdamWScheduleFree"))
 
 
 def _prodigy(reference: AdamW) -> Stepper:
     """Mishchenko and Defazio 2023 (arXiv 2306.06101), with its README's settings."""
-    build = _library("prodigyopt", "Prodigy")
-    betas = (reference.beta1, reference.beta2)
+    settings = {"safeguard_warmup": True, "use_bias_correction": True}
     return TorchOptimizer(
-        reference,
-        lambda groups: build(
-            groups, betas=betas, safeguard_warmup=True, use_bias_correction=True
-        ),
+        reference, partial(_library("prodigyopt", "Prodigy"), **settings)
     )
 
 

@@ -48,9 +48,9 @@ def make_trainer() -> WrappedTrainer:
         optimizer.state.clear()
         batches.manual_seed(seed)
 
-    def train(updates: int) -> float:
+    def train(iterations: int) -> float:
         losses = []
-        for _ in range(updates):
+        for _ in range(iterations):
             batch = torch.randint(len(inputs), (BATCH,), generator=batches)
             loss = nn.functional.cross_entropy(model(inputs[batch]), classes[batch])
             optimizer.zero_grad()

@@ -57,9 +57,9 @@ class TrainingConfig:
         dropout: Dropout probability, in [0, 1).
         bias: Whether linear layers and layer norms have biases.
         batch_size: Sequences per iteration.
-        max_iters: Optimizer updates per run: the training budget.
-        eval_interval: Updates between evaluations, which is also between decisions.
-        warmup_iters: Updates of linear warm-up.
+        max_iters: Iterations per run: the training budget.
+        eval_interval: Iterations between evaluations; the agent decides at each.
+        warmup_iters: Iterations of linear warm-up.
         learning_rate: Initial learning rate.
         beta1: AdamW's decay of the first moment, in [0, 1).
         beta2: AdamW's decay of the second moment, in [0, 1).
@@ -75,9 +75,9 @@ class TrainingConfig:
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 if the hardware supports it.
         compile: ``off``; ``default`` (`torch.compile`); ``graph`` (`torch.compile` and
-            a CUDA graph; CUDA only); or ``auto``, which is ``default`` on CUDA and
-            ``off`` on a CPU. An ``lstm`` accepts only ``off`` and ``auto``, and is
-            never compiled.
+            a CUDA graph; CUDA only); or ``auto``. ``auto`` is ``default`` on CUDA, and
+            ``off`` on a CPU or, with a warning, without a compiler. An ``lstm``
+            accepts only ``off`` and ``auto``, and is never compiled.
 
     Raises:
         TypeError: A field has the wrong type.

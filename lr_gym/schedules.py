@@ -58,7 +58,7 @@ def schedule_factor(
     """Return the factor on the peak learning rate at `iteration`.
 
     Linear warm-up, (i + 1) / (warmup_iters + 1), then the schedule over the other
-    updates:
+    iterations:
 
     ==================  ==============================================================
     ``constant``        1
@@ -69,14 +69,14 @@ def schedule_factor(
     ``wsd``             1, then 1 - sqrt(x) over the last 20 % (Haegele et al. 2024)
     ``wsd_linear``      1, then straight to 0 over the last 20 %
     ``one_cycle``       cosine from 1/25 up to 1 at 30 %, then down to 0 (Smith 2018)
-    ``inverse_sqrt``    sqrt(w / (w + i)), i updates after w = max(1, warmup_iters)
+    ``inverse_sqrt``    sqrt(w / (w + i)), i iterations after w = max(1, warmup_iters)
     ==================  ==============================================================
 
     Args:
         schedule: One of `SCHEDULES`.
-        iteration: Update number from 0, any shape.
-        max_iters: Updates in the whole run; broadcast with `iteration`.
-        warmup_iters: Updates of warm-up, at most `max_iters`.
+        iteration: Number of the iteration from 0, any shape.
+        max_iters: Iterations in the whole run; broadcast with `iteration`.
+        warmup_iters: Iterations of warm-up, at most `max_iters`.
 
     Returns:
         Factors in [0, 1], of the broadcast shape.

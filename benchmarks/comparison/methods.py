@@ -123,8 +123,9 @@ def find_method(name: str) -> Method:
 
     `name` can also be the path of a Q-table (``table.json``), of a policy
     (``policy.safetensors``) or of a model that ``agents/deep_rl.py`` saved
-    (``model.zip``); or a class that takes a seed: ``module:Class`` or
-    ``file.py:Class``.
+    (``model.zip``); or a class that takes a seed and has a method
+    ``act(observation)``: ``module:Class`` or ``file.py:Class``. What else an `Agent`
+    has, the class may define.
 
     Raises:
         ValueError: There is no such method; the message lists all.
@@ -156,11 +157,20 @@ def find_method(name: str) -> Method:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(source)
-        make: Callable[[int], Agent] = getattr(module, attribute)
+        make = _agent_class(getattr(module, attribute))
         make(0)
     except (ImportError, AttributeError, FileNotFoundError, TypeError) as error:
         raise ValueError(f"agent {name!r} cannot be loaded: {error}") from error
     return Method(make, "agent")
+
+
+def _agent_class(make: Callable[[int], Agent]) -> Callable[[int], Agent]:
+    """Return an agent's class; one with `act` alone gets the rest from `Agent`."""
+    if not isinstance(make, type) or issubclass(make, Agent):
+        return make
+    if not callable(getattr(make, "act", None)):
+        raise TypeError(f"{make.__name__} has no method act(observation)")
+    return type(make.__name__, (make, Agent), {})
 
 
 def _saved_policy(path: str) -> Callable[[int], Agent]:

@@ -185,7 +185,7 @@ def foreign_loops() -> str:
 
 
 def controller_cost() -> str:
-    """Return the costs of a decision, in updates of a plain loop."""
+    """Return the costs of a decision, in iterations of a plain loop."""
     rows = []
     for scale, result in committed("controller/controller_cost.json").items():
         costs = result["in_updates"]
@@ -194,12 +194,12 @@ def controller_cost() -> str:
         rows.append(
             {
                 "scale": f"`{scale}`",
-                "an update, s": f"{result['update_seconds']['median']:.4f}",
-                "copying model and optimizer, updates": spread_text(
+                "an iteration, s": f"{result['update_seconds']['median']:.4f}",
+                "copying model and optimizer, iterations": spread_text(
                     costs["snapshot, same"], 3
                 ),
-                "restoring them, updates": spread_text(costs["undo, same"], 3),
-                "measuring an update, updates": f"{measuring:+.3f}",
+                "restoring them, iterations": spread_text(costs["undo, same"], 3),
+                "measuring an update, iterations": f"{measuring:+.3f}",
                 "memory of the copy, in sizes of the weights": f"{memory:.1f}",
             }
         )

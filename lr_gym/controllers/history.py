@@ -29,8 +29,8 @@ class Record:
         factor: What the policy multiplied the learning rate by, before clipping to the
             bounds.
         undo: Whether the policy decided to undo the last chunk of training.
-        undone: Whether the controller did: model and optimizer are as they were at the
-            previous decision.
+        undone: Whether the controller undid it: model and optimizer are then as they
+            were at the previous decision.
         diverged: Whether a loss was not finite, or far above the first one.
     """
 

@@ -8,7 +8,7 @@ Three lines in a training loop:
             controller.step(evaluate(model))
         ...  # forward, backward, optimizer.step()
 
-Hooks on `optimizer.step()` count the updates and check that nothing else has changed
+Hooks on `optimizer.step()` count the iterations and check that nothing else has changed
 the learning rates.
 """
 
@@ -52,7 +52,7 @@ class ControllerLR(LRScheduler):
     Attributes:
         policy: The policy that decides; a copy of the one passed.
         history: One `Record` per decision.
-        iteration: Optimizer updates so far.
+        iteration: Iterations so far: calls of `optimizer.step()`.
         snapshot: The copy that an undo restores, with its time and memory, or `None`.
     """
 
@@ -76,15 +76,16 @@ class ControllerLR(LRScheduler):
         Args:
             optimizer: The policy starts from its current learning rates.
             policy: A name or path for `lr_gym.load_controller`, or a policy.
-            interval: Updates between evaluations.
-            max_iters: Updates in the whole run.
+            interval: Iterations between evaluations.
+            max_iters: Iterations in the whole run.
             min_lr: Lower bound of the learning rate; `None` takes the policy's.
             max_lr: Upper bound of the learning rate; `None` takes the policy's.
-            warmup_iters: Updates of linear warm-up, on top of the policy's decisions.
+            warmup_iters: Iterations of linear warm-up on top of the policy's decisions.
             undo: What an undo restores besides the optimizer: the model, or several
                 objects with `state_dict` and `load_state_dict`; copied at decisions.
             snapshot_device: Where the copies are: ``same`` as the tensors, or ``host``.
-            loss_floor: Of ``log_excess_loss``, nats; `None` takes the policy's.
+            loss_floor: What ``log_excess_loss`` subtracts, nats; `None` takes the
+                policy's.
             dry_run: Decide and log, but change nothing. The policy then sees the
                 learning rate that the training loop sets.
 
@@ -128,7 +129,7 @@ class ControllerLR(LRScheduler):
         """Whether to evaluate and call `step` now.
 
         True before training and then at the policy's decision points; False once
-        `max_iters` updates are made.
+        `max_iters` iterations are made.
         """
         if not self.history:
             return True
@@ -149,14 +150,14 @@ class ControllerLR(LRScheduler):
         """Decide on a validation loss: set the learning rate, undo if decided.
 
         A call only records the loss if no update was made since the last call, or if
-        `max_iters` updates are made. A loss that is not finite is no error: the
+        `max_iters` iterations are made. A loss that is not finite is no error: the
         controller undoes the last chunk if it can, and lowers the learning rate.
 
         Args:
             val_loss: Mean validation loss per prediction, nats.
-            train_loss: Mean over the updates since the last decision, nats; for
+            train_loss: Mean over the iterations since the last decision, nats; for
                 policies that observe it.
-            grad_norm: Mean over the same updates, before clipping; likewise.
+            grad_norm: Mean over the same iterations, before clipping; likewise.
             update_size: Size of the last update, see `lr_gym.trainers.update_size`;
                 `None` takes the controller's own measurement.
 

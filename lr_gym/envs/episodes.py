@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lr_gym import mdp
 from lr_gym.config import TrainingConfig
+from lr_gym.envs.starts import StartSampler
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.episode_state import EpisodeState, MemberIndex
 from lr_gym.mdp.instances import Instance, InstanceFamily
@@ -21,7 +22,6 @@ from lr_gym.mdp.rewards import finish_chunk
 from lr_gym.schedules import schedule_factor
 from lr_gym.trainers.base import FloatArray, Trainer
 from lr_gym.trainers.mixed import MixedTrainer
-from lr_gym.validation import check_integer, check_keys, check_real
 
 INFO_KEYS = (
     "iteration",
@@ -67,15 +67,10 @@ class EpisodeBatch:
         self.trainer = trainer
         self.training = training
         self.config = config
-        points = mdp.decision_points(config, training.max_iters, training.eval_interval)
-        self._base_points = points
-        self.decisions = len(points)  # in an episode that does not diverge
         self.family = family
-        for length in () if family is None else family.max_iters:
-            self._decision_points(length)  # raises now if it is too short
-        rates = (training.learning_rate,) if family is None else family.learning_rates()
-        for rate in rates:
-            self.check_learning_rate(rate)
+        self._starts = StartSampler(training, config, family)
+        points = self._starts.points
+        self.decisions = len(points)  # in an episode that does not diverge
         self._entropy_rate = entropy_rate
         self._bounds = mdp.observation_bounds(config)
         size = trainer.size
@@ -98,21 +93,11 @@ class EpisodeBatch:
     @property
     def reset_options(self) -> tuple[str, ...]:
         """Names of the options of `reset`."""
-        return ("seed", "learning_rate", *(("instance",) if self.family else ()))
+        return self._starts.options
 
     def corpus(self, member: int) -> str:
         """Return the name of the corpus that a member trains on."""
         return (self.instances[member] if self.family else self.training).corpus
-
-    def check_learning_rate(self, value: object) -> None:
-        """Raise unless `value` is a real number in [`min_lr`, `max_lr`]."""
-        low, high = self.config.min_lr, self.config.max_lr
-        check_real("learning_rate", value, 0.0, low_open=True)
-        if not low <= float(value) <= high:  # type: ignore[arg-type]  # just checked
-            raise ValueError(
-                f"learning_rate must be in [min_lr, max_lr] = [{low:g}, {high:g}], got "
-                f"{value!r}; pass a wider min_lr or max_lr as well"
-            )
 
     def reset(
         self,
@@ -125,7 +110,7 @@ class EpisodeBatch:
         Args:
             members: Members to reset.
             generators: One per member; draws the run's seed. It draws even if an option
-                gives the seed, so that the run after it is the same either way.
+                gives the seed, so that later runs do not depend on the option.
             options: ``seed`` of the runs, their initial ``learning_rate``, and with a
                 family ``instance``, fields that replace sampled ones. Each is one
                 value, or one per member.
@@ -134,29 +119,10 @@ class EpisodeBatch:
             TypeError: An option is unknown or has the wrong type.
             ValueError: An option is out of range, or a length does not fit.
         """
-        check_keys("reset(options=...)", options, self.reset_options)
-        seeds = [int(generator.integers(2**31)) for generator in generators]
-        if "seed" in options:
-            seeds = _per_member("seed", options["seed"], len(members))
-            for seed in seeds:
-                check_integer("seed", seed, 0, 2**63 - 1)
-        rates: Any = [self.training.learning_rate] * len(members)  # already checked
-        instances = None
-        if self.family is not None:
-            instances = self._sample_instances(
-                self.family, generators, options.get("instance")
-            )
-            rates = [instance.learning_rate for instance in instances]
-        if instances is not None or "learning_rate" in options:
-            rates = options.get("learning_rate", rates)
-            rates = _per_member("learning_rate", rates, len(members))
-            for value in rates:
-                self.check_learning_rate(value)
-        if instances is not None:
+        seeds, learning_rates, instances = self._starts.sample(generators, options)
+        if instances:
             self._set_instances(members, instances)
-        self.reset_members(
-            members, [int(s) for s in seeds], np.array(rates, dtype=float)
-        )
+        self.reset_members(members, seeds, learning_rates)
 
     def reset_members(
         self, members: Sequence[int], seeds: Sequence[int], learning_rates: FloatArray
@@ -174,9 +140,8 @@ class EpisodeBatch:
         state = self.state
         for name in ("decision", "iteration", "grad_norm", "update_size"):
             getattr(state, name)[rows] = 0
-        for name in ("initial_loss", "val_loss", "previous_loss"):
-            getattr(state, name)[rows] = loss
-        for name in ("best_val_loss", "train_loss"):
+        losses = ("initial_loss", "val_loss", "previous_loss", "best_val_loss")
+        for name in (*losses, "train_loss"):  # nothing was trained on yet
             getattr(state, name)[rows] = loss
         state.learning_rate[rows] = learning_rates
         state.episode_return[rows] = 0.0
@@ -297,25 +262,6 @@ class EpisodeBatch:
             "seed": self.seeds,
         }
 
-    def _sample_instances(
-        self,
-        family: InstanceFamily,
-        generators: Sequence[np.random.Generator],
-        overrides: object,
-    ) -> list[Instance]:
-        """Sample an instance with each generator, then apply `overrides`."""
-        instances = [family.sample(generator) for generator in generators]
-        if overrides is None:
-            return instances
-        fields = _per_member("instance", overrides, len(instances))
-        instances = [
-            family.with_overrides(*pair) for pair in zip(instances, fields, strict=True)
-        ]
-        for instance in instances:  # raise before the episodes change
-            instance.training_config(self.training)
-            self._decision_points(instance.max_iters)
-        return instances
-
     def _set_instances(
         self, members: Sequence[int], instances: Sequence[Instance]
     ) -> None:
@@ -326,22 +272,9 @@ class EpisodeBatch:
         self.trainer.choose(members, configs)
         for member, instance in zip(members, instances, strict=True):
             self.instances[member] = instance
-            self.points[member] = self._decision_points(instance.max_iters)
+            self.points[member] = self._starts.decision_points(instance.max_iters)
             self.max_iters[member] = instance.max_iters
             self.loss_floor[member] = self._floor(instance.corpus)
-
-    def _decision_points(self, max_iters: int) -> NDArray[np.int64]:
-        """Return the decision points of a run of `max_iters` updates.
-
-        Raises:
-            ValueError: The run is too short for the warm-up or the decisions.
-        """
-        if max_iters < self.training.warmup_iters:
-            raise ValueError(
-                f"max_iters must not be below warmup_iters={self.training.warmup_iters}"
-                f", got {max_iters}; pass a smaller warmup_iters as well"
-            )
-        return mdp.rescale_decision_points(self._base_points, max_iters)
 
     def _floor(self, corpus: str) -> float:
         """Return a lower bound of the loss on `corpus`, 0 if none is known."""
@@ -408,13 +341,3 @@ class EpisodeBatch:
             if not np.isfinite(measured).all():
                 measured = np.nan_to_num(measured, nan=mdp.LOSS_BOUND)
             setattr(state, name, measured[index])
-
-
-def _per_member(name: str, value: object, count: int) -> list[Any]:
-    """Return `value` once per member; a sequence must already be that long."""
-    if not isinstance(value, list | tuple | np.ndarray):
-        return [value] * count
-    values = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    if len(values) != count:
-        raise ValueError(f"{name} must have {count} entries, got {len(values)}")
-    return values

@@ -90,7 +90,7 @@ def build_episodes(
             mapping from each corpus to its law or the law's file.
         family: Fields of `InstanceFamily`. Other fields have one value, from the other
             keywords.
-        stacklevel: Of warnings.
+        stacklevel: The `stacklevel` of warnings.
         **settings: Fields of `TrainingConfig` and `MDPConfig`.
 
     Raises:

@@ -6,28 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from gymnasium import spaces
-from gymnasium.error import InvalidAction, ResetNeeded
-from numpy.typing import NDArray
+from gymnasium.error import ResetNeeded
 
 from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.factory import build_episodes, check_settings
 from lr_gym.envs.rendering import (
+    RENDER_MODES,
+    RenderFrame,
+    check_render_mode,
     render_ansi,
     render_rgb,
     seed_label,
     training_kind,
 )
+from lr_gym.envs.spaces import (
+    Action,
+    Observation,
+    build_action_space,
+    build_observation_space,
+    read_action,
+)
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
-from lr_gym.mdp.config import MDPConfig
-from lr_gym.mdp.observations import space_bounds
 from lr_gym.trainers.base import Trainer
 from lr_gym.validation import check_boolean
-
-Observation = NDArray[np.float32]
-Action = int | NDArray[np.float32]  # discrete or continuous
-RenderFrame = str | NDArray[np.uint8]
 
 
 class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
@@ -196,7 +197,7 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
     * v0: Initial version.
     """  # noqa: E501 - tables
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's form
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 4}  # noqa: RUF012 - Gymnasium's form
 
     _copied = ("_np_random", "_np_random_seed", "_history", "action_space", "spec")
 
@@ -360,45 +361,3 @@ class LRTuningEnv(gym.Env[Observation, Action], EpisodePickle):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def check_render_mode(render_mode: object) -> None:
-    """Raise ValueError unless `render_mode` is `None` or supported."""
-    modes = LRTuningEnv.metadata["render_modes"]
-    if render_mode not in (None, *modes):
-        raise ValueError(
-            f"render_mode must be None or one of {modes}, got {render_mode!r}"
-        )
-
-
-def read_action(name: str, value: object, space: spaces.Space[Any]) -> NDArray[Any]:
-    """Return one or more actions as an array of `space`.
-
-    Raises:
-        InvalidAction: `value` is not in `space`, or a conversion would change it:
-            discrete actions are integers, continuous ones integers or floats.
-    """
-    kinds = "iu" if np.issubdtype(space.dtype, np.integer) else "iuf"
-    try:
-        actions = np.asarray(value)
-    except (TypeError, ValueError):  # rows of different lengths, a tensor on a GPU
-        actions = np.empty(0, dtype=object)
-    if actions.dtype.kind in kinds and actions.shape == space.shape:
-        with np.errstate(over="ignore"):
-            actions = actions.astype(space.dtype)
-        if space.contains(actions):
-            return actions
-    raise InvalidAction(f"{name} must be in {space}, got {value!r}")
-
-
-def build_observation_space(config: MDPConfig) -> spaces.Space[Observation]:
-    """Return the space of one observation."""
-    low, high = space_bounds(config)
-    return spaces.Box(low, high, dtype=np.float32)
-
-
-def build_action_space(config: MDPConfig) -> spaces.Space[Any]:
-    """Return the space of one action."""
-    if config.action_type == "continuous":
-        return spaces.Box(-1.0, 1.0, (config.action_size,), dtype=np.float32)
-    return spaces.Discrete(len(config.lr_factors) + int(config.allow_undo))

@@ -14,10 +14,21 @@ from lr_gym.envs.trainer_choice import REAL
 from lr_gym.surrogate.law import LossLaw
 from lr_gym.surrogate.trainer import SurrogateTrainer
 
+RenderFrame = str | NDArray[np.uint8]
+
+RENDER_MODES = ["ansi", "rgb_array"]
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-:=+*#"  # for consoles without block characters
 LOSS_AXIS = 1.25  # its upper end, as a multiple of the initial validation loss
 LR_MARGIN = 1.5  # factor between the extreme learning rates and the ends of the axis
+
+
+def check_render_mode(render_mode: object) -> None:
+    """Raise ValueError unless `render_mode` is `None` or supported."""
+    if render_mode not in (None, *RENDER_MODES):
+        raise ValueError(
+            f"render_mode must be None or one of {RENDER_MODES}, got {render_mode!r}"
+        )
 
 
 def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
@@ -25,7 +36,7 @@ def render_ansi(history: Sequence[Mapping[str, Any]], max_iters: int) -> str:
 
     Args:
         history: The info dictionaries since reset, at least one.
-        max_iters: Updates in the whole run.
+        max_iters: Iterations in the whole run.
     """
     last = history[-1]
     losses = np.array([info["val_loss"] for info in history])
@@ -52,7 +63,7 @@ def _printable_bars() -> str:
 
 
 def training_kind(trainer: object) -> str:
-    """Return what a picture calls the training by `trainer`, as of `gym.make`."""
+    """Return the kind of training, for a title, from `trainer` of `gym.make`."""
     if trainer == REAL:
         return "real training"
     if isinstance(trainer, str | os.PathLike | Mapping | LossLaw | SurrogateTrainer):
@@ -79,8 +90,8 @@ def render_rgb(
 
     Args:
         history: The info dictionaries since reset, at least one.
-        max_iters: Updates in the whole run, the right end of the axis.
-        title: Of the plot.
+        max_iters: Iterations in the whole run, the right end of the axis.
+        title: The plot's title.
         lr_limits: The lowest and the highest learning rate of the environment.
 
     Returns:

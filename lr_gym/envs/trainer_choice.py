@@ -43,7 +43,7 @@ def find_law(trainer: object, scale: str, corpus: str | None) -> LossLaw | None:
             corpus of the law.
 
     Raises:
-        ValueError: There is no such law, or its scale or corpus is another.
+        ValueError: There is no such law, or it has another scale or corpus.
         FileNotFoundError: There is no such file.
     """
     if trainer == SURROGATE:
@@ -77,8 +77,8 @@ def family_laws(
 
     Raises:
         TypeError: `trainer` maps a corpus to an object that is not a law.
-        ValueError: `trainer` is another object, there is no law for a corpus, or the
-            scale or corpus of a law is another.
+        ValueError: `trainer` is another object, there is no law for a corpus, or a law
+            has another scale or corpus.
         FileNotFoundError: The file of a law is absent.
     """
     if trainer != SURROGATE and not isinstance(trainer, Mapping):

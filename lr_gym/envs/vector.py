@@ -15,19 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from lr_gym.envs.copying import EpisodePickle
 from lr_gym.envs.episodes import INFO_KEYS
 from lr_gym.envs.factory import build_episodes, check_settings
-from lr_gym.envs.lr_tuning import (
-    LRTuningEnv,
-    RenderFrame,
-    build_action_space,
-    build_observation_space,
-    check_render_mode,
-    read_action,
-)
+from lr_gym.envs.lr_tuning import LRTuningEnv
 from lr_gym.envs.rendering import (
+    RenderFrame,
+    check_render_mode,
     render_ansi,
     render_rgb,
     seed_label,
     training_kind,
+)
+from lr_gym.envs.spaces import (
+    build_action_space,
+    build_observation_space,
+    read_action,
 )
 from lr_gym.envs.trainer_choice import REAL, TrainerChoice
 from lr_gym.trainers.base import Trainer, mask_of

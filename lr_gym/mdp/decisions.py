@@ -32,7 +32,7 @@ def rescale_decision_points(
 
     Args:
         points: From `decision_points`; the last is the length of the first run.
-        max_iters: Updates in the other run.
+        max_iters: Iterations in the other run.
 
     Raises:
         ValueError: The other run is too short for as many decisions.

@@ -30,7 +30,7 @@ class Instance:
         n_layer: Transformer blocks.
         n_embd: Width. The size of a head is fixed, so the width sets their number.
         batch_size: Sequences per iteration.
-        max_iters: Horizon: updates in the run.
+        max_iters: Horizon: iterations in the run.
         good_lr: A peak learning rate that is expected to be good for this model.
         lr_factor: Initial learning rate / `good_lr`.
 

@@ -97,8 +97,8 @@ def observation_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray
 def space_bounds(config: ObservationConfig) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the bounds of the observation space: observed values and 0.
 
-    Clients fill observations with zeros and check them against the space, as TorchRL
-    does for the episodes that go on when others end.
+    When one episode of a batch ends, TorchRL fills observations of the others with
+    zeros and checks them against the space.
     """
     low, high = observation_bounds(config)
     return np.minimum(low, 0), np.maximum(high, 0)
@@ -114,9 +114,9 @@ def observe(
     """Return the observations, (E, features) float32, clipped to their bounds.
 
     Args:
-        state: Of the episodes.
+        state: The episodes' state.
         config: The features.
-        max_iters: Updates in each run, (E,).
+        max_iters: Iterations in each run, (E,).
         loss_floor: Lower bound of the loss in ``log_excess_loss``, (E,), nats.
         bounds: From `observation_bounds`, which costs more than an observation.
     """

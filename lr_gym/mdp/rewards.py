@@ -23,8 +23,8 @@ def finish_chunk(
     """Record a chunk's losses in `state`; return the rewards.
 
     Args:
-        state: Of the episodes that decided, with this decision counted. Its fields are
-            replaced.
+        state: State of the episodes that decided; `decision` already counts this
+            decision. Changed in place.
         config: The reward, and the divergence threshold.
         decisions: Decisions in a whole episode.
         train_loss: Mean over the chunk, (E,).
@@ -70,7 +70,7 @@ def reward(
     """Return the reward of episodes that did not diverge, (E,).
 
     Args:
-        state: After the evaluation; `best_val_loss` is still the best before it.
+        state: State after the evaluation; `best_val_loss` is the best before it.
         config: The kind of reward.
         terminated: Whether this decision was the episode's last, (E,).
     """

@@ -69,8 +69,8 @@ class Block(nn.Module):
 class Conv(LanguageModel):
     """Gated causal convolutions over `vocab_size` characters.
 
-    The kernel is the smallest from 2 to `MAX_KERNEL` with which a position sees
-    `block_size` characters, a whole training window; with too few layers, `MAX_KERNEL`.
+    The kernel is the smallest, from 2 to `MAX_KERNEL`, that lets a position see a whole
+    training window of `block_size` characters. With too few layers it is `MAX_KERNEL`.
     """
 
     def __init__(

@@ -308,7 +308,7 @@ def validation_loss(
 
     Args:
         law: The constants.
-        state: Of the runs.
+        state: The runs' state.
         log_rate: ln of the learning rate of the last iteration, (E,).
     """
     progress, undamaged = state["progress"], state["undamaged"]

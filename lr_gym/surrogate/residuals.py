@@ -63,8 +63,8 @@ def divergence_rate(runs: Sequence[RecordedRun]) -> float:
     """Estimate the learning rate above which runs diverge.
 
     It is the geometric mean of the highest peak of a surviving run and the lowest peak
-    of a diverged one. It is 10 times the former if no run diverged, and the latter if
-    that is lower.
+    of a diverged one. If no run diverged, it is 10 times that highest peak. If a run
+    diverged below that highest peak, it is the lowest peak of a diverged run.
     """
     peaks = {True: [np.inf], False: [0.0]}
     for run in runs:

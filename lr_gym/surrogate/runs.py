@@ -28,7 +28,7 @@ class RecordedRun:
         name: Name in reports.
         seed: Seed of the run.
         rates: Learning rate of every iteration, (n,).
-        iterations: Updates spent at each evaluation, increasing from 0, (m,).
+        iterations: Iterations spent at each evaluation, increasing from 0, (m,).
         val_loss: Validation loss, (m,); NaN after divergence.
         train_loss: Mean over the iterations since the previous evaluation, (m,); NaN at
             the first evaluation.

@@ -136,7 +136,7 @@ class SurrogateTrainer:
         return losses
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:
-        """Return the validation loss, the same however often; see `Trainer`.
+        """Return the validation loss; repeated calls return the same. See `Trainer`.
 
         Args:
             members: Members to evaluate; `None` is all.
@@ -201,7 +201,7 @@ class SurrogateTrainer:
         ``grad_norm`` and ``update_size`` are the law's log-linear models of what was
         recorded, without noise. ``tokens``: characters that a real run would have
         trained on. ``seconds``: wall time in `train`, shared by all members.
-        ``learning_rate``: of the last simulated update.
+        ``learning_rate``: that of the last simulated update.
         """
         telemetry: dict[str, FloatArray] = {}
         if names is None or "learning_rate" in names:
@@ -223,7 +223,7 @@ class SurrogateTrainer:
 
     @property
     def iteration(self) -> NDArray[np.int64]:
-        """Updates spent by each member, (E,)."""
+        """Iterations spent by each member, (E,)."""
         return self._iteration.copy()
 
     def _run_plan(self, counts: NDArray[np.int64], plan: FloatArray) -> FloatArray:

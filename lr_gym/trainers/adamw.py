@@ -61,8 +61,8 @@ class AdamW:
             diverged: (E,) bool. These members' state stays bit for bit as it is.
 
         Returns:
-            Gradient norms before clipping, (E,), and `diverged` with the members added
-            whose gradient is not finite. They were not updated either.
+            Gradient norms before clipping, (E,), and `diverged`, which now includes
+            members with a gradient that is not finite. They were not updated either.
         """
         norms = gradients.norm(dim=1)  # (E,)
         diverged = diverged | ~norms.isfinite()

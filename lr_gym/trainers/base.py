@@ -39,17 +39,17 @@ class Trainer(Protocol):
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Train every member for its number of updates.
+        """Train every member for its number of iterations.
 
         Args:
-            iterations: Updates: one number, or one per member, (E,). 0 leaves a member
+            iterations: One number, or one per member, (E,). 0 leaves a member
                 unchanged.
-            learning_rate: (E,), or (E, n) with one rate per update, n >= iterations.
-            on_iteration: Called after every update of the population.
+            learning_rate: (E,), or (E, n) with one per iteration, n >= iterations.
+            on_iteration: Called after every iteration of the population.
 
         Returns:
-            Mean training loss over these updates, (E,), nats per character; NaN for a
-            member that made none.
+            Mean training loss over these iterations, (E,), nats per character; NaN for
+            a member that made none.
         """
 
     def evaluate(self, *, members: Sequence[int] | None = None) -> FloatArray:

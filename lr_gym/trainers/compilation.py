@@ -8,8 +8,9 @@ import shutil
 import sys
 import time
 import types
+import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def resolve_compile(
     """Return ``default``, ``graph``, or `None` for eager.
 
     ``default`` uses `torch.compile`; ``graph`` also captures the compiled step in one
-    CUDA graph. ``auto`` compiles on CUDA if the compilers are installed.
+    CUDA graph. ``auto`` compiles on CUDA; without the compilers it warns, once per
+    process, and trains eagerly.
 
     On a CPU a compiled step is at most about twice as fast, and compiling takes 10 to
     30 seconds, or 4 from the cache. One run of a built-in scale is too short for that;
@@ -55,13 +57,28 @@ def resolve_compile(
         )
     missing = _missing_compiler(device)
     if compile == "auto":
-        return "default" if device.type == "cuda" and missing is None else None
+        if device.type != "cuda":
+            return None
+        if missing is not None:
+            _warn_of_eager_training(missing)
+            return None
+        return "default"
     if missing is not None:
         raise ValueError(
             f"compile={compile!r} needs {missing}, which is not installed: install it, "
             "or pass compile='off'"
         )
     return compile
+
+
+@cache
+def _warn_of_eager_training(missing: str) -> None:
+    """Warn, the first time, that training on CUDA is not compiled."""
+    warnings.warn(
+        f"compile='auto' trains without torch.compile, which is slower: {missing} is "
+        "not installed. Install it, or pass compile='off' to accept eager training",
+        stacklevel=3,
+    )
 
 
 def _missing_compiler(device: torch.device) -> str | None:

@@ -28,12 +28,13 @@ def wrap_training(
 
     Args:
         reset: Starts a fresh run from a seed, at iteration 0.
-        train: Makes the given number of updates at the rate set last; returns the mean
-            training loss over them. It is called once for each stretch of updates with
-            the same rate, so several times per step during warm-up.
+        train: Trains for the given number of iterations at the learning rate set last;
+            returns the mean training loss over them. It is called once for each stretch
+            of iterations at the same learning rate, so several times per step during
+            warm-up.
         evaluate: Returns the validation loss, 0 or more; must not affect training. NaN
             or inf means that the run has diverged; it is then not trained further.
-        set_learning_rate: Sets the rate of the following updates.
+        set_learning_rate: Sets the learning rate of the following iterations.
         get_state: Returns weights and optimizer state; the return value is copied.
             Undo and agents that restore snapshots need it, and `set_state`.
         set_state: Restores what `get_state` returned. The data stream does not go back.

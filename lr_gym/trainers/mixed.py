@@ -18,9 +18,9 @@ MAX_IDLE_TRAINERS = 4  # trainers that are kept although no member has their sha
 
 
 class ShapeGroup(NamedTuple):
-    """Members of one shape, and their positions in the sequence of members asked for.
+    """Members of one shape, and their positions in the caller's sequence of members.
 
-    `positions` index the caller's sequence, as in ``seeds[position]``.
+    The positions also index the caller's other sequences: ``seeds[position]``.
     """
 
     trainer: Trainer

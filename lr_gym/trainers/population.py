@@ -6,7 +6,7 @@ Shapes: E members, B batch, T time, P parameters, V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,18 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lr_gym.config import TrainingConfig
-from lr_gym.data.corpora import TEST_FRACTION, Corpus
+from lr_gym.data.corpora import Corpus
 from lr_gym.devices import resolve_device, resolve_precision
 from lr_gym.models.language_model import LanguageModel
 from lr_gym.random_streams import fold_in, stream_seeds
 from lr_gym.trainers.adamw import AdamW, initial_state
 from lr_gym.trainers.base import FloatArray, check_chunk
-from lr_gym.trainers.batches import IGNORE, cut_windows, sample_starts, windows_at
+from lr_gym.trainers.batches import sample_starts
 from lr_gym.trainers.compilation import compiled_losses, compiled_step, resolve_compile
 from lr_gym.trainers.cuda_graphs import Step
+from lr_gym.trainers.evaluation import Evaluation
 from lr_gym.trainers.loss import PopulationLoss
 from lr_gym.trainers.step import TrainingStep
-from lr_gym.validation import check_choice
 
 SPLITS = ("train", "val", "test")
 
@@ -33,10 +33,10 @@ SPLITS = ("train", "val", "test")
 class PopulationTrainer:
     """E runs of one model shape on one corpus and one device.
 
-    Members share only the corpus in device memory. A member's loss curve depends on its
-    seed and learning rates: the same in a population of any size (to rounding), and
-    repeatable bit for bit on a CPU. A member whose loss or gradient is not finite has
-    diverged and keeps its weights; the others continue.
+    Members share only the corpus in device memory. A member's loss curve depends only
+    on its seed and its learning rates. It is the same in a population of any size (to
+    rounding), and repeats bit for bit on a CPU. A member whose loss or gradient is not
+    finite has diverged and keeps its weights; the others continue.
     """
 
     def __init__(self, config: TrainingConfig, corpus: Corpus, size: int = 1) -> None:
@@ -74,7 +74,6 @@ class PopulationTrainer:
             name: torch.from_numpy(getattr(corpus, name).copy()).to(self.device)
             for name in SPLITS
         }
-        self._evaluation_cache: dict[tuple[str, bool], tuple[Tensor, int]] = {}
         dtype = getattr(torch, self.precision)
         self.population_loss = PopulationLoss(config, corpus.vocab_size, dtype)
         self.optimizer = AdamW(
@@ -88,11 +87,11 @@ class PopulationTrainer:
         self._compiled_step = (
             compiled_step(self._step, self.compile) if self.compile else None
         )
-        # On a CPU, compiling the evaluation takes longer than it saves.
-        self._losses = (
-            None
-            if self.compile is None or self.device.type == "cpu"
-            else compiled_losses(self.population_loss, self._step)
+        losses = None  # on a CPU, compiling the evaluation takes longer than it saves
+        if self.compile is not None and self.device.type != "cpu":
+            losses = compiled_losses(self.population_loss, self._step)
+        self._evaluation = Evaluation(
+            config, self._splits, self.population_loss, losses
         )
         self._state = self._fresh_state([0] * size)
         self._telemetry = {
@@ -115,7 +114,7 @@ class PopulationTrainer:
         learning_rate: ArrayLike,
         on_iteration: Callable[[], object] | None = None,
     ) -> FloatArray:
-        """Train each member for its number of updates; see `Trainer.train`.
+        """Train each member for its number of iterations; see `Trainer.train`.
 
         Raises:
             ValueError: A learning rate or a number of iterations is negative or not
@@ -124,12 +123,15 @@ class PopulationTrainer:
         counts, rates = check_chunk(iterations, learning_rate, self.size)
         started = time.perf_counter()
         losses = np.full((self.size, int(counts.max(initial=0))), np.nan)
+        tokens = self.config.batch_size * self.config.block_size  # of an update
         start = 0
         # Members may have different numbers of updates. Those that still have some
         # train together, in groups that the device takes at once.
         for stop in np.unique(counts[counts > 0]):
             running = np.flatnonzero(counts >= stop)
-            groups = list(self._groups(len(running), self.config.batch_size))
+            groups = list(
+                self.population_loss.groups(len(running), tokens, self.device)
+            )
             for group in groups:
                 members = running[group]
                 state = self._select(members)
@@ -166,19 +168,10 @@ class PopulationTrainer:
             (len(members),), or (E,) for all.
 
         Raises:
-            ValueError: `split` is unknown or empty.
+            ValueError: `split` is unknown or too short.
         """
-        check_choice("split", split, SPLITS)
-        if len(self._splits[split]) < 2:
-            raise ValueError(self._too_short(split))
         state = self._select(range(self.size) if members is None else members)
-        if self.config.evaluation == "paper" and not exact:
-            return self._random_batch_loss(split, state)
-        windows, predictions = self._evaluation_windows(split, exact)  # (N, T + 1)
-        total = self.population_loss.total_loss(
-            state["parameters"], windows, self._losses
-        )
-        return np.asarray(total.cpu() / predictions)
+        return self._evaluation(state, split, exact=exact)
 
     def diverged(self) -> NDArray[np.bool_]:
         """Return which members have diverged, (E,) bool."""
@@ -237,7 +230,7 @@ class PopulationTrainer:
 
     @property
     def iteration(self) -> NDArray[np.int64]:
-        """Number of updates each member has spent, (E,)."""
+        """Number of iterations each member has spent, (E,)."""
         return np.asarray(self._state["iteration"].cpu())
 
     def model(self, member: int = 0) -> LanguageModel:
@@ -305,50 +298,6 @@ class PopulationTrainer:
         self._telemetry["grad_norm"][members] = table[1]
         return np.ascontiguousarray(table[2:].T)
 
-    def _too_short(self, split: str) -> str:
-        """Return why `split` cannot be evaluated, and the remedy."""
-        fraction = self.config.test_fraction
-        fraction = TEST_FRACTION if fraction is None else fraction
-        return (
-            f"split {split!r} has {len(self._splits[split])} characters and needs at "
-            f"least 2: pass a longer text or a larger test_fraction (it is {fraction})"
-        )
-
-    def _evaluation_windows(self, split: str, exact: bool) -> tuple[Tensor, int]:
-        """Return the windows of a fixed evaluation, and the number of predictions."""
-        if (split, exact) not in self._evaluation_cache:
-            limit = None if exact else self.config.eval_tokens
-            windows = cut_windows(self._splits[split], self.config.block_size, limit)
-            predictions = int((windows[:, 1:] != IGNORE).sum())
-            self._evaluation_cache[split, exact] = windows, predictions
-        return self._evaluation_cache[split, exact]
-
-    def _random_batch_loss(self, split: str, state: dict[str, Tensor]) -> FloatArray:
-        """Return the paper's estimate: the mean loss over `eval_iters` random batches.
-
-        The batches have their own random stream, so training is not affected.
-        """
-        config, tokens = self.config, self._splits[split]
-        if len(tokens) <= config.block_size:
-            raise ValueError(
-                f"evaluation='paper' needs a {split} split longer than block_size="
-                f"{config.block_size}, got {len(tokens)} characters; pass a longer "
-                "text, a smaller block_size or evaluation='fixed'"
-            )
-        key = fold_in(state["data_key"] + 1, state["iteration"])  # (E,)
-        total = torch.zeros(len(key), dtype=torch.float64, device=self.device)
-        for batch in range(config.eval_iters):
-            starts = sample_starts(
-                tokens, fold_in(key, batch), config.batch_size, config.block_size
-            )
-            windows = windows_at(tokens, starts, config.block_size)
-            for group in self._groups(len(key), config.batch_size):
-                losses = self.population_loss.losses(
-                    state["parameters"][group], windows[group], "mean"
-                )
-                total[group] += losses.double()
-        return np.asarray(total.cpu() / config.eval_iters)
-
     # ----------------------------------------------------------- the population's state
 
     def _fresh_state(self, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -369,11 +318,6 @@ class PopulationTrainer:
         state["iteration"] = torch.zeros(count, dtype=torch.int64, device=self.device)
         state["diverged"] = torch.zeros(count, dtype=torch.bool, device=self.device)
         return state
-
-    def _groups(self, members: int, windows: int) -> Iterator[slice]:
-        """Split `members` into groups that share a pass of `windows` per member."""
-        tokens = windows * self.config.block_size
-        return self.population_loss.groups(members, tokens, self.device)
 
     def _select(self, members: ArrayLike) -> dict[str, Tensor]:
         """Return the state of `members`: views if they are consecutive, else copies."""

@@ -1,4 +1,4 @@
-"""How far one update moves a model; it shows the effect of a rate before the loss does.
+"""How far one update moves a model, which shows too high a learning rate early.
 
 The size that should not depend on a model's width is the change of a layer's outputs.
 In narrow models the same output change needs updates that are large relative to the

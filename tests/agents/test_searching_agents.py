@@ -141,8 +141,7 @@ def trainer_with(make: Any) -> OptimizerTrainer:
 
 def test_torchs_own_adamw_in_that_place_trains_as_ours() -> None:
     def make(reference: AdamW) -> TorchOptimizer:
-        betas = (reference.beta1, reference.beta2)
-        return TorchOptimizer(reference, lambda g: torch.optim.AdamW(g, betas=betas))
+        return TorchOptimizer(reference, torch.optim.AdamW)
 
     theirs = trainer_with(make)
     ours = PopulationTrainer(small_config(), load_corpus("markov"))

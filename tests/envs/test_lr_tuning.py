@@ -6,7 +6,6 @@ import json
 import math
 import pickle
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,11 @@ import lr_gym
 from lr_gym import LRTuningEnv, PopulationTrainer, schedule_factor
 from lr_gym.config import ARCHITECTURES
 from lr_gym.envs.episodes import INFO_KEYS
-from lr_gym.envs.lr_tuning import build_observation_space
+from lr_gym.envs.spaces import build_observation_space
 from lr_gym.mdp.config import REWARDS, MDPConfig
 from lr_gym.mdp.observations import FEATURES
-from lr_gym.surrogate.law_files import packaged_laws
 from tests.helpers.small import SMALL, small_config, small_env
 
-IDS = sorted(name for name in gym.registry if name.startswith("LRTuning"))
-CLIENT_IDS = [f"LRTuning-{corpus}-tiny-v0" for corpus in lr_gym.CORPUS_NAMES]
-CLIENT_IDS += [
-    f"LRTuningSim-{corpus}-tiny-v0"
-    for corpus, scale in packaged_laws()
-    if scale == "tiny"
-]
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"allow_undo": True},
@@ -49,17 +40,6 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(name="stand_ins", autouse=True)
-def fixture_stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small texts in place of the published corpora: allowed as partial copies."""
-    text = "the quick brown fox jumps over the lazy dog. " * 200
-    for name in ("tinyshakespeare.txt", "enwik8", "text8"):
-        (tmp_path / name).write_text(text)
-    monkeypatch.setenv("LR_GYM_DATA", str(tmp_path))
-    monkeypatch.setenv("LR_GYM_ALLOW_PARTIAL", "1")
-    warnings.filterwarnings("ignore", message=".*partial.*")
-
-
 def rollout(env: gym.Env[Any, Any], actions: list[Any], **reset: Any) -> list[Any]:
     steps: list[Any] = [env.reset(**reset)]
     for action in actions:
@@ -69,35 +49,11 @@ def rollout(env: gym.Env[Any, Any], actions: list[Any], **reset: Any) -> list[An
     return steps
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_the_checkers_of_gymnasium_and_sb3_pass_without_a_warning(env_id: str) -> None:
-    simulated = env_id.startswith("LRTuningSim")
-    env = gym.make(env_id) if simulated else small_env(id=env_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*partial.*")
-        check_env(env.unwrapped)
-        check_env_sb3(env.unwrapped)
-
-
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_the_checkers_pass_for_every_alternative(variant: dict[str, Any]) -> None:
     env = small_env(**variant)
     check_env(env.unwrapped)
     check_env_sb3(env.unwrapped)
-
-
-def test_the_registered_ids() -> None:
-    expected = {"LRTuningEnv-v0"}
-    for corpus in lr_gym.CORPUS_NAMES:
-        expected |= {f"LRTuning-{corpus}-v0", f"LRTuning-{corpus}-tiny-v0"}
-    for corpus, scale in packaged_laws():
-        if scale == "tiny":
-            expected.add(f"LRTuningSim-{corpus}-tiny-v0")
-    assert expected == set(IDS)
-    assert isinstance(
-        gym.make("lr_gym:LRTuning-markov-v0", **SMALL, scale="tiny"), gym.Env
-    )
 
 
 @pytest.mark.parametrize(
@@ -108,22 +64,6 @@ def test_zeros_are_observations(bounds: dict[str, Any]) -> None:
     config = MDPConfig(features=tuple(FEATURES), **bounds)
     zeros = np.zeros(len(FEATURES), dtype=np.float32)
     assert zeros in build_observation_space(config)
-
-
-@pytest.mark.parametrize("env_id", CLIENT_IDS)
-def test_ids_for_clients_that_pass_only_an_id(env_id: str) -> None:
-    """CleanRL passes an id and nothing else."""
-    env, envs = gym.make(env_id), gym.make_vec(env_id, num_envs=2)
-    assert env.observation_space == envs.single_observation_space
-    episodes = env.unwrapped.episodes  # type: ignore[attr-defined]
-    assert episodes.training.scale == "tiny"
-    assert episodes.config.features == ("val_loss", "log_learning_rate", "progress")
-    simulated = isinstance(episodes.trainer, lr_gym.SurrogateTrainer)
-    assert simulated == env_id.startswith("LRTuningSim")
-    assert env.spec is not None
-    assert gym.make(EnvSpec.from_json(env.spec.to_json())).spec == env.spec
-    wider = gym.make(env_id, features=("val_loss",))
-    assert wider.observation_space.shape == (1,)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -347,40 +287,6 @@ def test_a_huge_rate_ends_as_diverged_with_finite_numbers(architecture: str) -> 
     assert sum(s[1] for s in steps[1:]) < sum(s[1] for s in survivor[1:])
 
 
-def test_rendering(tmp_path: Path) -> None:
-    env = small_env(render_mode="ansi")
-    env.reset(seed=0)
-    env.step(1)
-    line = env.render()
-    assert isinstance(line, str)
-    assert line.startswith("iteration      2/8  val_loss 3.4")
-    picture = small_env(render_mode="rgb_array")
-    picture.reset(seed=0)
-    before = picture.render()
-    picture.step(1)
-    after = picture.render()
-    assert isinstance(before, np.ndarray)
-    assert before.shape == (480, 640, 3)
-    assert before.dtype == np.uint8
-    assert isinstance(after, np.ndarray)
-    assert not np.array_equal(before, after)
-
-
-def test_human_rendering_by_gymnasiums_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pygame")
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env = gym.wrappers.HumanRendering(small_env(render_mode="rgb_array"))
-    env.reset(seed=0)
-    env.step(1)
-    env.close()
-
-
-def test_the_progress_bar_counts_iterations(capsys: pytest.CaptureFixture[str]) -> None:
-    env = small_env(progress_bar=True)
-    rollout(env, [1] * 4, seed=0)
-    assert "8/8" in capsys.readouterr().err
-
-
 def test_auto_scale_says_what_it_chose() -> None:
     with pytest.warns(UserWarning, match=r"scale='auto' chose .* pass scale="):
         env = LRTuningEnv(device="cpu")
@@ -405,7 +311,7 @@ def test_a_test_split_that_is_too_short(tmp_path: Path, fraction: float | None) 
 def test_eval_tokens_are_whole_windows() -> None:
     env = small_env(eval_tokens=3).unwrapped
     env.reset(seed=0)
-    predictions = env.trainer._evaluation_windows("val", exact=False)[1]  # type: ignore[attr-defined]
+    predictions = env.trainer._evaluation.windows("val", exact=False)[1]  # type: ignore[attr-defined]
     assert predictions == SMALL["block_size"]
 
 

@@ -1,4 +1,4 @@
-"""What the picture of an episode shows."""
+"""Rendered episodes: lines of text, pictures, and the progress bar."""
 
 from __future__ import annotations
 
@@ -122,3 +122,39 @@ def test_a_simulated_run_says_so(figures: list[Figure]) -> None:
     envs.render()
     assert title(figures[-1]) == "markov, tiny, simulated"
     assert rendering.training_kind(object()) == "a user's trainer"
+
+
+def test_a_line_of_text_and_a_picture_of_the_episode() -> None:
+    env = small_env(render_mode="ansi")
+    env.reset(seed=0)
+    env.step(1)
+    line = env.render()
+    assert isinstance(line, str)
+    assert line.startswith("iteration      2/8  val_loss 3.4")
+    picture = small_env(render_mode="rgb_array")
+    picture.reset(seed=0)
+    before = picture.render()
+    picture.step(1)
+    after = picture.render()
+    assert isinstance(before, np.ndarray)
+    assert before.shape == (480, 640, 3)
+    assert before.dtype == np.uint8
+    assert isinstance(after, np.ndarray)
+    assert not np.array_equal(before, after)
+
+
+def test_human_rendering_by_gymnasiums_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gym.wrappers.HumanRendering(small_env(render_mode="rgb_array"))
+    env.reset(seed=0)
+    env.step(1)
+    env.close()
+
+
+def test_the_progress_bar_counts_iterations(capsys: pytest.CaptureFixture[str]) -> None:
+    env = small_env(progress_bar=True)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(1)
+    assert "8/8" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lr_gym.trainers import compilation
 from lr_gym.trainers.batches import IGNORE, cut_windows, even_parts
 from lr_gym.trainers.compilation import (
     compiled_losses,
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(autouse=True)
 def nothing_compiled() -> None:
     forget_compiled()
+    compilation._warn_of_eager_training.cache_clear()
 
 
 def test_auto_does_not_compile_on_a_cpu() -> None:
@@ -57,14 +59,19 @@ def test_a_missing_compiler_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     found = ModuleSpec("triton", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert resolve_compile("auto", cuda) is None
+    message = "compile='auto' trains without torch.compile.* C compiler .*compile='off'"
+    with pytest.warns(UserWarning, match=message):
+        assert resolve_compile("auto", cuda) is None
+    assert resolve_compile("auto", cuda) is None  # a second warning would be an error
+    assert resolve_compile("off", cuda) is None
     with pytest.raises(ValueError, match="compile='graph' needs a C compiler"):
         resolve_compile("graph", cuda)
     monkeypatch.setenv("CC", sys.executable)
     assert resolve_compile("auto", cuda) == "default"
     assert resolve_compile("graph", cuda) == "graph"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert resolve_compile("auto", cuda) is None
+    with pytest.warns(UserWarning, match="the package triton is not installed"):
+        assert resolve_compile("auto", cuda) is None
     with pytest.raises(ValueError, match="needs the package triton"):
         resolve_compile("default", cuda)
 
@@ -137,7 +144,8 @@ def test_a_compiled_evaluation_is_the_eager_one(
     monkeypatch.setattr("lr_gym.trainers.loss.MIN_VMAP_MEMBERS", 2)
     trainer = small_trainer(size)
     expected = trainer.evaluate("val", exact=True)
-    trainer._losses = compiled_losses(trainer.population_loss, trainer._step)
+    compiled = compiled_losses(trainer.population_loss, trainer._step)
+    trainer._evaluation.compiled_losses = compiled
     np.testing.assert_allclose(trainer.evaluate("val", exact=True), expected, atol=1e-4)
 
 

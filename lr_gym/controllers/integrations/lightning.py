@@ -90,7 +90,7 @@ class LRController(Callback):
         Args:
             policy: See `ControllerLR`.
             monitor: The name under which the validation loss is logged.
-            interval: Updates between decisions; `None` decides at every validation.
+            interval: Iterations between decisions; `None` decides at every validation.
             undo: Whether the policy can undo, which needs the memory of a copy of model
                 and optimizer.
             **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,

@@ -29,13 +29,13 @@ class UpdateSizeRule(Rule):
 
     - The first decision multiplies the learning rate by `start_factor`.
     - Over the first `steering` of the run, the decisions bring the update size (see
-      `lr_gym.trainers.update_size`) to `target`. One decision may go to a quarter of
-      the target. From there, `growth` limits each decision, because fresh weights are
-      easily damaged.
+      `lr_gym.trainers.update_size`) to `target`. A decision may raise a smaller size
+      to a quarter of the target at once. Above that, `growth` limits each decision,
+      because fresh weights are easily damaged.
     - Gradients align less and less during training, which shrinks Adam's updates. To
       keep their size, the learning rate goes on rising after the target is reached, by
-      `most_rise` in all. The limit matters for a run that stalls: its gradients no
-      longer align, and a learning rate that followed would prolong the stall.
+      `most_rise` in all. Without this limit, a run that stalls would stall longer: its
+      gradients no longer align, so the learning rate would rise further.
     - Then the learning rate is held, and the base schedule ``wsd`` cools the run down.
     - If the loss rises by more than `tolerance`, the rule undoes the last chunk and
       divides the learning rate by `undo_factor`. It goes on steering after the first

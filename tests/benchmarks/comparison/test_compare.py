@@ -175,13 +175,15 @@ def test_a_run_that_diverges_is_a_result() -> None:
     json.dumps(record, allow_nan=False)
 
 
-def test_an_agent_of_ones_own_joins_by_its_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["", "(agents.agent.Agent)"])
+def test_an_agent_of_ones_own_joins_by_its_path(tmp_path: Path, base: str) -> None:
     source = tmp_path / "mine.py"
     source.write_text(
-        "from agents.agent import Agent\n"
-        "class Halver(Agent):\n"
+        "import agents.agent\n"
+        f"class Halver{base}:\n"
         "    def __init__(self, seed): pass\n"
         "    def act(self, observation): return 0\n"
+        "class Silent: pass\n"
     )
     record = run_job(small_job(f"{source}:Halver"))
     rates = record["runs"][0]["curves"]["learning_rate"]
@@ -189,6 +191,8 @@ def test_an_agent_of_ones_own_joins_by_its_path(tmp_path: Path) -> None:
     for wrong in (f"{source}:Absent", "no.module:Agent", f"{tmp_path}/absent.py:A"):
         with pytest.raises(ValueError, match="cannot be loaded"):
             run_job(small_job(wrong))
+    with pytest.raises(ValueError, match=r"Silent has no method act\(observation\)"):
+        run_job(small_job(f"{source}:Silent"))
 
 
 # ---------------------------------------------------------------- the same, wherever
