@@ -17,7 +17,8 @@ NAMES = {
     "cleanrl-ppo": "PPO (CleanRL)",
     "cleanrl-dqn": "DQN (CleanRL)",
 }
-LOWEST = 0.9  # of the axis: what lies below is a learner that explores
+LIMITS = (0.9, 1.6)  # of the axis: a run that diverges lies far below
+MIN_EPISODES = 4  # per point
 KINDS = {"sim": "simulated training", "real": "real training"}
 
 
@@ -42,7 +43,7 @@ def figure(results: Mapping[str, Any]) -> str:
         axes.set_title(KINDS[kind], loc="left")
         axes.set_xlabel("decisions")
         axes.set_ylabel("return, nats per character")
-        axes.set_ylim(LOWEST, None)
+        axes.set_ylim(LIMITS)
         axes.set_xlim(0, None)
         axes.xaxis.set_major_formatter("{x:,.0f}")
 
@@ -65,8 +66,12 @@ def paint_learner(axes: Axes, result: Mapping[str, Any]) -> None:
     """Draw the mean over seeds, and a band from the lowest to the highest."""
     runs = list(result["runs"].values())
     points = min(len(run["returns"]) for run in runs)
+    # With few episodes a point of the curve is one episode.
+    width = MIN_EPISODES if runs[0]["episodes"] == len(runs[0]["returns"]) else 1
+    points -= points % width
     returns = np.array([run["returns"][:points] for run in runs])
-    steps = np.mean([run["steps"][:points] for run in runs], axis=0)
+    returns = returns.reshape(len(runs), -1, width).mean(axis=2)
+    steps = np.mean([run["steps"][:points] for run in runs], axis=0)[width - 1 :: width]
     color = COLORS[list(NAMES).index(result["learner"])]
     dashed = result["observation"] == "default"
     axes.plot(steps, returns.mean(axis=0), color=color, ls="--" if dashed else "-")

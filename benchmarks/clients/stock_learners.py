@@ -44,7 +44,8 @@ from lr_gym.files import write_text
 BINS = 50  # points of a learning curve
 DECISIONS = 20  # of an episode
 REAL_SEEDS = 3  # of the references
-LAST = 0.02  # share of the steps that the last return is a mean of
+LAST = 0.02  # share of the episodes that the last return is a mean of
+MIN_LAST = 10  # episodes
 SB3_SCRIPT = """
 import sys
 import stable_baselines3
@@ -129,11 +130,12 @@ def child_cpu_seconds() -> float:
 def summary(steps: NDArray[Any], returns: NDArray[Any]) -> dict[str, Any]:
     """Return a learning curve of `BINS` points, and the mean return at the end."""
     parts = np.array_split(np.arange(len(steps)), min(BINS, len(steps)))
+    last = max(MIN_LAST, round(LAST * len(returns)))
     return {
         "episodes": len(steps),
         "steps": [int(steps[part[-1]]) for part in parts],
         "returns": [round(float(returns[part].mean()), 5) for part in parts],
-        "last_return": float(returns[-max(1, round(LAST * len(returns))) :].mean()),
+        "last_return": float(returns[-last:].mean()),
     }
 
 

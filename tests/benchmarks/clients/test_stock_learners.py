@@ -35,12 +35,13 @@ def test_an_environment_records_the_return_of_each_episode(
 
 
 def test_a_learning_curve_has_the_mean_of_its_parts() -> None:
-    returns = np.arange(100.0)
+    returns = np.arange(1_000.0)
     result = summary(20 * returns + 20, returns)
-    assert result["episodes"] == 100
-    assert result["returns"][:2] == [0.5, 2.5]
-    assert result["steps"][-1] == 2_000
-    assert result["last_return"] == 98.5
+    assert result["episodes"] == 1_000
+    assert result["returns"][:2] == [9.5, 29.5]
+    assert result["steps"][-1] == 20_000
+    assert result["last_return"] == 989.5
+    assert summary(returns[:12], returns[:12])["last_return"] == 6.5
 
 
 def test_a_sequence_has_the_return_of_the_single_environment() -> None:
