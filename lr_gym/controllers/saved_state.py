@@ -87,10 +87,12 @@ def _check_snapshot(states: object, undo: Sequence[Stateful]) -> None:
         )
     for stateful, state in zip(undo, states, strict=True):
         name = f"the snapshot of {type(stateful).__name__}"
-        if isinstance(stateful, Optimizer | nn.Module):  # others have any state
-            check_mapping(name, state)
         if isinstance(stateful, nn.Module):
+            check_mapping(name, state)
             _check_tensors(name, state, stateful.state_dict())
+        elif isinstance(stateful, Optimizer):  # other objects have any state
+            check_mapping(name, state)
+            _check_groups(name, state, stateful.state_dict())
 
 
 def _check_tensors(
@@ -105,3 +107,17 @@ def _check_tensors(
                 f"{name}: {key} must be a tensor of shape {tuple(value.shape)}, got "
                 f"{state[key]!r}"
             )
+
+
+def _check_groups(
+    name: str, state: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
+    """Raise unless the state of an optimizer has the parameter groups of another."""
+    check_mapping(f"{name}: state", state.get("state"))
+    groups, own_groups = state.get("param_groups"), expected["param_groups"]
+    if not isinstance(groups, list | tuple) or len(groups) != len(own_groups):
+        raise ValueError(f"{name} must have {len(own_groups)} parameter groups")
+    for group, own in zip(groups, own_groups, strict=True):
+        check_mapping(f"{name}: a parameter group", group)
+        if group.get("params") != own["params"]:
+            raise ValueError(f"{name} has other parameters than the optimizer")

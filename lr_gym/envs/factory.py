@@ -12,7 +12,7 @@ import torch
 
 from lr_gym.config import TrainingConfig, preset
 from lr_gym.data.corpora import Corpus, load_corpus
-from lr_gym.devices import check_scale, resolve_scale
+from lr_gym.devices import check_scale, resolve_device, resolve_scale
 from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.envs.trainer_choice import (
     REAL,
@@ -120,6 +120,8 @@ def build_episodes(
         return _simulated_family(size, training, config, instance_family, laws)
     scale = resolve_scale(scale, settings.get("device", "auto"), stacklevel + 1)
     training, config, text = read_settings(scale, named, settings)
+    if resolve_device(training.device).type == "meta":
+        raise ValueError("device must hold numbers, got 'meta', which has only shapes")
     with _one_torch_thread():
         if family is not None:
             instance_family = InstanceFamily.from_config(training, family)

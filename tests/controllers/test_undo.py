@@ -223,6 +223,9 @@ def altered(state: Any, path: tuple[Any, ...], value: Any) -> Any:
         (("history", 0, "factor"), -1.0, "factor of history must not be negative"),
         (("snapshot",), [], "snapshot must be a list with the states of 2 objects"),
         (("snapshot", 0), {}, "the snapshot of Sequential lacks"),
+        (("snapshot", 1), {}, "the snapshot of AdamW: state must be a mapping"),
+        (("snapshot", 1, "param_groups"), [], "AdamW must have 2 parameter groups"),
+        (("snapshot", 1, "param_groups", 0), {}, "other parameters than the optimizer"),
         (("future",), 1, "state_dict has an unknown key 'future'"),
     ],
 )
