@@ -59,7 +59,7 @@ def check(name: str, result: Result, args: Args, ledger: Ledger) -> None:
         runs = result.runs(result.place())
         chosen = sample(runs, args.share, 60.0 * args.minutes)
         entry = run_again(chosen, 60.0 * args.minutes)
-    except (FileNotFoundError, ImportError) as error:  # of a text or a package
+    except (FileNotFoundError, ValueError, ImportError) as error:  # a text, a package
         print(f"{name}: not checked. {error}", flush=True)
         return
     made = provenance()
