@@ -17,6 +17,8 @@ from agents.agent import Agent
 from agents.baselines import RampAndUndoAgent, UpdateSizeAgent
 from agents.saved_policy import saved_agent
 from benchmarks.checks.runs import Run
+from benchmarks.clients import stock_learners
+from benchmarks.clients.recorded import recorded_id
 from benchmarks.comparison.lr_matters import sweep
 from benchmarks.controller import features, foreign_loops
 from benchmarks.paths import RESULTS
@@ -361,3 +363,28 @@ def policy_runs(folder: Path) -> list[Run]:
         for trainer, by_name in losses.items()
         for name in makers
     ]
+
+
+def learner_runs(path: Path) -> list[Run]:
+    """Return the runs of stable-baselines3's learners in simulated training."""
+    runs = []
+    for key, result in _read(path).items():
+        kind, learner, observation = [*key.split(), ""][:3]
+        if kind != "sim" or not learner.startswith("sb3"):
+            continue  # CleanRL's need a checkout
+        for seed, run in result["runs"].items():
+            again = partial(
+                _last_return, learner, observation, result["decisions"], int(seed)
+            )
+            published = [float(run["last_return"])]
+            name = f"{learner} {observation} {seed}"
+            runs.append(Run(name, published, again, float(run["cpu_seconds"])))
+    return runs
+
+
+def _last_return(
+    learner: str, observation: str, decisions: int, seed: int
+) -> list[float]:
+    env_id = recorded_id("Sim", observation)
+    result = stock_learners.run(learner, env_id, decisions, seed, Path())
+    return [float(result["last_return"])]

@@ -24,7 +24,7 @@ class Result:
         modules: The scripts that made it; with all that they import, its numbers
             depend on them.
         runs: Returns what can be run again; `None` for seconds, which belong to a
-            machine.
+            machine, and for clients in virtual environments of their own.
     """
 
     files: tuple[str, ...]
@@ -184,5 +184,13 @@ REGISTRY: dict[str, Result] = {
                 other_runs.population_runs,
             ),
         ]
+    ),
+    "clients/compatibility": Result(
+        ("clients/compatibility.json",), ("benchmarks.clients.compatibility",), None
+    ),
+    "clients/stock_learners": Result(
+        ("clients/stock_learners.json", "clients/stock_learners.svg"),
+        ("benchmarks.clients.stock_learners",),
+        other_runs.learner_runs,
     ),
 }

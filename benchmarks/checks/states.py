@@ -22,7 +22,7 @@ LEDGER = RESULTS / "checks.json"
 MADE_BY_THIS_CODE = "made by this code"
 NOT_CHECKED = "older than the code, not checked"
 SHOWN = 2  # this many runs of a sample are named
-TIMING = "older than the code; seconds cannot be checked"
+NO_CHECK = "older than the code; cannot be checked by a sample"
 # In the report of a comparison, and on the page of the paper's tables.
 NAMES = ("commit", "code", "machine")
 IN_TEXT = re.compile(
@@ -136,7 +136,7 @@ def state(
         return summary(check)
     if origin(result, root).codes == {code}:
         return MADE_BY_THIS_CODE
-    return TIMING if result.runs is None else NOT_CHECKED
+    return NO_CHECK if result.runs is None else NOT_CHECKED
 
 
 def summary(check: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ from benchmarks.clients.references import (
     simulated_references,
 )
 from benchmarks.paths import ROOT
+from benchmarks.provenance import provenance
 from benchmarks.results_file import read_results, update_result
 from lr_gym.files import write_text
 
@@ -166,7 +167,8 @@ def run_learners(args: Args) -> None:
             args.cleanrl or Path(),
         )
         saved = read_results(args.out).get(key, {})
-        runs = saved["runs"] if saved.get("decisions") == args.steps else {}
+        made_by = (saved.get("decisions"), saved.get("provenance", {}).get("code"))
+        runs = saved["runs"] if made_by == (args.steps, provenance()["code"]) else {}
         runs[str(seed)] = result
         update_result(args.out, key, {"decisions": args.steps, "runs": runs})
         print(
