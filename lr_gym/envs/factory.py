@@ -158,8 +158,6 @@ def _simulated_family(
     """Build simulated episodes of a family, from the law of each corpus."""
     for instance_config in family.training_configs(training):
         check_law_covers(laws[instance_config.corpus], instance_config)
-    for law in laws.values():
-        warn_of_longer_runs(law, max(family.max_iters))
 
     def make(instance_config: TrainingConfig) -> Trainer:
         law = laws[instance_config.corpus]
@@ -169,7 +167,10 @@ def _simulated_family(
     first = family.instance().training_config(training)
     population = MixedTrainer(first, make, size)
     entropy_rates = {name: law.entropy_rate for name, law in laws.items()}
-    return EpisodeBatch(population, training, config, entropy_rates, family)
+    episodes = EpisodeBatch(population, training, config, entropy_rates, family)
+    for law in laws.values():
+        warn_of_longer_runs(law, max(family.max_iters))
+    return episodes
 
 
 def _build_without_text(
@@ -187,10 +188,10 @@ def _build_without_text(
             law.training.scale, law.training.corpus, settings
         )
         check_law_covers(law, training)
+        population = SurrogateTrainer(law, size)
+        episodes = EpisodeBatch(population, training, config, law.entropy_rate)
         warn_of_longer_runs(law, training.max_iters)
-        return EpisodeBatch(
-            SurrogateTrainer(law, size), training, config, law.entropy_rate
-        )
+        return episodes
     check_trainer(trainer, size, settings)
     if scale != "auto":
         raise ValueError(f"scale is for lr-gym's own training, got scale={scale!r}")

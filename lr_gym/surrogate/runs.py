@@ -137,12 +137,14 @@ def _read_arrays(file: BinaryIO) -> dict[str, NDArray[Any]]:
     content = np.load(file, allow_pickle=False)
     if not isinstance(content, NpzFile):
         raise ValueError("it is a single array")
-    arrays = {name: content[name] for name in content.files}
+    required = ("name", "seed", "iterations", "rates", *CURVES)
+    for name in required:
+        if name not in content.files:
+            raise ValueError(f"it has no array {name!r}")
+    names = [name for name in (*required, UNDONE) if name in content.files]
+    arrays = {name: content[name] for name in names}
     dimensions = {"name": 1, "seed": 1, "iterations": 1}
     kinds = {"name": "U", "seed": "iu", "iterations": "iu", UNDONE: "b"}
-    for name in ("name", "seed", "iterations", "rates", *CURVES):
-        if name not in arrays:
-            raise ValueError(f"it has no array {name!r}")
     for name, array in arrays.items():
         if array.dtype.kind not in kinds.get(name, "f"):
             raise ValueError(f"{name} must not be an array of {array.dtype}")
