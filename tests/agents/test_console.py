@@ -15,7 +15,7 @@ from lr_gym.envs.rendering import ASCII_BARS, BARS, render_ansi
 from tests.helpers.small import SMALL
 
 ROOT = Path(tabular_q.__file__).parents[1]
-ENCODINGS = ("cp437", "cp1252")
+ENCODINGS = ("cp437", pytest.param("cp1252", marks=pytest.mark.slow))
 
 
 def run_script(encoding: str, *arguments: str) -> str:

@@ -65,6 +65,7 @@ def dry(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_runs_every_part_with_little_installed(
     dry: tuple[Path, str],
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_dry_run_runs_every_part_with_little_installed(
         assert f"| {path.stem} | done |" in shown
 
 
+@pytest.mark.slow
 def test_every_check_on_a_cpu_passes_or_says_why_it_is_skipped(
     dry: tuple[Path, str],
 ) -> None:
@@ -96,6 +98,7 @@ def test_every_check_on_a_cpu_passes_or_says_why_it_is_skipped(
     assert {"generation", "vector environment", "undo through the environment"} < run
 
 
+@pytest.mark.slow
 def test_as_published_equals_its_baseline(dry: tuple[Path, str]) -> None:
     runs = read(dry[0] / "paper.json")["runs"]
     assert len(runs) == 10
@@ -107,6 +110,7 @@ def test_as_published_equals_its_baseline(dry: tuple[Path, str]) -> None:
         assert len(run["curves"]) == len(run["seeds"])
 
 
+@pytest.mark.slow
 def test_the_table_shows_finished_measurements(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -132,6 +136,7 @@ def test_the_table_shows_finished_measurements(
     assert full.count("| best val loss, ") == 10
 
 
+@pytest.mark.slow
 def test_recorded_runs_read_back_for_a_law(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -157,6 +162,7 @@ def test_the_law_part_has_40_runs_that_a_fit_takes() -> None:
     assert callable(fit_surrogate)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_without_repeating_sub_runs(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -228,6 +234,7 @@ def test_a_part_that_cannot_be_planned_is_recorded(
     assert call(tmp_path, "--parts", "widths") == 0
 
 
+@pytest.mark.slow
 def test_committed_sub_runs_do_not_run_again(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -314,6 +321,7 @@ def test_expected_seconds_follow_measured_seconds(tmp_path: Path) -> None:
     assert file.failures == ["b"]
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_continued_are_errors(
     dry: tuple[Path, str], tmp_path: Path
 ) -> None:
