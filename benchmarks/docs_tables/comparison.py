@@ -49,7 +49,7 @@ def headline() -> str:
     rows = {row.label: row for row in comparison("tiny")}
     best_agent = next(row.label for row in rows.values() if row.kind == "agent")
     methods = HEADLINE_METHODS | {
-        best_agent: "best of the learned agents",
+        best_agent: "best agent, by the difference",
         "q_paper": "the paper's Q-learning, real control",
         "ppo": "PPO",
     }
