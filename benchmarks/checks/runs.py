@@ -18,9 +18,10 @@ CONFIDENCE = 0.99  # some 40 results are tested, so 95 % would fail two by chanc
 
 SAME_BITS = "the same to the last bit"
 SAME_ROUNDED = "the same up to rounding"
+FITTED_ALIKE = "predictions alike"
 WITHIN_NOISE = "within noise"
 DIFFERS = "differs"
-VERDICTS = (SAME_BITS, SAME_ROUNDED, WITHIN_NOISE, DIFFERS)
+VERDICTS = (SAME_BITS, SAME_ROUNDED, FITTED_ALIKE, WITHIN_NOISE, DIFFERS)
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Run:
         published: Its numbers in the result; NaN marks a diverged run.
         again: Runs it; returns the same numbers as they are today.
         seconds: Seconds it takes, if they are known.
-        noisy: Whether another processor's rounding grows, as in training or in a search
-            for the best fit. If not, only rounding may differ.
+        noisy: Whether another processor's rounding grows, as in training. If not, only
+            rounding may differ.
+        tolerance: Of predictions of a law that is fitted again, where rounding decides
+            between almost equal fits: the largest root mean square of differences.
         always: Whether it is in every sample, because it takes seconds.
     """
 
@@ -42,6 +45,7 @@ class Run:
     again: Callable[[], Sequence[float]]
     seconds: float = 0.0
     noisy: bool = True
+    tolerance: float = 0.0
     always: bool = False
 
 
@@ -86,27 +90,33 @@ def run_again(chosen: Sequence[Run], max_seconds: float) -> dict[str, Any]:
         "runs": [run.key for run in done],
         "seconds": round(time.process_time() - started, 1),
     }
-    for name, noisy in (("noisy", True), ("exact", False)):
-        group = [
-            (np.asarray(run.published, dtype=np.float64), numbers)
-            for run, numbers in zip(done, today, strict=True)
-            if run.noisy == noisy
-        ]
-        if group:
-            published, again = zip(*group, strict=True)
-            entry[name] = compare(published, again, noisy=noisy)
+    pairs: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
+    for run, numbers in zip(done, today, strict=True):
+        kind = "fitted" if run.tolerance else "noisy" if run.noisy else "exact"
+        published = np.asarray(run.published, dtype=np.float64)
+        pairs.setdefault(kind, []).append((published, numbers))
+    tolerances = {"fitted": max(run.tolerance for run in done)}
+    for kind, group in pairs.items():
+        before, after = zip(*group, strict=True)
+        tolerance = tolerances.get(kind, 0.0)
+        entry[kind] = compare(before, after, noisy=kind == "noisy", tolerance=tolerance)
     verdicts = [part["verdict"] for part in entry.values() if isinstance(part, dict)]
     return entry | {"verdict": max(verdicts, key=VERDICTS.index)}
 
 
 def compare(
-    published: Sequence[FloatArray], today: Sequence[FloatArray], *, noisy: bool
+    published: Sequence[FloatArray],
+    today: Sequence[FloatArray],
+    *,
+    noisy: bool,
+    tolerance: float = 0.0,
 ) -> dict[str, Any]:
     """Return differences of numbers, today minus published, and the verdict.
 
-    Numbers that are equal to the last bit, or all but for rounding, are the same.
-    Else, if `noisy`, they are within noise if the `CONFIDENCE` interval of their mean
-    difference includes 0 (paired t-test); a single pair says nothing.
+    Numbers that are equal to the last bit, or all but for rounding, are the same. Else,
+    with a `tolerance`, the root mean square of the differences decides. Else, if
+    `noisy`, they are within noise if the `CONFIDENCE` interval of their mean difference
+    includes 0 (paired t-test); a single pair says nothing.
     """
     before, after = np.concatenate(published), np.concatenate(today)
     if before.shape != after.shape:
@@ -125,6 +135,10 @@ def compare(
         return result | {"verdict": DIFFERS}  # one of a pair diverged
     if np.allclose(after[both], before[both], rtol=ROUNDING, atol=0.0):
         return result | {"verdict": SAME_ROUNDED}
+    if tolerance:
+        result["rms"] = float(np.sqrt(np.mean(difference**2)))
+        alike = result["rms"] <= tolerance
+        return result | {"verdict": FITTED_ALIKE if alike else DIFFERS}
     if not noisy or len(difference) < 2:
         return result | {"verdict": DIFFERS}
     test = stats.ttest_1samp(difference, 0.0).confidence_interval(CONFIDENCE)

@@ -159,6 +159,15 @@ def test_verdicts(shift: Callable[[Any], Any], noisy: bool, verdict: str) -> Non
     assert found["verdict"] == verdict
 
 
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(0.002, runs.FITTED_ALIKE), (0.004, runs.DIFFERS)]
+)
+def test_a_law_fitted_again_predicts_alike(error: float, verdict: str) -> None:
+    again = [1.0 + error, 2.0 + error]
+    fit = Run("refit", [1.0, 2.0], partial(list, again), tolerance=0.003)
+    assert runs.run_again([fit], 60.0)["verdict"] == verdict
+
+
 def test_equal_divergence_is_equal() -> None:
     losses = np.array([1.0, np.nan])
     assert runs.compare([losses], [losses], noisy=True)["verdict"] == runs.SAME_BITS
