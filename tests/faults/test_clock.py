@@ -28,13 +28,19 @@ def jumping(clock: Callable[[], float], *, backwards: bool) -> Callable[[], floa
     return lambda: clock() + next(jumps)
 
 
+def suspended(clock: Callable[[], float]) -> Callable[[], float]:
+    """Return a clock that a day passes on at every third reading, never back."""
+    readings = itertools.count()
+    return lambda: clock() + DAY * (next(readings) // 3)
+
+
 @pytest.fixture(name="clocks", params=["wall", "all"])
 def fixture_clocks(
     request: pytest.FixtureRequest,
 ) -> Callable[[pytest.MonkeyPatch, bool], None]:
     """Provide a function that makes the wall clock, or every clock, jump.
 
-    Monotonic clocks never jump backwards, but they are read in as many places.
+    Monotonic clocks jump forwards alone, as when a machine sleeps.
     """
 
     def patch(monkeypatch: pytest.MonkeyPatch, backwards: bool) -> None:
@@ -43,8 +49,7 @@ def fixture_clocks(
         monkeypatch.setattr("tqdm.std.time", wall)
         if request.param == "all":
             for name in ("monotonic", "perf_counter"):
-                clock = jumping(getattr(time, name), backwards=backwards)
-                monkeypatch.setattr(time, name, clock)
+                monkeypatch.setattr(time, name, suspended(getattr(time, name)))
 
     return patch
 

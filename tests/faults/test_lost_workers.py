@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class Deadly(ProcessExecutor):
         if type(self).kills > 0:
             type(self).kills -= 1
             for process in self._pool._processes:
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has died before
+                    os.kill(process, signal.SIGKILL)
         return future
 
 
