@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +12,32 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from benchmarks.comparison import entry
 from benchmarks.comparison.entry import Args, main
-from benchmarks.comparison.executors import ProcessExecutor
-from benchmarks.comparison.jobs import Job
 from tests.helpers.commands import results
 from tests.helpers.small import SMALL
 
+AGENT = """
+import os, signal
+from pathlib import Path
 
-class Deadly(ProcessExecutor):
-    """Kills its workers, as the system does when memory is short."""
-
-    kills = 0  # left
-
-    def submit(self, job: Job) -> Any:
-        """Start the job, then kill all workers."""
-        future = super().submit(job)
-        if type(self).kills > 0:
-            type(self).kills -= 1
-            for process in self._pool._processes:
-                with suppress(ProcessLookupError):  # it has died before
-                    os.kill(process, signal.SIGKILL)
-        return future
+class Deadly:
+    # Keeps the learning rate. Each file in the folder kills one process that acts.
+    def __init__(self, seed): pass
+    def act(self, observation):
+        for path in Path({folder!r}).iterdir():
+            try:
+                path.unlink()
+            except FileNotFoundError:  # another process took it
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.keep_action
+"""
 
 
-def compare(out: Path) -> None:
+def compare(agent: Path, out: Path) -> None:
     main(
         Args(
-            agents=("constant", "linear"),
+            agents=("constant", f"{agent}:Deadly"),
             seeds=2,
             tune_seeds=1,
             peaks=(1.0, 2.0),
@@ -53,16 +50,22 @@ def compare(out: Path) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_whose_workers_die_ends_in_one_line_and_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    compare(tmp_path / "undisturbed")
-    monkeypatch.setattr(entry, "ProcessExecutor", Deadly)
-    monkeypatch.setattr(Deadly, "kills", 1_000)
+    """The system kills workers when memory is short."""
+    kills = tmp_path / "kills"
+    kills.mkdir()
+    agent = tmp_path / "deadly.py"
+    agent.write_text(AGENT.format(folder=str(kills)))
+    compare(agent, tmp_path / "undisturbed")
+    for number in range(20):
+        (kills / str(number)).touch()
     with pytest.raises(SystemExit, match=r"error: 3 workers died .* same command"):
-        compare(tmp_path / "out")
-    monkeypatch.setattr(Deadly, "kills", 2)  # these are replaced
-    compare(tmp_path / "out")
-    assert Deadly.kills == 0
+        compare(agent, tmp_path / "out")
+    for path in list(kills.iterdir())[2:]:  # two more workers die, and are replaced
+        path.unlink()
+    compare(agent, tmp_path / "out")
+    assert not list(kills.iterdir())
     assert results(tmp_path / "out") == results(tmp_path / "undisturbed")
 
 
