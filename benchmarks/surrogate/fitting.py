@@ -19,6 +19,7 @@ Written into `--out`:
 from __future__ import annotations
 
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ from benchmarks.surrogate import runs as law_runs
 from benchmarks.surrogate.pictures import draw_curves
 from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLaw
 from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
-from lr_gym.files import only_process, write_text
+from lr_gym.files import only_process, write_bytes, write_text
 from lr_gym.progress import ProgressBar
 from lr_gym.surrogate.law import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs, undone_chunks
@@ -110,13 +111,15 @@ def code_of(path: Path) -> str | None:
 
 def save_with_code(path: Path, runs: Sequence[RecordedRun]) -> None:
     """Write runs, and the hash of the code that made them."""
-    part = path.with_name(f"{path.name}.part")
-    save_runs(part, runs)
     code = io.BytesIO()
     np.save(code, np.array(runs_code()))
-    with zipfile.ZipFile(part, "a") as file:
-        file.writestr("code.npy", code.getvalue())
-    part.replace(path)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / path.name
+        save_runs(part, runs)
+        with zipfile.ZipFile(part, "a") as file:
+            # Without the time, so that the same runs are the same bytes.
+            file.writestr(zipfile.ZipInfo("code.npy"), code.getvalue())
+        write_bytes(path, part.read_bytes())
 
 
 def scores(predicted: FloatArray, runs: Sequence[RecordedRun]) -> dict[str, Any]:
