@@ -127,7 +127,7 @@ def state(
     sources: Sources,
     root: Path = RESULTS,
 ) -> str:
-    """Return the state of a result: of whose code it is, and what the check said."""
+    """Return the state of a result: older than the code or not, and its check."""
     code = sources.code_hash(*result.modules)
     check = ledger.of(name, result, root)
     if check is not None and check["verdict"] == DIFFERS:

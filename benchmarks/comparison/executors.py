@@ -57,7 +57,7 @@ class Executor(Protocol):
 
     @property
     def lost(self) -> tuple[type[Exception], ...]:
-        """What the future of a job raises whose worker died."""
+        """The exceptions of a job's future if its worker died."""
 
     def submit(self, job: Job) -> Future[dict[str, Any]]:
         """Start a job; return the future of its record."""
