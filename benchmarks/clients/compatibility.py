@@ -41,7 +41,7 @@ class Client:
     """A library, how to install it, and what to run."""
 
     package: str
-    """The distribution whose version is reported; a checkout for CleanRL."""
+    """The distribution that the version is read from; a checkout for CleanRL."""
     checks: Mapping[str, str]
     """What is run, and how: a function of `checks`, or words after ``python``."""
     packages: tuple[str, ...] = ()
