@@ -39,6 +39,7 @@ from benchmarks.speed.gpu import (
     law,
     paper,
     populations,
+    profiles,
     session,
     speed,
     widths,
@@ -67,6 +68,7 @@ PARTS: dict[str, Part] = {
     "episode": episode,
     "paper": paper,
     "populations": populations,
+    "profiles": profiles,
     "widths": widths,
     "law": law,
 }

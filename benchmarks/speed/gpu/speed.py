@@ -1,4 +1,4 @@
-"""Training speed against nanoGPT's loop, and profiles.
+"""Training speed against nanoGPT's loop.
 
 nanoGPT's loop runs as published: compiled, in bfloat16, with fused AdamW. All variants
 take turns. Utilisation is model FLOP/s over the highest FLOP/s of matrix products in
@@ -13,47 +13,32 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed import variants
-from benchmarks.speed.gpu import attention
-from benchmarks.speed.gpu.checks import skipped_check
 from benchmarks.speed.gpu.session import Session, SubRun
 from benchmarks.speed.timing import (
     Variant,
     matmul_peak,
     say,
     summarize,
-    synchronize,
     take_turns,
     warm_up,
 )
-from lr_gym import PopulationTrainer
 
-SECONDS = {"E=1": 120.0, "E=8": 120.0, "attention": 150.0, "profile": 20.0}
+SIZES = (1, 8)
+SECONDS = 120.0  # per size
 PEAK_SIZES = (4096, 8192)  # of square matrix products
 ROUNDS = 5
 MEMBER_UPDATES = 128  # per slice; E members make 128 / E updates each
-PROFILE_ROWS = 25
 
 
 def plan(session: Session) -> list[SubRun]:
-    """Return the timings, the comparison of attention, and the profiles."""
-
-    def sub(name: str, kind: str, run: Callable[[], dict[str, Any]]) -> SubRun:
-        return SubRun(name, session.pick(SECONDS[kind], 0.0), run)
-
-    sizes = session.pick((1, 8), (1, 2))
-    groups = [
-        sub(f"E={size}", f"E={size if size == 1 else 8}", partial(group, session, size))
-        for size in sizes
+    """Return the timings, one per size."""
+    seconds = session.pick(SECONDS, 0.0)
+    return [
+        SubRun(f"E={size}", seconds, partial(group, session, size))
+        for size in session.pick(SIZES, (1, 2))
     ]
-    profiles = [
-        sub(f"profile, E={size}", "profile", partial(profile_training, session, size))
-        for size in sizes
-    ]
-    kinds = sub("attention", "attention", partial(compare_attention, session, sizes))
-    return [*groups, kinds, *profiles]
 
 
 def headline(runs: Mapping[str, Any]) -> str:
@@ -164,61 +149,4 @@ def time_in_turns(
         "variants": table,
         "errors": errors,
         "matmul_peak_flops_per_second": peaks,
-    }
-
-
-def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Time training with fused and with plain attention, in separate processes."""
-    if session.device.type != "cuda":
-        return skipped_check("the fused attention with dropout is for CUDA")
-    if not attention.available():
-        return skipped_check("not available")
-    config = session.configure("paper", compile=session.long_compile)
-    return {
-        "compile": config.compile,
-        "by_size": {
-            str(size): {
-                kind: attention.in_subprocess(
-                    kind, config, size=size, updates=updates_of(session, size), rounds=3
-                )
-                for kind in ("fused", "plain")
-            }
-            for size in sizes
-        },
-    }
-
-
-def profile_training(session: Session, size: int) -> dict[str, Any]:
-    """Return the longest entries of the profiler."""
-    config = session.configure("paper", compile=session.compiled_modes[0])
-    trainer = PopulationTrainer(config, session.corpus, size)
-    trainer.reset(range(size), range(size))
-    rates = [config.learning_rate] * size
-    updates = session.pick(10, 2)
-    for _ in range(2):
-        trainer.train(updates, rates)
-    cuda = session.device.type == "cuda"
-    activities = [ProfilerActivity.CUDA] if cuda else []
-    with profile(activities=[ProfilerActivity.CPU, *activities]) as profiler:
-        trainer.train(updates, rates)
-        synchronize(session.device)
-    rows = []
-    for event in profiler.key_averages():
-        on_cpu = event.device_type.name == "CPU"
-        # A named range contains kernels that have entries of their own.
-        if on_cpu == cuda or getattr(event, "is_user_annotation", False):
-            continue
-        spent = event.self_device_time_total if cuda else event.self_cpu_time_total
-        rows.append((event.key[:120], int(event.count), float(spent)))
-    rows.sort(key=lambda row: -row[2])
-    total = sum(spent for *_, spent in rows)
-    names = ("name", "calls", "microseconds", "share")
-    return {
-        "compile": config.compile,
-        "updates": updates,
-        "device_microseconds": total,
-        "table": [
-            dict(zip(names, (*row, row[2] / total if total else 0.0), strict=True))
-            for row in rows[:PROFILE_ROWS]
-        ],
     }
