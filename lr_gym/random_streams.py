@@ -62,6 +62,10 @@ def keep_mask(key: Tensor, shape: torch.Size, drop_probability: float) -> Tensor
         drop_probability: In [0, 1).
     """
     counter = torch.arange(shape.numel(), dtype=torch.int32, device=key.device)
+    if torch.compiler.is_compiling():
+        # Else the compiler folds the strides of `shape` into _GOLDEN. The product has
+        # more than 32 bits, and Triton rejects it. An xor ends that arithmetic.
+        counter = counter ^ 0
     value = (counter * _as_int32(_GOLDEN)).view(shape) ^ key.to(torch.int32)
     # `lowbias32` on signed integers: the mask removes the copies of the sign bit.
     value = (value ^ ((value >> 16) & 0xFFFF)) * 0x7FEB352D

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch._inductor.utils import run_and_get_code
 
 from lr_gym.random_streams import (
     fold_in,
@@ -75,3 +78,19 @@ def test_a_mask_hashed_in_32_bits_is_that_of_64(key: int, probability: float) ->
     hashed = lowbias32(torch.tensor(key) ^ (counter * 0x9E3779B9))
     mask = keep_mask(torch.tensor(key), torch.Size((7, 13)), probability)
     assert torch.equal(mask, hashed >= int(probability * 2**32))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_the_code_of_a_compiled_mask_stays_within_32_bits() -> None:
+    # A larger constant is an error in Triton, though not in a CPU's code.
+    def kept_sums(x: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return torch.where(keep_mask(key, x.shape, 0.2), x, 0.0).sum(0)
+
+    x, key = torch.ones(4, 32, 64), torch.tensor(2**31 + 5)
+    compiled = torch.compile(kept_sums, fullgraph=True, dynamic=False)
+    sums, (code,) = run_and_get_code(compiled, x, key)
+    assert torch.equal(sums, kept_sums(x, key))
+    constants = [int(digits) for digits in re.findall(r"-?\d+", code)]
+    assert -1640531527 in constants  # of the hash
+    assert all(-(2**31) <= constant < 2**31 for constant in constants)
