@@ -80,7 +80,7 @@ class TrainingConfig:
         precision: ``float32``, ``bfloat16`` (compute only; weights and optimizer stay
             in float32) or ``auto``: bfloat16 if the hardware supports it.
         compile: ``off``; ``default`` (`torch.compile`); ``graph`` (`torch.compile` and
-            a CUDA graph; CUDA only); or ``auto``. ``auto`` is ``default`` on CUDA, and
+            a CUDA graph; CUDA only); or ``auto``. ``auto`` is ``graph`` on CUDA, and
             ``off`` on a CPU or, with a warning, without a compiler. An ``lstm``
             accepts only ``off`` and ``auto``, and is never compiled.
 

@@ -185,6 +185,7 @@ REGISTRY: dict[str, Result] = {
             ),
         ]
     ),
+    "gpu": Result(("gpu/**",), ("benchmarks.speed.gpu_queue",), None),
     "clients/compatibility": Result(
         ("clients/compatibility.json",), ("benchmarks.clients.compatibility",), None
     ),

@@ -85,6 +85,9 @@ def _nested(content: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - JSON
         else:
             for part in content.values():
                 yield from _nested(part)
+    elif isinstance(content, list):
+        for part in content:
+            yield from _nested(part)
 
 
 def digest(result: Result, root: Path = RESULTS) -> str:

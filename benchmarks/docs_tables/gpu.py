@@ -19,6 +19,7 @@ def gpu_table(folder: Path = COMMITTED) -> str:
     rows: list[tuple[str, str, str, Callable[[Runs], str]]] = [
         ("checks against a CPU that passed", "all", "correct", _checks),
         ("whole episode at `paper`, s", "16", "episode", _episode),
+        ("best val loss of that episode, nats", "1.47", "episode", _episode_loss),
         (
             "utilisation of the matrix products, 1 / 8 members",
             "40 %",
@@ -90,6 +91,10 @@ def _episode(runs: Runs) -> str:
     cold, warm = (runs[f"linear, graph, {start}"] for start in ("cold", "warm"))
     texts = [f"{run['episode_seconds']:.1f}" for run in (warm, cold)]
     return f"{texts[0]}, the first with compilation {texts[1]}"
+
+
+def _episode_loss(runs: Runs) -> str:
+    return f"{runs['linear, graph, warm']['best_val_loss']:.2f}"
 
 
 def _groups(runs: Runs, show: Callable[[dict[str, Any]], str]) -> str:

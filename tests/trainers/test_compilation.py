@@ -67,8 +67,8 @@ def test_a_missing_compiler_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="compile='graph' needs a C compiler"):
         resolve_compile("graph", cuda)
     monkeypatch.setenv("CC", sys.executable)
-    assert resolve_compile("auto", cuda) == "default"
-    assert resolve_compile("graph", cuda) == "graph"
+    assert resolve_compile("auto", cuda) == "graph"
+    assert resolve_compile("default", cuda) == "default"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(UserWarning, match="the package triton is not installed"):
         assert resolve_compile("auto", cuda) is None

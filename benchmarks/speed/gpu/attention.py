@@ -15,11 +15,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.paths import ROOT
 from benchmarks.speed.timing import spread, timed
 from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
 from lr_gym.files import data_folder
+from lr_gym.random_streams import fold_in
 
 VARIABLE = "LR_GYM_ATTENTION"
 
@@ -93,6 +96,50 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         "losses": losses.tolist(),
         "tokens_per_second": spread(tokens / seconds for seconds in durations),
     }
+
+
+def kernel_errors(
+    members: int,
+    batch: int,
+    heads: int,
+    time: int,
+    size: int,
+    probability: float,
+    dtype: torch.dtype,
+    device: str | torch.device = "cpu",
+) -> dict[str, float]:
+    """Return the errors of the kernels' outputs, log-sum-exps and gradients.
+
+    An error is the norm of the difference from plain matrix products in float64,
+    divided by their norm. On a CPU the kernels need Triton's interpreter.
+    """
+    from lr_gym.models import dropout_attention, fused_attention
+
+    generator = torch.Generator().manual_seed(0)
+    width = heads * size
+    padded = torch.randn(members * batch, time + 3, 3 * width + 16, generator=generator)
+    padded = padded.to(device, dtype)
+    qkv = padded[:, 1 : time + 1, : 3 * width]  # not contiguous
+    dy = torch.randn(members * batch, time, width, generator=generator)
+    dy = dy.to(device, dtype)
+    keys = fold_in(torch.arange(members).unsqueeze(1), torch.arange(3))[:, 1]
+    keys = keys.to(device)
+
+    y, lse = fused_attention.forward(qkv, keys, heads, probability)
+    dqkv = fused_attention.backward(qkv, keys, y, lse, dy, heads, probability)
+    actual = dict(zip(("dq", "dk", "dv"), dqkv.chunk(3, -1), strict=True))
+    actual |= {"y": y, "lse": lse}
+
+    qkv, keys, dy = qkv.cpu().double(), keys.cpu(), dy.cpu().double()
+    y, lse = dropout_attention._forward(qkv, keys, heads, probability)
+    dqkv = dropout_attention._backward(qkv, keys, y, lse, dy, heads, probability)
+    expected = dict(zip(("dq", "dk", "dv"), dqkv.chunk(3, -1), strict=True))
+    expected |= {"y": y, "lse": lse}
+    return {name: _relative_error(actual[name], x) for name, x in expected.items()}
+
+
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.cpu().double() - expected).norm() / expected.norm())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import gymnasium as gym
@@ -14,14 +15,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.speed import variants
 from benchmarks.speed.gpu import attention
 from benchmarks.speed.gpu.checks import Check, check_bound, skipped_check
 from benchmarks.speed.gpu.session import Session
+from benchmarks.speed.plain_loop import PlainLoop
 from lr_gym import PopulationTrainer, load_corpus
 from lr_gym.controllers import ControllerLR
 from lr_gym.trainers.base import FloatArray
 
 LOSS_TOLERANCE = 1e-4  # nats; see correct.py
+LEARNING_TOLERANCE = 0.1  # nats; a loop that learns worse is off by more
+# Relative. In Triton's interpreter the errors are 3e-7 and 0.0064.
+KERNEL_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2.0**-6}
 LOGIT_TOLERANCE = 1e-3  # of a greedy character, below the largest logit
 ENV_ID = "LRTuning-markov-v0"
 
@@ -33,7 +39,11 @@ def checks(session: Session) -> dict[str, Callable[[], Check]]:
         "vector environment": partial(vector_env, session),
         "generation": partial(generation, session),
         "controller, autocast and GradScaler": partial(controller, session),
+        "attention kernels, float32": partial(kernels, session, torch.float32),
+        "attention kernels, bfloat16": partial(kernels, session, torch.bfloat16),
         "fused attention": partial(fused_attention, session),
+        "learning with fused attention": partial(learning, session, "fused"),
+        "learning with plain attention": partial(learning, session, "plain"),
     }
 
 
@@ -154,6 +164,38 @@ def fused_attention(session: Session) -> Check:
     used = [answer["attention"] for answer in answers]
     return check_bound(_max_difference(fused, plain) / min(plain), 2.0**-8) | {
         "attention": used
+    }
+
+
+def kernels(session: Session, dtype: torch.dtype) -> Check:
+    """Compare outputs and gradients of the kernels with exact ones, at paper shape."""
+    if session.device.type != "cuda":
+        return skipped_check("a test tries the kernels in Triton's interpreter")
+    errors = attention.kernel_errors(2, 2, 6, 256, 64, 0.2, dtype, session.device)
+    return check_bound(errors, KERNEL_TOLERANCES[dtype])
+
+
+def learning(session: Session, kind: str) -> Check:
+    """Check that 600 updates at paper scale bring the loss as low as nanoGPT's loop.
+
+    Both start from other weights and read other batches. So the mean training losses
+    of the last 100 updates differ by chance, and may be lower.
+    """
+    config = session.configure("paper", compile="off", learning_rate=1e-3)
+    updates, rounds = session.pick((100, 5), (2, 1))
+    ours = attention.in_subprocess(kind, config, size=1, updates=updates, rounds=rounds)
+    loop = PlainLoop(
+        config,
+        session.corpus,
+        session.folder,
+        precision=variants.resolved_precision(config),
+    )
+    loop.train(updates * rounds, config.learning_rate)
+    losses = [loop.train(1, config.learning_rate) for _ in range(updates)]
+    gap = ours["losses"][0] - fmean(losses)
+    return check_bound(gap, LEARNING_TOLERANCE) | {
+        "ours": ours["losses"][0],
+        "plain loop": fmean(losses),
     }
 
 
