@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import results_check
 from benchmarks.checks import runs, states
+from benchmarks.checks.other_runs import final_or_first
 from benchmarks.checks.registry import REGISTRY, Result
 from benchmarks.checks.runs import Run
 from benchmarks.checks.states import Ledger, problems, state
@@ -210,6 +211,13 @@ def test_the_runs_of_a_committed_result_are_known(
     found = result.runs(result.place())
     assert len({run.key for run in found}) == len(found) > 0
     assert all(run.published for run in found)
+
+
+def test_damaged_runs_are_compared_by_their_first_loss() -> None:
+    nan = float("nan")
+    assert final_or_first(np.array([3.5, 2.0, 2.5])) == 2.5
+    assert final_or_first(np.array([3.5, 533.0, 94.0])) == 3.5
+    assert final_or_first(np.array([3.5, 533.0, nan])) == 3.5
 
 
 @pytest.mark.slow
