@@ -1,0 +1,112 @@
+"""The users' benchmark: its loop, its pilots, its summary."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
+
+from benchmarks.controller.users import compare
+from benchmarks.controller.users.loop import run
+from benchmarks.controller.users.pilots import RIVALS, TUNED, Pilot, cosine, wsd
+from benchmarks.controller.users.tasks import CHOOSING, Training, regression
+
+HUNDREDS = replace(CHOOSING["sines-100"], iterations=40, evaluations=10)
+TASK = replace(HUNDREDS, make=partial(regression, unit=1.0))
+
+
+def test_left_alone_is_a_plain_loop() -> None:
+    training = TASK.make(3)
+    optimizer = torch.optim.AdamW(training.model.parameters(), lr=1e-2)
+    for _ in range(TASK.iterations):
+        inputs, targets = training.draw()
+        optimizer.zero_grad()
+        loss = F.mse_loss(training.model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    outcome = run(TASK, 3, Pilot, 1e-2)
+    assert outcome.loss == training.evaluate()
+    assert outcome.rates == (1e-2,) * TASK.iterations
+
+
+@pytest.mark.parametrize("name", [*TUNED, *RIVALS])
+def test_every_pilot_trains_and_repeats(name: str) -> None:
+    if name == "greedy":
+        pytest.importorskip("transformers")
+    make = {**TUNED, **RIVALS}[name]
+    first, second = (run(TASK, 0, make, 1e-2) for _ in range(2))
+    assert first == second
+    assert math.isfinite(first.loss)
+    assert len(first.rates) == TASK.iterations
+
+
+def test_schedules_have_their_shapes() -> None:
+    for shape in (cosine, wsd):
+        assert shape(0.0) == 0.0
+        assert shape(0.05) == 1.0
+        assert shape(1.0) == pytest.approx(0.0, abs=1e-12)
+    assert wsd(0.5) == wsd(0.7) == 1.0
+    assert cosine(0.525) == pytest.approx(0.5)
+
+
+def test_a_run_that_diverges_is_an_outcome() -> None:
+    assert run(TASK, 0, Pilot, 1e18).loss == math.inf
+
+
+def test_a_refused_loss_is_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(compare.TASKS, "choosing", {"hundreds": HUNDREDS})
+    case = compare.Case("hundreds", "controller", 1.0, 0)
+    assert compare.final_loss("choosing", case) == math.inf
+
+
+def test_a_rival_that_cannot_apply_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def in_two(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+        return [torch.optim.AdamW([p], lr=rate) for p in model.parameters()]
+
+    def make(seed: int) -> Training:
+        return replace(TASK.make(seed), make_optimizers=in_two)
+
+    monkeypatch.setitem(compare.TASKS, "choosing", {"two": replace(TASK, make=make)})
+    case = compare.Case("two", "schedule-free", 1.0, 0)
+    assert compare.final_loss("choosing", case) is None
+
+
+def test_excess_is_of_the_best_tuned_mean() -> None:
+    losses: dict[str, float | None] = {
+        "sines-100 constant 1 0": 4.0,
+        "sines-100 constant 1 1": 6.0,
+        "sines-100 wsd 0.5 0": 2.0,
+        "sines-100 wsd 0.5 1": math.inf,
+        "sines-100 controller 30 0": 10.0,
+        "sines-100 controller 30 1": math.inf,
+        "sines-100 schedule-free 1 0": None,
+    }
+    summary = compare.summarize("choosing", losses)
+    assert summary["best"] == {"sines-100": (5.0, "constant x1")}
+    assert summary["excess"] == {
+        "controller from x30": {"sines-100": [math.log(2.0), compare.WORST]}
+    }
+    (row,) = compare.table(summary)
+    assert row["runs with 1 or more"] == "1"
+
+
+def test_unknown_names_are_errors() -> None:
+    with pytest.raises(SystemExit, match=r"unknown .*'warp'.*'constant'"):
+        compare.plan(compare.Args(methods=("warp",)))
+    count = len(compare.plan(compare.Args(only=("mlp",), seeds=1)))
+    assert count == len(TUNED) * 8 + len(RIVALS) * 3
+
+
+def test_losses_below_zero_are_compared_by_difference() -> None:
+    log_task = replace(TASK, is_log=True)
+    assert log_task.excess(-1.0, -1.5) == 0.5
+    shifted = replace(TASK, floor=-1.0)
+    assert shifted.excess(-0.5, -0.75) == pytest.approx(math.log(2.0))
+    assert TASK.excess(math.nan, 1.0) == math.inf
