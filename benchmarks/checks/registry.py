@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.checks import job_runs, other_runs
+from benchmarks.checks import job_runs, other_runs, simulated_runs
 from benchmarks.checks.runs import Run
 from benchmarks.paths import RESULTS
 
@@ -62,7 +62,7 @@ _WRONG_RATES = (  # end of the file's name, corpus, settings
     ("_lstm", "shakespeare", '{"architecture": "lstm"}'),
     ("_conv", "shakespeare", '{"architecture": "conv", "compile": "default"}'),
 )
-_LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in other_runs.LAW_CORPORA)
+_LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in simulated_runs.LAW_CORPORA)
 _TINY = Result(
     tuple(f"comparison/tiny/{name}" for name in ("jobs.tar.xz", "*.*")),
     ("benchmarks.compare_agents",),
@@ -148,7 +148,7 @@ REGISTRY: dict[str, Result] = {
                 )
             ),
             ("benchmarks.surrogate.fitting",),
-            other_runs.law_result_runs,
+            simulated_runs.law_result_runs,
         )
         for law in _LAWS
     },
@@ -156,18 +156,24 @@ REGISTRY: dict[str, Result] = {
         f"surrogate/{law}-proposals": Result(
             tuple(f"surrogate/{law}-proposals.{end}" for end in ("json", "npz")),
             ("benchmarks.surrogate.proposals",),
-            other_runs.proposal_runs,
+            simulated_runs.proposal_runs,
         )
         for law in _LAWS
     },
     **dict(
         [
-            _one("surrogate/damage.json", "surrogate.damage", other_runs.damage_runs),
             _one(
-                "surrogate/optimum.json", "surrogate.optimum", other_runs.optimum_runs
+                "surrogate/damage.json", "surrogate.damage", simulated_runs.damage_runs
             ),
             _one(
-                "surrogate/exploit.json", "surrogate.exploit", other_runs.exploit_runs
+                "surrogate/optimum.json",
+                "surrogate.optimum",
+                simulated_runs.optimum_runs,
+            ),
+            _one(
+                "surrogate/exploit.json",
+                "surrogate.exploit",
+                simulated_runs.exploit_runs,
             ),
             _one("surrogate/speed.json", "surrogate.speed", None),
             _one("speed/throughput", "speed.throughput", None),

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks import results_check
 from benchmarks.checks import runs, states
-from benchmarks.checks.other_runs import final_or_first
 from benchmarks.checks.registry import REGISTRY, Result
 from benchmarks.checks.runs import Run
+from benchmarks.checks.simulated_runs import final_or_first
 from benchmarks.checks.states import Ledger, problems, state
 from benchmarks.dependencies import Sources
 from benchmarks.provenance import provenance
