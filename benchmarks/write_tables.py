@@ -65,6 +65,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "tuning-cost": controller.tuning_cost,
     "rule-choice": controller.rule_choice,
     "foreign-loops": controller.foreign_loops,
+    "users-tasks": controller.users_tasks,
     "controller-cost": controller.controller_cost,
     "laws": surrogate.laws,
     "proposals": surrogate.proposals,

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from benchmarks.clients import stock_learners
 from benchmarks.clients.recorded import recorded_id
 from benchmarks.comparison.lr_matters import sweep
 from benchmarks.controller import features, foreign_loops
+from benchmarks.controller.users import compare
 from benchmarks.speed import precision
 from lr_gym import TrainingConfig
+
+Half = Literal["choosing", "judged"]
+HALVES: tuple[Half, ...] = ("choosing", "judged")  # of the users' tasks
 
 # ------------------------------------------------------------------ training, sweeps
 
@@ -106,6 +110,25 @@ def population_runs(path: Path) -> list[Run]:
         )
         for seed, curves in enumerate(result["runs"])
     ]
+
+
+def user_runs(folder: Path) -> list[Run]:
+    """Return the runs of the users' tasks that a method applies to and that ended."""
+    runs = []
+    for half in HALVES:
+        path = folder / f"{half}.json"
+        losses = read_json(path)["final_loss"] if path.is_file() else {}
+        for case in compare.plan(compare.Args(tasks=half, seeds=5)):
+            loss = losses.get(case.key)
+            if loss is not None:
+                again = partial(_user_loss, half, case)
+                runs.append(Run(f"{half} {case.key}", [loss], again, 3.0))
+    return runs
+
+
+def _user_loss(half: Half, case: compare.Case) -> list[float]:
+    loss = compare.final_loss(half, case)
+    return [float("nan") if loss is None else loss]
 
 
 # -------------------------------------------------------------- learned controllers

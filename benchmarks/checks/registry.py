@@ -128,6 +128,7 @@ REGISTRY: dict[str, Result] = {
                 other_runs.feature_runs,
             ),
             _one("controller/controller_cost.json", "controller.cost", None),
+            _one("controller/users", "controller.users.compare", other_runs.user_runs),
         ]
     ),
     "controller_fine_tuned": Result(

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED
 from benchmarks.controller.instance_report import judged_table
 from benchmarks.controller.rule_choice import table as rule_choice_table
+from benchmarks.controller.users import compare as users
 from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
 from benchmarks.paths import RESULTS
@@ -204,3 +205,8 @@ def controller_cost() -> str:
             }
         )
     return markdown(rows)
+
+
+def users_tasks() -> str:
+    """Return the excess of every rival on the users' tasks to choose by."""
+    return markdown(users.table(committed("controller/users/choosing.json")))
