@@ -28,7 +28,7 @@ class Outcome:
 def run(
     task: UserTask, seed: int, make_pilot: MakePilot, learning_rate: float
 ) -> Outcome:
-    """Train on a task; a run whose training loss is not finite ends there."""
+    """Train on a task; a training loss that is not finite ends the run."""
     training = task.make(seed)
     pilot = make_pilot(training, learning_rate, task.iterations)
     interval = max(1, task.iterations // task.evaluations)

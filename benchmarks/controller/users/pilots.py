@@ -1,13 +1,13 @@
 """What sets the learning rates of a user's run: nothing, schedules and rivals.
 
-Each rival has the settings that its authors advise. Of AdaLRS and GALA, which have no
-released code, these are short versions by their papers' equations.
+Each rival has the settings that its authors advise. AdaLRS has no released code: it is
+a short version by its paper's equations.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -271,52 +271,6 @@ class AdaLRS(Pilot):
             optimizer.load_state_dict(saved)
 
 
-class Gala(Pilot):
-    """Follows the alignment of consecutive gradients (arXiv 2506.08419).
-
-    The rate is the leader of an online problem: of all losses
-    ``-rate * <gradient now, last direction> + curvature / 2 * |rate * direction|^2``
-    and of a regularizer with its minimum at the user's rate. The curvature is the
-    change of the gradient over that of the weights.
-    """
-
-    def __init__(self, training: Training, lr: float, iterations: int) -> None:
-        """See `Pilot`."""
-        super().__init__(training, lr, iterations)
-        self._factor = 1.0
-        self._gain = self._cost = self._weight = 0.0
-        self._last: tuple[Tensor, Tensor, float] | None = None
-
-    def after_backward(self, loss: float) -> None:
-        """Move the rate to the leader."""
-        weights = _flat(p.detach() for p in self._parameters())
-        gradient = _flat(
-            torch.zeros_like(p) if p.grad is None else p.grad
-            for p in self._parameters()
-        )
-        if self._last is not None:
-            old_weights, old_gradient, factor = self._last
-            moved = old_weights - weights
-            direction = moved / factor  # of an update at the user's rate
-            norm = float(moved.norm())
-            if norm > 0.0:
-                curvature = float((gradient - old_gradient).norm()) / norm
-                self._gain += float(gradient @ direction)
-                self._cost += curvature * float(direction @ direction)
-                self._weight = self._weight or self._cost
-                leader = (self._weight + self._gain) / (self._weight + self._cost)
-                self._factor = max(1e-3, leader)
-        self.scale(self._factor)
-        self._last = weights, gradient, self._factor
-
-    def _parameters(self) -> list[torch.nn.Parameter]:
-        return trainable(self.training.model)
-
-
-def _flat(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat([part.flatten() for part in parts])
-
-
 class Controlled(Pilot):
     """Today's `ControllerLR`, by the text of its documentation."""
 
@@ -372,6 +326,5 @@ RIVALS: dict[str, MakePilot] = {  # from the user's learning rate
     "schedule-free": ScheduleFree,
     "prodigy": Prodigy,
     "adalrs": AdaLRS,
-    "gala": Gala,
     "controller": Controlled,
 }

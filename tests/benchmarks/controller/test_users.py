@@ -110,3 +110,31 @@ def test_losses_below_zero_are_compared_by_difference() -> None:
     shifted = replace(TASK, floor=-1.0)
     assert shifted.excess(-0.5, -0.75) == pytest.approx(math.log(2.0))
     assert TASK.excess(math.nan, 1.0) == math.inf
+
+
+@pytest.mark.parametrize("name", ["adalrs", "controller"])
+def test_a_rate_far_too_low_is_raised(name: str) -> None:
+    task = replace(TASK, iterations=200, evaluations=50)
+    outcome = run(task, 0, RIVALS[name], 1e-4)
+    assert max(outcome.rates) > 3e-4
+    assert outcome.loss < run(task, 0, Pilot, 1e-4).loss
+
+
+def test_a_stalled_loss_lowers_the_rate() -> None:
+    plateau = RIVALS["plateau"](TASK.make(0), 1e-2, TASK.iterations)
+    for _ in range(12):  # the patience is 10 evaluations
+        plateau.evaluated(1.0)
+    assert plateau.rates() == [pytest.approx(1e-3)]
+
+
+def test_schedule_free_evaluates_the_average() -> None:
+    training = TASK.make(0)
+    pilot = RIVALS["schedule-free"](training, 1e-2, TASK.iterations)
+    for _ in range(5):
+        loss = training.loss(training.model, training.draw())
+        loss.backward()  # type: ignore[no-untyped-call]
+        pilot.optimizers[0].step()
+    trained = training.evaluate()
+    with pilot.evaluating():
+        assert training.evaluate() != trained
+    assert training.evaluate() == pytest.approx(trained)
