@@ -12,6 +12,7 @@ Shapes: M members, B batch of one member, T time, H heads, D head size, C = H x 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Iterator
@@ -22,14 +23,17 @@ from torch import Tensor
 
 from lr_gym.random_streams import keep_mask
 
-# Attention in training: "plain" uses torch's kernel, or matrix products with dropout or
-# many members; "fused" is this operation. On a GPU "fused" is faster, but at the scale
-# `paper` a check of its losses failed (docs/performance.md), so it is not the default.
-ATTENTION = os.environ.get("LR_GYM_ATTENTION", "plain")
+# Attention in training: "fused" is this operation; "plain" uses torch's kernel, or
+# matrix products with dropout or many members; "auto" is "fused" on CUDA if Triton is
+# installed.
+ATTENTION = os.environ.get("LR_GYM_ATTENTION", "auto")
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def use_fused_attention() -> bool:
-    """Return whether training uses `dropout_attention`."""
+def use_fused_attention(x: Tensor) -> bool:
+    """Return whether training on activations `x` uses `dropout_attention`."""
+    if ATTENTION == "auto":
+        return x.is_cuda and _TRITON
     return ATTENTION == "fused"
 
 
@@ -48,12 +52,13 @@ def dropout_attention(
 
 
 def prepare_to_compile() -> None:
-    """Keep torch.compile from tracing into `dropout_attention`, if that is used.
+    """Keep torch.compile from tracing into `dropout_attention`, if that may be used.
 
     The traced function would have no rule for `vmap`. This loads the compiler, which
     takes a second, so it is called when a model is built and not at import.
     """
-    if use_fused_attention():
+    supported = _TRITON and torch.cuda.is_available()
+    if ATTENTION == "fused" or (ATTENTION == "auto" and supported):
         torch.compiler.allow_in_graph(  # type: ignore[no-untyped-call]  # torch's own
             _in_graph
         )

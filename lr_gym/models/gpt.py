@@ -59,7 +59,7 @@ class CausalSelfAttention(nn.Module):
         B, T, C = x.shape  # noqa: N806 - shape letters
         qkv = self.qkv(x)
         dropout = self.attention_dropout
-        if mask is None and keys is not None and use_fused_attention():
+        if mask is None and keys is not None and use_fused_attention(x):
             key = keys[dropout.site]
             y = dropout_attention(qkv, key, self.n_head, dropout.probability)
             return self._projected(y, keys)
@@ -172,16 +172,16 @@ class GPT(LanguageModel):
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.embedding_dropout(x, dropout_keys)
         # `dropout_attention` supports dropout and members. torch's kernel supports
-        # neither our dropout masks nor caches, nor members in training. On a CPU it has
-        # no rule for `vmap`, and its backward pass in bfloat16 takes as long as a whole
-        # update with plain products (benchmarks/speed/throughput.py).
+        # neither our dropout masks nor caches. On a CPU it has no rule for `vmap`, and
+        # its backward pass in bfloat16 takes as long as a whole update with plain
+        # products (benchmarks/speed/throughput.py).
         training = dropout_keys is not None
-        if training and use_fused_attention():
+        if training and use_fused_attention(x):
             fused = True
         else:
             dropping = training and self.embedding_dropout.probability > 0
             slow = x.is_cpu and (vmapped or (training and x.dtype == torch.bfloat16))
-            fused = not (dropping or slow or (training and vmapped))
+            fused = not (dropping or slow)
         if caches is not None or not fused:
             future = torch.full(
                 (T, start + T), -math.inf, dtype=x.dtype, device=x.device

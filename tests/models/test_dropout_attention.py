@@ -56,8 +56,14 @@ def attend(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda how: monkeypatch.setattr(dropout_attention, "ATTENTION", how)
 
 
-def test_training_attends_by_plain_products_unless_asked() -> None:
-    assert not dropout_attention.use_fused_attention()
+def test_a_cpu_attends_by_plain_products(attend: Callable[[str], None]) -> None:
+    x = torch.ones(1)
+    attend("auto")
+    assert not dropout_attention.use_fused_attention(x)
+    attend("fused")
+    assert dropout_attention.use_fused_attention(x)
+    attend("plain")
+    assert not dropout_attention.use_fused_attention(x)
 
 
 @pytest.mark.parametrize("shape", CASES)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.paths import ROOT
 from benchmarks.speed.timing import spread, timed
-from lr_gym import PopulationTrainer, TrainingConfig, load_corpus
+from lr_gym import Corpus, PopulationTrainer, TrainingConfig, load_corpus
 from lr_gym.files import data_folder
 from lr_gym.random_streams import fold_in
 
@@ -96,6 +96,39 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         "losses": losses.tolist(),
         "tokens_per_second": spread(tokens / seconds for seconds in durations),
     }
+
+
+def first_gradients(
+    kind: str, config: TrainingConfig, corpus: Corpus, size: int
+) -> Tensor:
+    """Return the gradients of a population's first update, (`size`, P) float32.
+
+    Args:
+        kind: ``plain`` or ``fused``.
+        config: The training of each member.
+        corpus: The text.
+        size: Members, with seeds from 0.
+    """
+    from lr_gym.models import dropout_attention
+
+    trainer = PopulationTrainer(config, corpus, size)
+    trainer.reset(range(size), range(size))
+    loss, device = trainer.population_loss, trainer.device
+    length = config.block_size + 1
+    count = size * config.batch_size * length
+    windows = torch.from_numpy(corpus.train[:count].astype(np.int64)).to(device)
+    keys = fold_in(
+        torch.arange(size, device=device)[:, None],
+        torch.arange(loss.dropout_sites, device=device),
+    )
+    before, dropout_attention.ATTENTION = dropout_attention.ATTENTION, kind
+    try:
+        _, gradients = loss.gradients(
+            trainer.state_dict()["parameters"], windows.view(size, -1, length), keys
+        )
+    finally:
+        dropout_attention.ATTENTION = before
+    return gradients.float()
 
 
 def kernel_errors(
