@@ -41,10 +41,18 @@ class Sources:
         self._digests: dict[Path, str] = {}
         self._imports: dict[Path, list[str]] = {}
 
-    def code_hash(self, *modules: str) -> str:
-        """Return the hash of the code of `modules` and of all that they import."""
+    def code_hash(self, *modules: str, within: str = "") -> str:
+        """Return the hash of the code of `modules` and of all that they import.
+
+        Args:
+            modules: Names of modules of the project.
+            within: Only modules of this package count; by default all do.
+        """
         total = hashlib.sha256()
+        folder = self.root / within.replace(".", "/")
         for path in self.files(*modules):
+            if not path.is_relative_to(folder):
+                continue
             if path not in self._digests:
                 self._digests[path] = hashlib.sha256(_content(path)).hexdigest()
             name = path.relative_to(self.root).as_posix()

@@ -24,9 +24,10 @@ import numpy as np
 
 from agents.command_line import one_line_errors, parse_command_line
 from benchmarks.controller.users import loop
-from benchmarks.controller.users.pilots import RIVALS, TUNED, RefusedError
+from benchmarks.controller.users.controlled import Controlled
+from benchmarks.controller.users.pilots import RIVALS, TUNED, MakePilot, RefusedError
 from benchmarks.controller.users.tasks import CHOOSING, JUDGED, UserTask
-from benchmarks.dependencies import code_hash
+from benchmarks.dependencies import Sources
 from benchmarks.estimates import pooled_iqm
 from benchmarks.results_file import write_json, write_result
 from benchmarks.table_text import markdown
@@ -36,7 +37,9 @@ from lr_gym.progress import ProgressBar
 PEAKS = tuple(2.0**power for power in range(-4, 4))  # of the task's middle rate
 STARTS = (1 / 30, 1.0, 30.0)
 TASKS = {"choosing": CHOOSING, "judged": JUDGED}
-MODULE = "benchmarks.controller.users.compare"
+FOLDER = "benchmarks.controller.users"
+CONTROLLER = "controller"
+METHODS: dict[str, MakePilot] = {**TUNED, **RIVALS, CONTROLLER: Controlled}
 WORST = 20.0  # excess of a run that diverged
 
 
@@ -80,8 +83,8 @@ def plan(args: Args) -> list[Case]:
         SystemExit: A task or method is not known.
     """
     tasks = args.only or tuple(TASKS[args.tasks])
-    methods = args.methods or (*TUNED, *RIVALS)
-    for names, known in ((tasks, TASKS[args.tasks]), (methods, {**TUNED, **RIVALS})):
+    methods = args.methods or tuple(METHODS)
+    for names, known in ((tasks, TASKS[args.tasks]), (methods, METHODS)):
         unknown = set(names) - set(known)
         if unknown:
             raise SystemExit(f"error: unknown {sorted(unknown)}; known: {[*known]}")
@@ -94,6 +97,33 @@ def plan(args: Args) -> list[Case]:
     ]
 
 
+def codes() -> dict[str, str]:
+    """Return a hash of the code that the controller's runs depend on, and the others'.
+
+    Schedules and rivals use nothing of lr_gym but the place of the texts, so their
+    runs stay when it changes.
+    """
+    sources = Sources()
+    return {
+        "others": sources.code_hash(f"{FOLDER}.loop", within=FOLDER),
+        CONTROLLER: sources.code_hash(f"{FOLDER}.loop", f"{FOLDER}.controlled"),
+    }
+
+
+def finished(path: Path, code: dict[str, str]) -> dict[str, float | None]:
+    """Return the runs of a result file that today's code would repeat."""
+    content = read_json_object(path)
+    old = {kind for kind in code if content["code"].get(kind) != code[kind]}
+    if old:
+        print(f"{path}: other code made the runs of {sorted(old)}; they run again")
+    losses: dict[str, float | None] = content["final_loss"]
+    return {
+        key: loss
+        for key, loss in losses.items()
+        if (CONTROLLER if f" {CONTROLLER} " in key else "others") not in old
+    }
+
+
 def final_loss(half: str, case: Case) -> float | None:
     """Run a case; return its final validation loss.
 
@@ -101,7 +131,7 @@ def final_loss(half: str, case: Case) -> float | None:
     """
     loop.one_thread()
     task: UserTask = TASKS[half][case.task]
-    make = {**TUNED, **RIVALS}[case.method]
+    make = METHODS[case.method]
     try:
         return loop.run(task, case.seed, make, case.share * task.middle_lr).loss
     except RefusedError:
@@ -167,14 +197,8 @@ def main(args: Args) -> dict[str, Any]:
 
 def run_and_write(args: Args) -> dict[str, Any]:
     """Do what `main` does, while no other process writes the file."""
-    path, code = args.out / f"{args.tasks}.json", code_hash(MODULE)
-    losses: dict[str, float | None] = {}
-    if path.exists():
-        content = read_json_object(path)
-        if content.get("code") == code:
-            losses = content["final_loss"]
-        else:
-            print("the file's runs are old: other code made them; all run again")
+    path, code = args.out / f"{args.tasks}.json", codes()
+    losses = finished(path, code) if path.exists() else {}
     missing = [case for case in plan(args) if case.key not in losses]
     with ProcessPoolExecutor(args.workers) as pool:
         jobs = {pool.submit(final_loss, args.tasks, case): case for case in missing}

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from benchmarks.controller.users.tasks import Training, trainable
-from lr_gym.controllers import ControllerLR
 
 WARMUP = 0.05  # of the run, for schedules and schedule-free
 COOLDOWN = 0.3  # of the run, for WSD
@@ -271,45 +270,6 @@ class AdaLRS(Pilot):
             optimizer.load_state_dict(saved)
 
 
-class Controlled(Pilot):
-    """Today's `ControllerLR`, by the text of its documentation."""
-
-    evaluates = True
-
-    def __init__(
-        self,
-        training: Training,
-        lr: float,
-        iterations: int,
-        *,
-        interval: int | None = None,
-    ) -> None:
-        """See `Pilot`; `interval` is of evaluations, 50 a run by default."""
-        super().__init__(training, lr, iterations)
-        self._controllers = [
-            ControllerLR(
-                optimizer,
-                interval=interval or max(1, iterations // 50),
-                max_iters=iterations,
-                undo=training.model,
-            )
-            for optimizer in self.optimizers
-        ]
-
-    def evaluated(self, loss: float) -> None:
-        """Decide.
-
-        Raises:
-            RefusedError: The loss is negative, or too large to be one in nats.
-        """
-        for controller in self._controllers:
-            if controller.needs_evaluation:
-                try:
-                    controller.step(loss)
-                except ValueError as error:
-                    raise RefusedError(str(error)) from error
-
-
 def _scheduled(shape: Shape) -> MakePilot:
     return partial(Scheduled, shape=shape)
 
@@ -326,5 +286,4 @@ RIVALS: dict[str, MakePilot] = {  # from the user's learning rate
     "schedule-free": ScheduleFree,
     "prodigy": Prodigy,
     "adalrs": AdaLRS,
-    "controller": Controlled,
 }

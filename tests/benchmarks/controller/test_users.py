@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
 
 from benchmarks.controller.users import compare
+from benchmarks.controller.users.compare import METHODS
 from benchmarks.controller.users.loop import run
 from benchmarks.controller.users.pilots import RIVALS, TUNED, Pilot, cosine, wsd
 from benchmarks.controller.users.tasks import CHOOSING, Training, regression
@@ -34,11 +37,11 @@ def test_left_alone_is_a_plain_loop() -> None:
     assert outcome.rates == (1e-2,) * TASK.iterations
 
 
-@pytest.mark.parametrize("name", [*TUNED, *RIVALS])
+@pytest.mark.parametrize("name", METHODS)
 def test_every_pilot_trains_and_repeats(name: str) -> None:
     if name == "greedy":
         pytest.importorskip("transformers")
-    make = {**TUNED, **RIVALS}[name]
+    make = METHODS[name]
     first, second = (run(TASK, 0, make, 1e-2) for _ in range(2))
     assert first == second
     assert math.isfinite(first.loss)
@@ -97,11 +100,20 @@ def test_excess_is_of_the_best_tuned_mean() -> None:
     assert row["runs with 1 or more"] == "1"
 
 
+def test_runs_of_old_code_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "choosing.json"
+    losses = {"mlp wsd 1 0": 1.0, "mlp controller 1 0": 2.0}
+    path.write_text(json.dumps({"code": compare.codes(), "final_loss": losses}))
+    assert compare.finished(path, compare.codes()) == losses
+    newer = compare.codes() | {"controller": "newer"}
+    assert compare.finished(path, newer) == {"mlp wsd 1 0": 1.0}
+
+
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(SystemExit, match=r"unknown .*'warp'.*'constant'"):
         compare.plan(compare.Args(methods=("warp",)))
     count = len(compare.plan(compare.Args(only=("mlp",), seeds=1)))
-    assert count == len(TUNED) * 8 + len(RIVALS) * 3
+    assert count == len(TUNED) * 8 + (len(RIVALS) + 1) * 3
 
 
 def test_losses_below_zero_are_compared_by_difference() -> None:
@@ -115,7 +127,7 @@ def test_losses_below_zero_are_compared_by_difference() -> None:
 @pytest.mark.parametrize("name", ["adalrs", "controller"])
 def test_a_rate_far_too_low_is_raised(name: str) -> None:
     task = replace(TASK, iterations=200, evaluations=50)
-    outcome = run(task, 0, RIVALS[name], 1e-4)
+    outcome = run(task, 0, METHODS[name], 1e-4)
     assert max(outcome.rates) > 3e-4
     assert outcome.loss < run(task, 0, Pilot, 1e-4).loss
 
