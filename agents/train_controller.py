@@ -15,7 +15,7 @@ laws are then fitted again with these runs, and it continues to learn on the new
 
 An interrupted training starts from the beginning: nothing of it is kept.
 
-The results are a policy file, for `ControllerLR` and `compare_agents.py`, and a report
+The results are a policy file, for `PolicyLR` and `compare_agents.py`, and a report
 with final losses on new runs: of the controller, of two rules, and of keeping the rate;
 simulated and, with ``--real``, in real training of the same instances.
 """

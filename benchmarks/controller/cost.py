@@ -89,7 +89,7 @@ def _measured_update(
     update: Callable[[], object],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Make one update and measure it by optimizer hooks, as `ControllerLR` does."""
+    """Make one update and measure it by optimizer hooks, as `PolicyLR` does."""
     hooks = (
         optimizer.register_step_pre_hook(lambda *_: meter.before_update()),
         optimizer.register_step_post_hook(lambda *_: meter.after_update()),

@@ -6,6 +6,7 @@
 Trainer and for Lightning.
 """
 
+from lr_gym.controllers.controller import ControllerLR as ControllerLR
 from lr_gym.controllers.history import Record as Record
 from lr_gym.controllers.policies.export import export_policy as export_policy
 from lr_gym.controllers.policies.policy import ActionPolicy as ActionPolicy
@@ -18,6 +19,6 @@ from lr_gym.controllers.policies.ramp_and_undo import RampAndUndo as RampAndUndo
 from lr_gym.controllers.policies.update_size_rule import (
     UpdateSizeRule as UpdateSizeRule,
 )
-from lr_gym.controllers.scheduler import ControllerLR as ControllerLR
+from lr_gym.controllers.policy_lr import PolicyLR as PolicyLR
 from lr_gym.controllers.snapshots import load_state as load_state
 from lr_gym.controllers.snapshots import save_state as save_state

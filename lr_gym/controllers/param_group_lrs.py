@@ -65,6 +65,19 @@ class ParamGroupLRs:
                 group["lr"] = value
         self._written = self.read()  # a tensor rounds the value
 
+    def scale(self, factor: float) -> None:
+        """Set the learning rate of every group to `factor` times its initial one."""
+        if self.read_only:
+            return
+        for group, initial in zip(
+            self.optimizer.param_groups, self.initial, strict=True
+        ):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(initial * factor)
+            else:
+                group["lr"] = initial * factor
+        self._written = self.read()
+
     def verify(self, iteration: int) -> None:
         """Raise RuntimeError unless the learning rates are those written last."""
         if self.read_only:

@@ -32,7 +32,7 @@ def check_state(state: Mapping[str, Any], undo: Sequence[Stateful]) -> None:
     The policy, the run's tracker and the parameter groups check theirs as they load.
 
     Args:
-        state: What `ControllerLR.state_dict` returned.
+        state: What `PolicyLR.state_dict` returned.
         undo: The objects that the snapshot restores; empty if there is none.
 
     Raises:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import lr_gym
-from lr_gym.controllers import ControllerLR
+from lr_gym.controllers import PolicyLR
 from lr_gym.controllers.integrations.huggingface import STATE_FILE, LRControllerCallback
 
 
@@ -99,7 +99,7 @@ def test_the_trainer_uses_the_rates_that_the_controller_decided(
         tmp_path, callback, rates, lr_scheduler_type=scheduler, warmup_steps=10
     )
     trainer.train()
-    controller: ControllerLR = callback.controller
+    controller: PolicyLR = callback.controller
     assert rates.used == controller.used_learning_rates().tolist()
     assert len(set(rates.used)) > 5
     assert rates.used[0] == pytest.approx(1 / 300), "without the Trainer's warm-up"

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lr_gym.controllers import ControllerLR
+from lr_gym.controllers import PolicyLR
 from lr_gym.controllers.integrations.lightning import LRController, scheduler_entry
 
 # Warnings of Lightning about the machine, the loader and the folder.
@@ -59,7 +59,7 @@ class Module(pl.LightningModule):
             return [optimizer], [
                 torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
             ]
-        self.controller = ControllerLR(
+        self.controller = PolicyLR(
             optimizer, UNDOING_POLICY, interval=4, max_iters=40, undo=self, max_lr=1e4
         )
         return scheduler_entry(self.controller, "val_loss", frequency=4)
@@ -91,7 +91,7 @@ def fit(
 
 def run(
     form: str, folder: Path, *callbacks: pl.Callback, path: Any = None, **more: Any
-) -> tuple[Module, ControllerLR]:
+) -> tuple[Module, PolicyLR]:
     """Train a module in one of the two forms; return it and its controller."""
     module = Module(form, rate=30.0)
     if form == "callback":

@@ -24,7 +24,7 @@ import lr_gym
 from agents.agent import run_episode
 from agents.tabular_q import TabularQ
 from lr_gym.controllers import (
-    ControllerLR,
+    PolicyLR,
     RampAndUndo,
     read_provenance,
     save_policy,
@@ -158,7 +158,7 @@ def test_the_same_run_gives_the_same_rates_in_the_environment_and_outside(
 
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=SMALL["learning_rate"])
-    controller = ControllerLR(optimizer, path, interval=2, max_iters=40)
+    controller = PolicyLR(optimizer, path, interval=2, max_iters=40)
     for before, after in itertools.pairwise(infos):
         assert controller.needs_evaluation
         record = controller.step(before["val_loss"])

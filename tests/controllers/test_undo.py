@@ -1,4 +1,4 @@
-"""`ControllerLR` undoes chunks, reacts to divergence, and is saved and resumed."""
+"""`PolicyLR` undoes chunks, reacts to divergence, and is saved and resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lr_gym import MDPConfig
-from lr_gym.controllers import ControllerLR, Decision, load_state, save_state
+from lr_gym.controllers import Decision, PolicyLR, load_state, save_state
 from tests.helpers.loop import Loop, always, same, settings
 
 
@@ -46,7 +46,7 @@ def test_an_undo_restores_everything_bit_for_bit(device: str) -> None:
     loop = Loop()
     average = torch.optim.swa_utils.AveragedModel(loop.model)
     keep, back = Decision(1.0), Decision(0.5, undo=True)
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer,
         Scripted(keep, keep, back, back, keep),
         undo=[loop.model, average],
@@ -92,7 +92,7 @@ def test_an_undo_at_the_first_decision_gives_back_the_untrained_model() -> None:
     loop = Loop()
     untrained = loop.weights()
     policy = Scripted(Decision(1.0), Decision(0.5, undo=True))
-    controller = ControllerLR(loop.optimizer, policy, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, policy, undo=loop.model, **settings())
     loop.run(controller, 5)
     assert controller.step(1.0).undone
     assert same(loop.weights(), untrained)
@@ -102,10 +102,10 @@ def test_an_undo_at_the_first_decision_gives_back_the_untrained_model() -> None:
 def test_a_policy_that_undoes_needs_something_to_undo() -> None:
     loop = Loop()
     with pytest.raises(ValueError, match=r"pass undo=model.*'default_without_undo'"):
-        ControllerLR(loop.optimizer, **settings())
+        PolicyLR(loop.optimizer, **settings())
     with pytest.raises(TypeError, match=r"undo must be objects .* got int"):
-        ControllerLR(loop.optimizer, undo=3, **settings())  # type: ignore[arg-type]  # the point
-    controller = ControllerLR(loop.optimizer, "default_without_undo", **settings())
+        PolicyLR(loop.optimizer, undo=3, **settings())  # type: ignore[arg-type]  # the point
+    controller = PolicyLR(loop.optimizer, "default_without_undo", **settings())
     loop.run(controller, 60)
     assert not any(record.undone for record in controller.history)
 
@@ -119,7 +119,7 @@ def test_divergence_lowers_the_learning_rate_without_an_error(
     loss: float, undo: bool
 ) -> None:
     loop = Loop()
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer, always(1), undo=loop.model if undo else (), **settings()
     )
     loop.run(controller, 5)
@@ -140,7 +140,7 @@ def test_divergence_lowers_the_learning_rate_without_an_error(
 
 def test_a_run_whose_first_loss_is_no_number_goes_on() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     assert controller.step(math.nan).diverged
     loop.run(controller, 20)
     assert not controller.history[-1].diverged
@@ -148,7 +148,7 @@ def test_a_run_whose_first_loss_is_no_number_goes_on() -> None:
 
 def test_a_diverged_last_chunk_is_undone_at_the_end() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     loop.run(controller, 60)
     assert controller.step(math.nan).undone
 
@@ -162,15 +162,13 @@ def test_a_resumed_run_uses_the_same_rates_bit_for_bit(
 ) -> None:
     """The learning rate is so high that there are undos before and after the cut."""
     whole = Loop(rate=30.0)
-    controller = ControllerLR(
-        whole.optimizer, undo=whole.model, max_lr=1e3, **settings()
-    )
+    controller = PolicyLR(whole.optimizer, undo=whole.model, max_lr=1e3, **settings())
     whole.run(controller, 60)
     undone = [record.iteration for record in controller.history if record.undone]
     assert undone, "the test covers undo as well"
 
     first = Loop(rate=30.0)
-    half = ControllerLR(first.optimizer, undo=first.model, max_lr=1e3, **settings())
+    half = PolicyLR(first.optimizer, undo=first.model, max_lr=1e3, **settings())
     first.run(half, cut)
     save_state(
         {
@@ -183,7 +181,7 @@ def test_a_resumed_run_uses_the_same_rates_bit_for_bit(
     )
 
     second = Loop(seed=5, rate=30.0)
-    rest = ControllerLR(second.optimizer, undo=second.model, max_lr=1e3, **settings())
+    rest = PolicyLR(second.optimizer, undo=second.model, max_lr=1e3, **settings())
     state = load_state(tmp_path / "checkpoint.safetensors")
     second.model.load_state_dict(state["model"])
     second.optimizer.load_state_dict(state["optimizer"])
@@ -233,9 +231,9 @@ def test_an_altered_state_is_refused_and_nothing_is_loaded(
     path: tuple[Any, ...], value: Any, message: str
 ) -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     loop.run(controller, 5)
-    fresh = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    fresh = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     before = fresh.policy.state_dict()
     with pytest.raises((TypeError, ValueError), match=message):
         fresh.load_state_dict(altered(controller.state_dict(), path, value))
@@ -245,7 +243,7 @@ def test_an_altered_state_is_refused_and_nothing_is_loaded(
 
 def test_a_loaded_learning_rate_is_within_the_bounds() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     state = controller.state_dict() | {"learning_rate": 1e30}
     controller.load_state_dict(state)
     assert controller.get_last_lr()[0] <= controller.config.max_lr
@@ -253,11 +251,11 @@ def test_a_loaded_learning_rate_is_within_the_bounds() -> None:
 
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     with pytest.raises(ValueError, match="not a controller's state"):
         controller.load_state_dict({"last_epoch": 3})
     single = torch.optim.SGD(loop.model.parameters(), lr=0.1)
-    other = ControllerLR(single, undo=loop.model, **settings())
+    other = PolicyLR(single, undo=loop.model, **settings())
     with pytest.raises(ValueError, match="2 parameter groups, the optimizer has 1"):
         other.load_state_dict(controller.state_dict())
     tree = '{"list": [' * 2_000 + "]}" * 2_000

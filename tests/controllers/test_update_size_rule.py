@@ -14,8 +14,8 @@ import lr_gym
 from agents.agent import episodes_of, make_env, run_episode
 from agents.baselines import UpdateSizeAgent
 from lr_gym.controllers import (
-    ControllerLR,
     Decision,
+    PolicyLR,
     RampAndUndo,
     UpdateSizeRule,
     save_policy,
@@ -153,7 +153,7 @@ def test_it_is_a_name_and_a_file(tmp_path: Path) -> None:
 def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
     loop = Loop(rate=rate)
     rule = UpdateSizeRule(target=0.02, tolerance=10.0)
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer, rule, interval=2, max_iters=60, undo=loop.model
     )
     sizes = []
@@ -183,7 +183,7 @@ def test_the_controller_measures_what_the_rule_needs(rate: float) -> None:
 def test_without_a_measurement_the_policy_cannot_decide() -> None:
     loop = Loop()
     rule = UpdateSizeRule()
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer, rule, interval=5, max_iters=60, undo=loop.model
     )
     controller.step(1.0)

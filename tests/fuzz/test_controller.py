@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lr_gym.controllers import ControllerLR, RampAndUndo, UpdateSizeRule
+from lr_gym.controllers import PolicyLR, RampAndUndo, UpdateSizeRule
 from lr_gym.controllers.snapshots import load_state, save_state
 from tests.helpers.fuzzing import (
     ANYTHING,
@@ -29,16 +29,16 @@ POLICIES = ("default", "ramp_and_undo", "default_without_undo")
 
 def make_controller(
     policy: str = "default", **settings: Any
-) -> tuple[ControllerLR, torch.nn.Module, torch.optim.Optimizer]:
+) -> tuple[PolicyLR, torch.nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     defaults: dict[str, Any] = {"interval": 2, "max_iters": 20, "undo": model}
-    return ControllerLR(optimizer, policy, **(defaults | settings)), model, optimizer
+    return PolicyLR(optimizer, policy, **(defaults | settings)), model, optimizer
 
 
 def train(
-    controller: ControllerLR,
+    controller: PolicyLR,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     updates: int,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lr_gym import MDPConfig
-from lr_gym.controllers import ActionPolicy, ControllerLR
+from lr_gym.controllers import ActionPolicy, PolicyLR
 
 
 class Always:
@@ -71,7 +71,7 @@ class Loop:
         self.used.append([group["lr"] for group in self.optimizer.param_groups])
         self.optimizer.step()
 
-    def run(self, controller: ControllerLR, until: int) -> None:
+    def run(self, controller: PolicyLR, until: int) -> None:
         """Train until `controller` has seen `until` updates."""
         while controller.iteration < until:
             if controller.needs_evaluation:

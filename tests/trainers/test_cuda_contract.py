@@ -12,7 +12,7 @@ from torch import nn
 
 from lr_gym import PopulationTrainer, load_corpus
 from lr_gym.config import ARCHITECTURES
-from lr_gym.controllers import ControllerLR, UpdateSizeRule
+from lr_gym.controllers import PolicyLR, UpdateSizeRule
 from tests.helpers.accelerator import DEVICE, Accelerator
 from tests.helpers.small import small_config
 
@@ -96,7 +96,7 @@ def test_a_controller_in_a_loop_with_autocast_and_a_scaler(
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     rule = UpdateSizeRule()
-    controller = ControllerLR(optimizer, rule, interval=5, max_iters=40, undo=model)
+    controller = PolicyLR(optimizer, rule, interval=5, max_iters=40, undo=model)
     x = torch.randn(64, 4)
     with Accelerator() as mode:
         for _ in range(40):

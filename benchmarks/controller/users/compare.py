@@ -12,7 +12,6 @@ again. Needs scikit-learn and peft.
 
 from __future__ import annotations
 
-import math
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 from agents.command_line import one_line_errors, parse_command_line
 from benchmarks.controller.users import loop
 from benchmarks.controller.users.controlled import Controlled
-from benchmarks.controller.users.pilots import RIVALS, TUNED, MakePilot, RefusedError
+from benchmarks.controller.users.pilots import RIVALS, TUNED, MakePilot
 from benchmarks.controller.users.tasks import CHOOSING, JUDGED, UserTask
 from benchmarks.dependencies import Sources
 from benchmarks.estimates import pooled_iqm
@@ -127,15 +126,13 @@ def finished(path: Path, code: dict[str, str]) -> dict[str, float | None]:
 def final_loss(half: str, case: Case) -> float | None:
     """Run a case; return its final validation loss.
 
-    It is inf if the run diverges or is refused, and `None` if the rival cannot apply.
+    It is inf if the run diverges, and `None` if the rival cannot apply.
     """
     loop.one_thread()
     task: UserTask = TASKS[half][case.task]
     make = METHODS[case.method]
     try:
         return loop.run(task, case.seed, make, case.share * task.middle_lr).loss
-    except RefusedError:
-        return math.inf
     except NotImplementedError:
         return None
 

@@ -26,10 +26,6 @@ Shape = Callable[[float], float]  # progress, from 0 to 1, to a factor
 SavedState = tuple[dict[str, Tensor], list[dict[str, Any]]]
 
 
-class RefusedError(Exception):
-    """A pilot refuses a user's loss: its user is left without a run."""
-
-
 class Pilot:
     """Leaves the user's learning rates alone; rivals override its methods."""
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lr_gym.controllers.policies.policy import Policy
-from lr_gym.controllers.scheduler import ControllerLR
+from lr_gym.controllers.policy_lr import PolicyLR
 from lr_gym.controllers.snapshots import load_state, save_state
 
 try:
@@ -49,10 +49,10 @@ class LRControllerCallback(TrainerCallback):
     resumed training loads it.
 
     Attributes:
-        controller: The `ControllerLR`; exists once training has started.
+        controller: The `PolicyLR`; exists once training has started.
     """
 
-    controller: ControllerLR
+    controller: PolicyLR
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class LRControllerCallback(TrainerCallback):
         """Choose the policy; the Trainer sets the run's length and the interval.
 
         Args:
-            policy: See `ControllerLR`.
+            policy: See `PolicyLR`.
             metric: The evaluation metric that the policy sees as validation loss.
             undo: Whether the policy can undo, which needs the memory of a copy of model
                 and optimizer.
             resume_from: The checkpoint's folder, if it is not in `output_dir`.
-            **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
+            **settings: Further keywords of `PolicyLR`: `min_lr`, `max_lr`,
                 `warmup_iters`, `snapshot_device`, `dry_run`, ...
         """
         self.policy = policy
@@ -101,7 +101,7 @@ class LRControllerCallback(TrainerCallback):
             base_lrs = _plain_scheduler(objects["lr_scheduler"]).base_lrs
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = base_lr
-        self.controller = ControllerLR(
+        self.controller = PolicyLR(
             optimizer,
             self.policy,
             interval=interval,
@@ -210,7 +210,7 @@ def _plain_scheduler(scheduler: Any) -> LambdaLR:  # noqa: ANN401 - may be wrapp
     return inner
 
 
-def _replace_factors(scheduler: LambdaLR, controller: ControllerLR) -> None:
+def _replace_factors(scheduler: LambdaLR, controller: PolicyLR) -> None:
     """Make the Trainer's scheduler set the controller's learning rates."""
 
     def factor(group: int) -> Callable[[int], float]:

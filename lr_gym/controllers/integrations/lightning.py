@@ -3,11 +3,11 @@
     from lr_gym.controllers.integrations.lightning import LRController
     trainer = Trainer(max_steps=600, val_check_interval=10, callbacks=[LRController()])
 
-or, because `ControllerLR` is a torch scheduler,
+or, because `PolicyLR` is a torch scheduler,
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3)
-        controller = ControllerLR(optimizer, interval=10, max_iters=600, undo=self)
+        controller = PolicyLR(optimizer, interval=10, max_iters=600, undo=self)
         return scheduler_entry(controller, monitor="val_loss")
 
 Needs lightning: ``pip install 'lr-gym[lightning]'``.
@@ -19,7 +19,7 @@ import os
 from typing import Any
 
 from lr_gym.controllers.policies.policy import Policy
-from lr_gym.controllers.scheduler import ControllerLR
+from lr_gym.controllers.policy_lr import PolicyLR
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -31,7 +31,7 @@ except ImportError as error:
 
 
 def scheduler_entry(
-    controller: ControllerLR, monitor: str, interval: str = "step", frequency: int = 1
+    controller: PolicyLR, monitor: str, interval: str = "step", frequency: int = 1
 ) -> dict[str, Any]:
     """Return the dict that `configure_optimizers` must return.
 
@@ -71,10 +71,10 @@ class LRController(Callback):
     before it, and a resumed run misses that decision.
 
     Attributes:
-        controller: The `ControllerLR`; exists once training has started.
+        controller: The `PolicyLR`; exists once training has started.
     """
 
-    controller: ControllerLR
+    controller: PolicyLR
 
     def __init__(
         self,
@@ -88,12 +88,12 @@ class LRController(Callback):
         """Choose the policy; the Trainer sets the run's length.
 
         Args:
-            policy: See `ControllerLR`.
+            policy: See `PolicyLR`.
             monitor: The name under which the validation loss is logged.
             interval: Iterations between decisions; `None` decides at every validation.
             undo: Whether the policy can undo, which needs the memory of a copy of model
                 and optimizer.
-            **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
+            **settings: Further keywords of `PolicyLR`: `min_lr`, `max_lr`,
                 `warmup_iters`, `snapshot_device`, `dry_run`, ...
         """
         self.policy = policy
@@ -122,7 +122,7 @@ class LRController(Callback):
             raise RuntimeError(
                 f"the controller needs one optimizer, got {len(trainer.optimizers)}"
             )
-        self.controller = ControllerLR(
+        self.controller = PolicyLR(
             trainer.optimizers[0],
             self.policy,
             interval=self.interval or _interval(trainer),

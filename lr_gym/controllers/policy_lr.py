@@ -1,15 +1,13 @@
-"""`ControllerLR`: a learning-rate scheduler that asks a policy.
+"""`PolicyLR`: a learning-rate scheduler that asks a policy at every evaluation.
 
-Three lines in a training loop:
-
-    controller = ControllerLR(optimizer, interval=10, max_iters=600, undo=model)
+    scheduler = PolicyLR(optimizer, "q.json", interval=10, max_iters=600)
     for batch in batches:
-        if controller.needs_evaluation:
-            controller.step(evaluate(model))
+        if scheduler.needs_evaluation:
+            scheduler.step(evaluate(model))
         ...  # forward, backward, optimizer.step()
 
 Hooks on `optimizer.step()` count the iterations and check that nothing else has changed
-the learning rates.
+the learning rates. `ControllerLR` needs no policy, and no evaluation.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from lr_gym.validation import check_boolean, check_integer, read_number
 _log = logging.getLogger("lr_gym.controllers")
 
 
-class ControllerLR(LRScheduler):
+class PolicyLR(LRScheduler):
     """Sets an optimizer's learning rate from validation losses, as a policy decides.
 
     Use it like `torch.optim.lr_scheduler.ReduceLROnPlateau`: call `step(val_loss)` at
@@ -59,7 +57,7 @@ class ControllerLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        policy: str | os.PathLike[str] | Policy = "default",
+        policy: str | os.PathLike[str] | Policy = "update_size",
         *,
         interval: int,
         max_iters: int,

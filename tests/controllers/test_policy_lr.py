@@ -1,4 +1,4 @@
-"""`ControllerLR` in a plain PyTorch loop: interface, learning rates, errors."""
+"""`PolicyLR` in a plain PyTorch loop: interface, learning rates, errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from lr_gym.controllers import ControllerLR, Record
+from lr_gym.controllers import PolicyLR, Record
 from tests.helpers.loop import Loop, always, same, settings
 
 # ------------------------------------------------------------------- the learning rate
@@ -22,7 +22,7 @@ from tests.helpers.loop import Loop, always, same, settings
 
 def test_the_rate_used_is_the_rate_decided_in_every_group() -> None:
     loop = Loop()
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer, "ramp_and_undo", undo=loop.model, **settings()
     )
     loop.run(controller, 60)
@@ -40,7 +40,7 @@ def test_the_weights_move_by_that_rate() -> None:
     """With plain SGD, an update is -learning rate * gradient."""
     model = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    controller = ControllerLR(
+    controller = PolicyLR(
         optimizer, always(0, lr_factors=(0.5, 1.0)), interval=1, max_iters=8
     )
     for i in range(8):
@@ -54,7 +54,7 @@ def test_the_weights_move_by_that_rate() -> None:
 def test_warm_up_and_base_schedule_act_on_top_per_update() -> None:
     loop = Loop(rate=0.1)
     policy = always(1, base_schedule="linear")
-    controller = ControllerLR(
+    controller = PolicyLR(
         loop.optimizer, policy, warmup_iters=4, **settings(max_iters=20)
     )
     loop.run(controller, 20)
@@ -66,7 +66,7 @@ def test_warm_up_and_base_schedule_act_on_top_per_update() -> None:
 def test_the_bounds_apply_to_the_first_group() -> None:
     for action, bound in ((0, 0.004), (2, 0.05)):
         loop = Loop()
-        controller = ControllerLR(
+        controller = PolicyLR(
             loop.optimizer, always(action), min_lr=0.004, max_lr=0.05, **settings()
         )
         loop.run(controller, 30)
@@ -77,7 +77,7 @@ def test_a_learning_rate_that_is_a_tensor_is_filled_in_place() -> None:
     model = nn.Linear(1, 1)
     rate = torch.tensor(0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-    controller = ControllerLR(optimizer, always(0), interval=1, max_iters=4)
+    controller = PolicyLR(optimizer, always(0), interval=1, max_iters=4)
     for _ in range(3):
         controller.step(1.0)
         model(torch.ones(1, 1)).sum().backward()
@@ -91,7 +91,7 @@ def test_it_asks_for_evaluations_at_the_policys_spacing() -> None:
     policy = always(
         1, decision_spacing="dense_start", dense_interval=4, dense_fraction=0.2
     )
-    controller = ControllerLR(loop.optimizer, policy, **settings(interval=20))
+    controller = PolicyLR(loop.optimizer, policy, **settings(interval=20))
     loop.run(controller, 60)
     assert [record.iteration for record in controller.history] == [0, 4, 8, 12, 32, 52]
     assert not controller.needs_evaluation, "nothing is left to decide"
@@ -99,7 +99,7 @@ def test_it_asks_for_evaluations_at_the_policys_spacing() -> None:
 
 def test_an_evaluation_that_was_not_asked_for_is_a_decision_too() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, always(0), **settings())
+    controller = PolicyLR(loop.optimizer, always(0), **settings())
     controller.step(1.0)
     for _ in range(3):
         loop.update()
@@ -110,7 +110,7 @@ def test_an_evaluation_that_was_not_asked_for_is_a_decision_too() -> None:
 
 def test_after_the_last_update_nothing_is_decided() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, always(0), **settings())
+    controller = PolicyLR(loop.optimizer, always(0), **settings())
     loop.run(controller, 60)
     before = controller.get_last_lr()
     assert controller.step(loop.evaluate()).factor == 1.0
@@ -136,7 +136,7 @@ def test_a_foreign_change_of_the_learning_rate_raises_at_the_next_update(
     make: Callable[[Loop], Callable[[], object]],
 ) -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     write = make(loop)
     controller.step(loop.evaluate())
     loop.update()
@@ -149,7 +149,7 @@ def test_a_foreign_change_of_the_learning_rate_raises_at_the_next_update(
 
 def test_a_change_just_before_the_update_raises_after_it() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     controller.step(loop.evaluate())
 
     def change(*_: object) -> None:
@@ -162,8 +162,8 @@ def test_a_change_just_before_the_update_raises_after_it() -> None:
 
 def test_a_second_controller_and_a_new_group_raise() -> None:
     loop = Loop()
-    first = ControllerLR(loop.optimizer, undo=loop.model, **settings())
-    second = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    first = PolicyLR(loop.optimizer, undo=loop.model, **settings())
+    second = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     second.step(1.0)
     with pytest.raises(RuntimeError, match="something else changed"):
         loop.update()
@@ -191,7 +191,7 @@ def test_the_policy_sees_what_it_would_see_in_the_environment() -> None:
             "grad_norm",
         ),
     )
-    controller = ControllerLR(loop.optimizer, policy, **settings(max_iters=20))
+    controller = PolicyLR(loop.optimizer, policy, **settings(max_iters=20))
     controller.step(torch.tensor(4.0))
     for _ in range(5):
         loop.update()
@@ -211,7 +211,7 @@ def test_the_policy_sees_what_it_would_see_in_the_environment() -> None:
 def test_a_loss_that_requires_grad_gives_no_warning() -> None:
     loop = Loop()
     policy = always(0, features=("val_loss", "train_loss"))
-    controller = ControllerLR(loop.optimizer, policy, **settings())
+    controller = PolicyLR(loop.optimizer, policy, **settings())
     loss = loop.loss(loop.generator, 32)
     assert loss.requires_grad
     record = controller.step(loss, train_loss=2 * loss)  # pytest fails on a warning
@@ -227,14 +227,14 @@ def test_a_loss_that_requires_grad_gives_no_warning() -> None:
 )
 def test_a_loss_that_no_policy_can_see_is_refused(loss: float, message: str) -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     with pytest.raises(ValueError, match=message):
         controller.step(loss)
 
 
 def test_a_loop_that_never_evaluates_first_starts_as_the_rule_says() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, undo=loop.model, **settings())
+    controller = PolicyLR(loop.optimizer, undo=loop.model, **settings())
     loop.update()
     assert loop.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 / 300)
     assert controller.history == [Record(0, None, 1e-2 / 300, 1 / 300)]
@@ -244,7 +244,7 @@ def test_a_loop_that_never_evaluates_first_starts_as_the_rule_says() -> None:
 
 def test_a_learned_policy_without_a_first_evaluation_warns_and_keeps() -> None:
     loop = Loop()
-    controller = ControllerLR(loop.optimizer, always(0), **settings())
+    controller = PolicyLR(loop.optimizer, always(0), **settings())
     with pytest.warns(UserWarning, match="training starts before the first evaluation"):
         loop.update()
     assert controller.get_last_lr()[0] == 1e-2
@@ -255,7 +255,7 @@ def test_a_learned_policy_without_a_first_evaluation_warns_and_keeps() -> None:
 def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     plain, watched = Loop(), Loop()
     with caplog.at_level(logging.INFO, "lr_gym.controllers"):
-        controller = ControllerLR(
+        controller = PolicyLR(
             watched.optimizer, "ramp_and_undo", dry_run=True, **settings()
         )
         for loop in (plain, watched):  # each with its own scheduler
@@ -278,9 +278,7 @@ def test_a_dry_run_logs_and_changes_nothing(caplog: pytest.LogCaptureFixture) ->
 
 def test_the_schedule_as_csv_and_as_a_replay(tmp_path: Path) -> None:
     loop = Loop()
-    controller = ControllerLR(
-        loop.optimizer, undo=loop.model, warmup_iters=3, **settings()
-    )
+    controller = PolicyLR(loop.optimizer, undo=loop.model, warmup_iters=3, **settings())
     with pytest.raises(RuntimeError, match="nothing to replay"):
         controller.as_lambda_lr(Loop().optimizer)
     loop.run(controller, 60)
@@ -330,8 +328,8 @@ def test_a_wrong_argument_is_named(
 ) -> None:
     loop = Loop()
     with pytest.raises(error, match=message):
-        ControllerLR(loop.optimizer, **({"undo": loop.model} | settings(**wrong)))
+        PolicyLR(loop.optimizer, **({"undo": loop.model} | settings(**wrong)))
     with pytest.raises(
         TypeError, match=r"must be a torch\.optim\.Optimizer, got Linear"
     ):
-        ControllerLR(nn.Linear(1, 1), **settings())  # type: ignore[arg-type]  # the point
+        PolicyLR(nn.Linear(1, 1), **settings())  # type: ignore[arg-type]  # the point
