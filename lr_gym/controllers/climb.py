@@ -41,6 +41,7 @@ class Climb:
         total_steps: Updates of the whole run, N.
         step: Updates made.
         factor: On the user's rates for the next update, before `cooldown`.
+        starting: Whether the safe start lasts.
     """
 
     def __init__(self, total_steps: int) -> None:
@@ -48,7 +49,7 @@ class Climb:
         self.total_steps = total_steps
         self.step = 0
         self.factor = START
-        self._starting = True
+        self.starting = True
         self._later = self._own = 0.0  # means of -g(t + 1) u(t) and |g(t) u(t)|
 
     @property
@@ -83,7 +84,7 @@ class Climb:
         keep = 1.0 - 1.0 / horizon
         self._later = keep * self._later - later
         self._own = keep * self._own + abs(own)
-        if self._starting:
+        if self.starting:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
             growth = math.log(CLIMB) / (0.1 * self.total_steps)
@@ -95,12 +96,12 @@ class Climb:
         self.factor *= max(1.0 / JUMP, min(needed, growth))
         late = self.step >= max(SAFE_STEPS, SAFE_SHARE * self.total_steps)
         if needed < GROWTH or late or self.alignment < 0.0:
-            self._starting = False
+            self.starting = False
 
     def step_back(self, factor: float) -> None:
         """Lower the rate after damage, to `START` at least; forget the alignment."""
         self.factor = max(START, self.factor * factor)
-        self._starting = False
+        self.starting = False
         self._later = self._own = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Climb:
             "total_steps": self.total_steps,
             "step": self.step,
             "factor": self.factor,
-            "starting": self._starting,
+            "starting": self.starting,
             "later": self._later,
             "own": self._own,
         }
@@ -140,5 +141,5 @@ class Climb:
             )
         self.step = step
         self.factor = float(state["factor"])
-        self._starting = state["starting"]
+        self.starting = state["starting"]
         self._later, self._own = float(state["later"]), float(state["own"])

@@ -43,7 +43,7 @@ from lr_gym.validation import (
 
 FORMAT = "lr-gym controller 2"
 MODES = ("min", "max")
-STEP_BACK = 0.5  # factor on the rates after damage
+STEP_BACK = 0.5  # factor on the rates at the second damage, and each one after it
 _log = logging.getLogger("lr_gym.controllers")
 
 
@@ -156,16 +156,21 @@ class ControllerLR(LRScheduler):
         self._group_lrs.verify(self.last_epoch)
         value = _mean_of_processes(read_number("metrics", metrics), self._device())
         better = -value if self.mode == "max" else value
-        damaged = self._damage.judge(better)
+        # The safe start damages nothing, and its small changes say nothing of noise.
+        judged = not self._climb.starting or not math.isfinite(value)
+        damaged = judged and self._damage.judge(better)
         if not math.isnan(value):
             pick = max if self.mode == "max" else min
             self.best = value if self.best is None else pick(self.best, value)
         undone = damaged and bool(self.snapshot) and not self.dry_run
+        factor = 1.0
         if damaged:
             if undone and self.snapshot is not None:
                 self.snapshot.restore()
             self._meter.forget()
-            self._climb.step_back(STEP_BACK)
+            if self._damage.count > 1:  # the first may be an evaluation gone wrong
+                factor = STEP_BACK
+                self._climb.step_back(factor)
         elif self.snapshot is not None and not self.dry_run:
             self.snapshot.take()
         self._set_rates()
@@ -173,7 +178,7 @@ class ControllerLR(LRScheduler):
             iteration=self.last_epoch,
             val_loss=value,
             learning_rate=self._largest() * self._bounded_factor(),
-            factor=STEP_BACK if damaged else 1.0,
+            factor=factor,
             undo=damaged,
             undone=undone,
             diverged=not math.isfinite(value),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from lr_gym.validation import check_complete, read_number
+from lr_gym.validation import check_complete, check_integer, read_number
 
 NOISE = 8.0  # a rise by more than this many standard deviations of the noise ...
 FALL = 0.3  # ... and by more than this share of the fall so far is damage
@@ -20,10 +20,14 @@ class Damage:
 
     The noise is estimated from differences of successive evaluations, by their median.
     After damage the next evaluations are measured anew, so one rise counts once.
+
+    Attributes:
+        count: Evaluations that showed damage.
     """
 
     def __init__(self) -> None:
         """Start without evaluations."""
+        self.count = 0
         self._first: float | None = None
         self._recent: list[float] = []  # since the last damage
         self._differences: list[float] = []
@@ -31,6 +35,7 @@ class Damage:
     def judge(self, value: float) -> bool:
         """Return whether `value` shows damage since the evaluations before it."""
         if not math.isfinite(value):
+            self.count += 1
             self._recent = []
             return True
         if self._first is None:
@@ -40,6 +45,7 @@ class Damage:
             scale = median(self._differences) / 0.6745 / math.sqrt(2.0)
             fall = max(0.0, self._first - reference)
             if value - reference > max(NOISE * scale, FALL * fall):
+                self.count += 1
                 self._recent = []
                 return True
         if self._recent:
@@ -51,6 +57,7 @@ class Damage:
     def state_dict(self) -> dict[str, Any]:
         """Return the state, ready for JSON."""
         return {
+            "count": self.count,
             "first": self._first,
             "recent": list(self._recent),
             "differences": list(self._differences),
@@ -62,12 +69,14 @@ class Damage:
         Raises:
             TypeError: An entry is missing, unknown or not a list of numbers.
         """
-        check_complete("damage", state, ("first", "recent", "differences"))
+        check_complete("damage", state, tuple(self.state_dict()))
+        check_integer("count", state["count"], 0)
         first, *lists = (state[k] for k in ("first", "recent", "differences"))
         for values in lists:
             if not isinstance(values, list | tuple):
                 raise TypeError(f"damage must hold lists, got {values!r}")
         numbers = [read_number("damage", value) for value in (*lists[0], *lists[1])]
+        self.count = state["count"]
         self._first = None if first is None else read_number("damage", first)
         self._recent = numbers[: len(lists[0])]
         self._differences = numbers[len(lists[0]) :]
