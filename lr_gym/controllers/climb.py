@@ -16,12 +16,13 @@ from lr_gym.validation import check_boolean, check_complete, check_integer, chec
 
 START = 1.0 / 300.0  # of the user's rate, so that one 30 times too high is harmless
 SAFE_SIZE = 0.02  # of an update: 3 to 10 times below that at good rates
-SAFE_STEPS = 10  # the safe start takes at least so many updates
-SAFE_SHARE = 0.06  # and at most this share of the run
+SAFE_STEPS = 16  # the safe start may take so many updates in a short run
+SAFE_SHARE = 0.06  # and this share of a long one
 GROWTH = 1.25  # per update near the safe size
 JUMP = 4.0  # per update far below it
 CLIMB_SHARE = 0.2  # the climb ends after this share of the run
-CLIMB = 200.0  # factor over a tenth of the run if every update agrees with the next
+CLIMB = 200.0  # factor over a tenth of the run while all updates align
+CURVE = 1.5  # power of the alignment: above 1, the climb slows before it must stop
 MEMORY = 1.0 / 60.0  # of the alignment, as a share of the run
 COOLDOWN = 0.3  # share of the run over which the rate falls to zero
 
@@ -30,8 +31,8 @@ class Climb:
     """Chooses the factor on the user's learning rates, update by update.
 
     1. *Safe start.* From `START`, raise the rate until an update has `SAFE_SIZE`.
-    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it in proportion to the alignment
-       of updates with the next gradients; keep it where they do not align.
+    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it as far as updates align with
+       the gradients after them; keep it where they do not.
     3. *Hold*, then fall linearly to zero over the last `COOLDOWN` of the run.
 
     The alignment is a mean of -g(t + 1) u(t) over a mean of |g(t) u(t)|: 1 where the
@@ -87,8 +88,8 @@ class Climb:
         if self.starting:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
-            growth = math.log(CLIMB) / (0.1 * self.total_steps)
-            self.factor *= math.exp(growth * max(0.0, self.alignment))
+            growth = CLIMB ** (10.0 / self.total_steps)  # per update
+            self.factor *= growth ** (max(0.0, self.alignment) ** CURVE)
 
     def _approach(self, needed: float) -> None:
         """Go towards the safe size, which is `needed` times the last one."""

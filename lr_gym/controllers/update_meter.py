@@ -59,6 +59,7 @@ class UpdateMeter:
         self._weights: list[_Weight] = []
         self._changes: dict[int, Tensor] = {}  # u(t - 1) by the weight's id
         self._own = 0.0
+        self._from_zero: set[int] = set()  # weights that were zero: no relative change
 
     def forget(self) -> None:
         """Free the samples: the next update has no one before it."""
@@ -110,8 +111,11 @@ class UpdateMeter:
             dist.all_reduce(table)
         sums, norms = table[:2].sum(dim=1).tolist(), table[2:].sqrt().tolist()
         moved = any(norms[0])
+        for w, norm in zip(weights, norms[1], strict=True):
+            if norm == 0.0:
+                self._from_zero.add(id(w.weight))
         measure = Measure(
-            _size(weights, *norms),
+            self._size(weights, *norms),
             sums[0],
             self._own,
             skipped=not math.isfinite(sums[1]) and not moved,
@@ -120,28 +124,30 @@ class UpdateMeter:
         self._changes, self._own = (changes, sums[1]) if finite else ({}, 0.0)
         return measure
 
+    def _size(
+        self, weights: list[_Weight], changes: list[float], olds: list[float]
+    ) -> float:
+        """Return the size of an update from the norms of all changes and old weights.
 
-def _size(weights: list[_Weight], changes: list[float], olds: list[float]) -> float:
-    """Return the size of an update from the norms of all changes and old weights.
-
-    Weights that did not move do not count, nor do vectors beside matrices. Groups may
-    have very different rates: the group whose outputs move most counts.
-    """
-    groups: dict[int, list[tuple[float, float, int]]] = {}
-    matrices = any(w.weight.dim() > 1 for w in weights)
-    for w, change, old in zip(weights, changes, olds, strict=True):
-        if change == 0.0 or (matrices and w.weight.dim() < 2):
-            continue
-        rows = w.weight.shape[0] if w.weight.dim() else 1
-        relative = change / old if old > 0.0 else 0.0
-        entry = change / math.sqrt(rows), relative, w.weight.numel() // rows
-        groups.setdefault(w.group, []).append(entry)
-    sizes = [0.0]
-    for entries in groups.values():
-        outputs, relatives, columns = zip(*entries, strict=True)
-        output = median(outputs) * math.sqrt(median(columns))
-        sizes.append(max(output, RELATIVE_CHANGE_FACTOR * median(relatives)))
-    return max(sizes)
+        Weights that did not move do not count, nor do vectors beside matrices. Groups
+        may have very different rates: the group whose outputs move most counts. Weights
+        that were zero have no relative change: it would be large for long.
+        """
+        groups: dict[int, list[tuple[float, float, int]]] = {}
+        matrices = any(w.weight.dim() > 1 for w in weights)
+        for w, change, old in zip(weights, changes, olds, strict=True):
+            if change == 0.0 or (matrices and w.weight.dim() < 2):
+                continue
+            rows = w.weight.shape[0] if w.weight.dim() else 1
+            relative = 0.0 if id(w.weight) in self._from_zero else change / old
+            entry = change / math.sqrt(rows), relative, w.weight.numel() // rows
+            groups.setdefault(w.group, []).append(entry)
+        sizes = [0.0]
+        for entries in groups.values():
+            outputs, relatives, columns = zip(*entries, strict=True)
+            output = median(outputs) * math.sqrt(median(columns))
+            sizes.append(max(output, RELATIVE_CHANGE_FACTOR * median(relatives)))
+        return max(sizes)
 
 
 def _local(tensor: Tensor) -> Tensor:
