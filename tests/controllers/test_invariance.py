@@ -147,7 +147,7 @@ def test_one_evaluation_that_is_too_high_costs_one_undo(at: int) -> None:
 
     runs = [train(seed=seed, evaluations=50, seen=seen) for seed in SEEDS]
     assert all(len(run.undos) == 1 for run in runs)
-    assert mean_loss(runs) <= 1.2 * mean_loss([train(seed=seed) for seed in SEEDS])
+    assert mean_loss(runs) <= 1.3 * mean_loss([train(seed=seed) for seed in SEEDS])
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
