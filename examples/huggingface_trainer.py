@@ -17,7 +17,6 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -45,9 +44,6 @@ def main(arguments: list[str] | None = None) -> float:
         bos_token_id=0,
         eos_token_id=0,
     )
-    callbacks: list[TrainerCallback] = []
-    if controlled:
-        callbacks.append(LRControllerCallback())
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {
             "output_dir": folder,
@@ -56,9 +52,6 @@ def main(arguments: list[str] | None = None) -> float:
             "per_device_train_batch_size": 32,
             "per_device_eval_batch_size": 128,
             "learning_rate": learning_rate,
-            "eval_strategy": "steps",
-            "eval_steps": 10,
-            "eval_on_start": True,
             "save_strategy": "no",
             "logging_steps": 10,
             "report_to": [],
@@ -69,7 +62,7 @@ def main(arguments: list[str] | None = None) -> float:
             args=TrainingArguments(**settings),
             train_dataset=make_dataset(train),
             eval_dataset=make_dataset(val),
-            callbacks=callbacks,
+            callbacks=[LRControllerCallback()] if controlled else [],
         )
         trainer.train()
         final = float(trainer.evaluate()["eval_loss"])

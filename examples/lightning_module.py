@@ -42,6 +42,13 @@ class Module(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=self.learning_rate)
 
 
+def make_loader(
+    windows: Tensor, batch_size: int, shuffle: bool = False
+) -> DataLoader[Tensor]:
+    """Return a loader of windows."""
+    return DataLoader(windows, batch_size, shuffle)  # type: ignore[arg-type]  # a tensor works
+
+
 def main(arguments: list[str] | None = None) -> float:
     """Train; return the final validation loss."""
     iterations, learning_rate, controlled, seed = read_arguments(__doc__, arguments)
@@ -49,8 +56,6 @@ def main(arguments: list[str] | None = None) -> float:
     torch.manual_seed(seed)
     trainer = pl.Trainer(
         max_steps=iterations,
-        val_check_interval=10,
-        num_sanity_val_steps=-1,  # a full evaluation first: the policy's first loss
         gradient_clip_val=1.0,
         callbacks=[LRController()] if controlled else [],
         accelerator="cpu",
@@ -59,12 +64,9 @@ def main(arguments: list[str] | None = None) -> float:
         enable_progress_bar=False,
     )
     module = Module(vocab_size, learning_rate)
-    trainer.fit(
-        module,
-        DataLoader(train, batch_size=32, shuffle=True),  # type: ignore[arg-type]  # a tensor works
-        DataLoader(val, batch_size=128),  # type: ignore[arg-type]  # likewise
-    )
-    final = float(trainer.callback_metrics["val_loss"])
+    val_loader = make_loader(val, 128)
+    trainer.fit(module, make_loader(train, 32, shuffle=True), val_loader)
+    final = float(trainer.validate(module, val_loader, verbose=False)[0]["val_loss"])
     print(f"final val_loss {final:.4f}")
     return final
 

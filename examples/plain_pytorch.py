@@ -3,7 +3,7 @@
     python examples/plain_pytorch.py
     python examples/plain_pytorch.py --no-controller
 
-Comments mark the three lines that use the controller.
+One line uses the controller: it sets the learning rate at every `optimizer.step()`.
 """
 
 from __future__ import annotations
@@ -40,28 +40,17 @@ def main(arguments: list[str] | None = None) -> float:
     model = CharLM(vocab_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
 
-    @torch.no_grad()
-    def evaluate() -> float:
-        return float(model(val))
-
     if controlled:
-        controller = ControllerLR(  # 1
-            optimizer, interval=10, max_iters=iterations, undo=model
-        )
-    for iteration in range(iterations):
-        if controlled and controller.needs_evaluation:  # 2
-            record = controller.step(evaluate())  # 3
-            print(
-                f"{iteration:5d}  val_loss {record.val_loss:.4f}  learning_rate "
-                f"{record.learning_rate:.2e}{'  undone' if record.undone else ''}"
-            )
+        ControllerLR(optimizer, total_steps=iterations)
+    for _ in range(iterations):
         batch = train[torch.randint(len(train), (32,))]
         optimizer.zero_grad()
         model(batch).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    final = evaluate()
+    with torch.no_grad():
+        final = float(model(val))
     print(f"final val_loss {final:.4f}")
     return final
 

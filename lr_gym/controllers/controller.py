@@ -63,6 +63,10 @@ class ControllerLR(LRScheduler):
         snapshot: The copy that an undo restores, with its time and memory, or `None`.
     """
 
+    # Accelerate's `prepare` then returns the controller as it is. Its wrapper would
+    # call `step` once per process, and not during gradient accumulation.
+    _is_accelerate_prepared = True
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 import torch
@@ -41,13 +42,22 @@ class Measure:
 
 @dataclass
 class _Weight:
-    """A weight that has a gradient, before the update: samples in float32."""
+    """A weight before the update; samples in float32."""
 
     weight: Tensor
     group: int
     scale: float  # numbers per sampled number, over the processes that hold them
-    gradient: Tensor
     old: Tensor
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has a dense gradient, after the update."""
+        return self.weight.grad is not None and not self.weight.grad.is_sparse
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Its gradient, after the update: `optimizer.step(closure)` makes it then."""
+        return _sample(self.weight.grad).contiguous().float()  # type: ignore[arg-type]  # see is_measured
 
 
 class UpdateMeter:
@@ -66,18 +76,17 @@ class UpdateMeter:
         self._weights, self._changes, self._own = [], {}, 0.0
 
     def before(self) -> None:
-        """Sample weights and gradients, before an update."""
+        """Sample the weights, before an update."""
         self._weights = [
             _Weight(
                 weight,
                 index,
                 _scale(weight),
-                _sample(weight.grad).clone().float(),
                 _sample(weight).clone().float(),
             )
             for index, group in enumerate(self.optimizer.param_groups)
             for weight in group["params"]
-            if weight.grad is not None and not weight.grad.is_sparse and weight.numel()
+            if (weight.requires_grad or weight.grad is not None) and weight.numel()
         ]
 
     def after(self) -> Measure:
@@ -86,7 +95,7 @@ class UpdateMeter:
         Raises:
             ValueError: No weight has a dense gradient.
         """
-        weights, self._weights = self._weights, []
+        weights, self._weights = [w for w in self._weights if w.is_measured], []
         if not weights:
             raise ValueError("the optimizer has no weight with a dense gradient")
         before, changes = self._changes, {}

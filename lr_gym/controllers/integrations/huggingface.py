@@ -13,17 +13,20 @@ scheduler or callback that sets the learning rate causes an error.
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lr_gym.controllers.policies.policy import Policy
-from lr_gym.controllers.policy_lr import PolicyLR
-from lr_gym.controllers.snapshots import load_state, save_state
+from lr_gym.controllers.controller import ControllerLR
+from lr_gym.controllers.integrations.controlled_run import (
+    SETTINGS,
+    ControlledRun,
+    check_metric,
+)
+from lr_gym.validation import check_boolean, check_keywords
 
 try:
     from transformers import (
@@ -38,47 +41,59 @@ except ImportError as error:
         "pip install 'lr-gym[transformers]'"
     ) from error
 
-STATE_FILE = "lr_controller.safetensors"  # in each checkpoint of the Trainer
+PREFIX = "eval"  # of the metrics of the Trainer's evaluations
+SAVED = "lr_controller"  # the entry in the state of the Trainer's scheduler
 
 
 class LRControllerCallback(TrainerCallback):
-    """Decides at the Trainer's evaluations and sets its learning rate.
+    """Sets the Trainer's learning rate. No evaluation is needed.
 
-    Set `eval_steps`, and `eval_on_start=True` to give the policy a loss before
-    training. Every checkpoint holds the controller's state, including the snapshot; a
-    resumed training loads it.
+    `learning_rate` in `TrainingArguments` is a guess, and the Trainer's warm-up and
+    decay do not apply. Checkpoints hold the controller's state, and a resumed training
+    loads it.
 
     Attributes:
-        controller: The `PolicyLR`; exists once training has started.
+        controller: The `ControllerLR`; exists once training has started.
     """
 
-    controller: PolicyLR
+    controller: ControllerLR
 
     def __init__(
         self,
-        policy: str | os.PathLike[str] | Policy = "default",
-        *,
-        metric: str = "eval_loss",
-        undo: bool = True,
-        resume_from: str | os.PathLike[str] | None = None,
+        metric: str | None = None,
+        greater_is_better: bool = False,
+        undo: bool = False,
         **settings: Any,
     ) -> None:
-        """Choose the policy; the Trainer sets the run's length and the interval.
+        """Choose what the controller sees of evaluations; by default, nothing.
 
         Args:
-            policy: See `PolicyLR`.
-            metric: The evaluation metric that the policy sees as validation loss.
-            undo: Whether the policy can undo, which needs the memory of a copy of model
-                and optimizer.
-            resume_from: The checkpoint's folder, if it is not in `output_dir`.
-            **settings: Further keywords of `PolicyLR`: `min_lr`, `max_lr`,
-                `warmup_iters`, `snapshot_device`, `dry_run`, ...
+            metric: The metric that shows damage, with or without ``eval_``: ``loss``,
+                or ``a_loss`` of the evaluation set ``a``. The controller sees the
+                evaluations that report it.
+            greater_is_better: Whether a higher metric is better.
+            undo: Whether damage is undone, which needs a metric, and the memory of a
+                copy of model and optimizer.
+            **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
+                `snapshot_device`, `dry_run`.
+
+        Raises:
+            TypeError: An argument has the wrong type, or a keyword is unknown.
+            ValueError: `undo` is set without a metric.
         """
-        self.policy = policy
+        named = ("metric", "greater_is_better", "undo")
+        check_keywords("LRControllerCallback", settings, (*named, *SETTINGS))
+        check_metric("metric", metric, undo)
+        check_boolean("greater_is_better", greater_is_better)
+        if metric is not None and not metric.startswith(f"{PREFIX}_"):
+            metric = f"{PREFIX}_{metric}"
         self.metric = metric
+        self.greater_is_better = greater_is_better
         self.undo = undo
-        self.resume_from = resume_from
         self.settings = settings
+        self._training = False
+        self._reported = False  # whether an evaluation reported the metric
+        self._seen: dict[str, list[str]] = {}  # other metrics by evaluation set
 
     def on_train_begin(
         self,
@@ -87,32 +102,36 @@ class LRControllerCallback(TrainerCallback):
         control: TrainerControl,
         **objects: Any,
     ) -> None:
-        """Take over the optimizer's learning rate.
+        """Take over the optimizer's learning rates.
 
         Raises:
-            ValueError: The Trainer does not evaluate during training.
-            RuntimeError: The Trainer's scheduler cannot be replaced, or the checkpoint
-                to resume from has no controller state.
+            ValueError: There is a metric, but no evaluation during training.
+            RuntimeError: The Trainer's scheduler cannot be replaced.
         """
-        optimizer = _plain_optimizer(objects["optimizer"])
-        interval = _interval(args, state)
-        if not self.settings.get("dry_run", False):
-            # The scheduler's warm-up has already changed the learning rates.
-            base_lrs = _plain_scheduler(objects["lr_scheduler"]).base_lrs
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = base_lr
-        self.controller = PolicyLR(
-            optimizer,
-            self.policy,
-            interval=interval,
-            max_iters=state.max_steps,
+        strategy = getattr(args.eval_strategy, "value", args.eval_strategy)
+        if self.metric is not None and strategy == "no":
+            raise ValueError(
+                f"metric={self.metric!r} needs evaluations: pass eval_strategy='steps' "
+                "or 'epoch' to TrainingArguments, or no metric"
+            )
+        if hasattr(self, "controller"):
+            self.controller.detach()  # from a training that was cut off
+        self._training, self._reported, self._seen = True, False, {}
+        scheduler = _plain_scheduler(objects["lr_scheduler"])
+        run = ControlledRun(
+            _plain_optimizer(objects["optimizer"]),
+            state.max_steps,
+            state.global_step,
+            vars(scheduler).pop(SAVED, None),
+            mode="max" if self.greater_is_better else "min",
             undo=objects["model"] if self.undo else (),
             **self.settings,
         )
-        if state.global_step > 0:
-            self.controller.load_state_dict(load_state(self._state_file(args, state)))
+        self.controller = run.controller
+        scheduler.__class__ = _ControlledScheduler
+        vars(scheduler)["controlled_run"] = run
         if not self.controller.dry_run:
-            _replace_factors(_plain_scheduler(objects["lr_scheduler"]), self.controller)
+            _replace_factors(scheduler, self.controller)
 
     def on_evaluate(
         self,
@@ -122,33 +141,23 @@ class LRControllerCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **objects: Any,
     ) -> None:
-        """Let the controller decide, if it needs an evaluation now.
+        """Pass the metric to the controller.
 
         Raises:
-            ValueError: The evaluation does not report `metric`.
+            ValueError: No evaluation reports the metric.
         """
-        if not hasattr(self, "controller") or not self.controller.needs_evaluation:
-            return  # an evaluation before training, or between decisions
-        if metrics is None or self.metric not in metrics:
-            raise ValueError(
-                f"metric must be one of {', '.join(metrics or {})}; got {self.metric!r}"
-            )
+        if self.metric is None or not self._training:
+            return
+        metrics = metrics or {}
+        if self.metric not in metrics:
+            if not self._reported:
+                self._note_others(metrics)
+            return
+        self._reported = True
         self.controller.step(metrics[self.metric])
         if not self.controller.dry_run:  # the Trainer logs the scheduler's last value
             scheduler = _plain_scheduler(objects["lr_scheduler"])
             scheduler._last_lr = self.controller.get_last_lr()
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **objects: Any,
-    ) -> None:
-        """Write the controller's state into the checkpoint."""
-        if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            save_state(self.controller.state_dict(), folder / STATE_FILE)
 
     def on_train_end(
         self,
@@ -159,17 +168,45 @@ class LRControllerCallback(TrainerCallback):
     ) -> None:
         """Stop controlling the optimizer."""
         self.controller.detach()
-
-    def _state_file(self, args: TrainingArguments, state: TrainerState) -> Path:
-        """Return the path of the controller's state in the checkpoint to resume."""
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        path = Path(self.resume_from or folder) / STATE_FILE
-        if not path.is_file():
-            raise RuntimeError(
-                f"training resumes at step {state.global_step}, but {path} does not "
-                "exist: pass the folder of that checkpoint as resume_from"
+        self._training = False
+        if self.metric is not None and not self._reported:
+            warnings.warn(
+                f"the controller saw no evaluation: none reported {self.metric!r}; "
+                f"reported were: {self._others()}",
+                stacklevel=2,
             )
-        return path
+
+    def _note_others(self, metrics: dict[str, float]) -> None:
+        """Remember what an evaluation without the metric reports.
+
+        Raises:
+            ValueError: All evaluation sets were evaluated, and none reports the metric.
+        """
+        ending = "_runtime"  # every evaluation set has such an entry
+        sets = [n.removesuffix(ending) for n in metrics if n.endswith(ending)]
+        if not sets or sets[0].split("_")[0] != PREFIX:
+            return  # someone evaluates something else
+        repeated = sets[0] in self._seen
+        self._seen[sets[0]] = list(metrics)
+        if repeated or sets[0] == PREFIX:  # that of a Trainer with one set
+            raise ValueError(
+                f"metric must be one of {self._others()}; got {self.metric!r}"
+            )
+
+    def _others(self) -> str:
+        names = (name for metrics in self._seen.values() for name in metrics)
+        return ", ".join(names) or "none"
+
+
+class _ControlledScheduler(LambdaLR):
+    """The Trainer's scheduler; its state in checkpoints holds the controller's."""
+
+    controlled_run: ControlledRun
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        run: ControlledRun = state.pop("controlled_run")
+        return state | {SAVED: run.state_dict()}
 
 
 def _plain_optimizer(optimizer: Any) -> Optimizer:  # noqa: ANN401 - may be wrapped
@@ -180,19 +217,6 @@ def _plain_optimizer(optimizer: Any) -> Optimizer:  # noqa: ANN401 - may be wrap
             f"the controller needs a torch optimizer, got {type(inner).__name__}"
         )
     return inner
-
-
-def _interval(args: TrainingArguments, state: TrainerState) -> int:
-    """Return the updates between evaluations."""
-    strategy = getattr(args.eval_strategy, "value", args.eval_strategy)
-    if strategy == "steps":
-        return int(state.eval_steps)
-    if strategy == "epoch":
-        return max(1, round(state.max_steps / state.num_train_epochs))
-    raise ValueError(
-        "the controller decides at evaluations: pass eval_strategy='steps' and "
-        f"eval_steps to TrainingArguments, got eval_strategy={strategy!r}"
-    )
 
 
 def _plain_scheduler(scheduler: Any) -> LambdaLR:  # noqa: ANN401 - may be wrapped
@@ -210,11 +234,12 @@ def _plain_scheduler(scheduler: Any) -> LambdaLR:  # noqa: ANN401 - may be wrapp
     return inner
 
 
-def _replace_factors(scheduler: LambdaLR, controller: PolicyLR) -> None:
-    """Make the Trainer's scheduler set the controller's learning rates."""
+def _replace_factors(scheduler: LambdaLR, controller: ControllerLR) -> None:
+    """Make the Trainer's scheduler set and log the controller's learning rates."""
 
     def factor(group: int) -> Callable[[int], float]:
         base = float(scheduler.base_lrs[group])
         return lambda _: float(controller.get_last_lr()[group]) / base if base else 1.0
 
     scheduler.lr_lambdas = [factor(i) for i in range(len(scheduler.base_lrs))]
+    scheduler._last_lr = controller.get_last_lr()

@@ -1,25 +1,30 @@
 """The controller in Lightning: as a callback, or in `configure_optimizers`.
 
     from lr_gym.controllers.integrations.lightning import LRController
-    trainer = Trainer(max_steps=600, val_check_interval=10, callbacks=[LRController()])
+    trainer = Trainer(max_epochs=10, callbacks=[LRController()])
 
-or, because `PolicyLR` is a torch scheduler,
+or, because `ControllerLR` is a torch scheduler,
 
     def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3)
-        controller = PolicyLR(optimizer, interval=10, max_iters=600, undo=self)
-        return scheduler_entry(controller, monitor="val_loss")
+        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
+        steps = self.trainer.estimated_stepping_batches
+        return scheduler_entry(ControllerLR(optimizer, total_steps=steps))
 
 Needs lightning: ``pip install 'lr-gym[lightning]'``.
 """
 
 from __future__ import annotations
 
-import os
+import warnings
 from typing import Any
 
-from lr_gym.controllers.policies.policy import Policy
-from lr_gym.controllers.policy_lr import PolicyLR
+from lr_gym.controllers.controller import MODES, ControllerLR
+from lr_gym.controllers.integrations.controlled_run import (
+    SETTINGS,
+    ControlledRun,
+    check_metric,
+)
+from lr_gym.validation import check_choice, check_keywords
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -31,85 +36,80 @@ except ImportError as error:
 
 
 def scheduler_entry(
-    controller: PolicyLR, monitor: str, interval: str = "step", frequency: int = 1
+    controller: ControllerLR, monitor: str | None = None, frequency: int | None = None
 ) -> dict[str, Any]:
     """Return the dict that `configure_optimizers` must return.
 
-    Lightning then passes the loss to `controller.step` after validation, as for
-    ReduceLROnPlateau. Its checkpoints hold the controller's state. Write them between
-    validations: at a validation, Lightning writes the checkpoint before it calls the
-    scheduler, and a resumed run misses that decision.
+    Lightning's checkpoints hold the controller's state. To resume from one that was
+    made without a controller, use `LRController` instead.
 
     Args:
-        controller: Create it with ``undo=self`` if the policy undoes.
-        monitor: The name under which the validation loss is logged.
-        interval: The unit of `frequency`, ``step`` or ``epoch``.
-        frequency: How often Lightning calls the controller: `val_check_interval` or a
-            multiple of it, in batches.
+        controller: Of the module's optimizer.
+        monitor: The name of a logged metric that Lightning passes to `controller.step`,
+            as for ReduceLROnPlateau; `None` passes none.
+        frequency: Batches between validations, if those are within epochs: the value of
+            `val_check_interval`. `None` passes the metric once an epoch.
     """
-    return {
-        "optimizer": controller.optimizer,
-        "lr_scheduler": {
-            "scheduler": controller,
-            "monitor": monitor,
-            "reduce_on_plateau": True,
-            "interval": interval,
-            "frequency": frequency,
-        },
-    }
+    entry: dict[str, Any] = {"scheduler": controller, "interval": "epoch"}
+    if monitor is not None:
+        entry |= {"monitor": monitor, "reduce_on_plateau": True}
+    if frequency is not None:
+        entry |= {"interval": "step", "frequency": frequency}
+    return {"optimizer": controller.optimizer, "lr_scheduler": entry}
 
 
 class LRController(Callback):
-    """Decides at Lightning's validations and sets the learning rate.
+    """Sets the learning rate of Lightning's optimizer. No validation is needed.
 
-    With ``num_sanity_val_steps=-1`` the Trainer evaluates the whole validation set
-    before training, and the policy uses that loss first.
-
-    Lightning's checkpoints hold the controller's state. Write them at the end of a
-    validation (a `ModelCheckpoint` with ``save_on_train_epoch_end=False``) or between
-    validations. A checkpoint of ``every_n_train_steps`` at a validation is written
-    before it, and a resumed run misses that decision.
+    The optimizer's learning rate is a guess. Checkpoints hold the controller's state,
+    and a resumed training loads it.
 
     Attributes:
-        controller: The `PolicyLR`; exists once training has started.
+        controller: The `ControllerLR`; exists once training has started.
     """
 
-    controller: PolicyLR
+    controller: ControllerLR
 
     def __init__(
         self,
-        policy: str | os.PathLike[str] | Policy = "default",
-        *,
-        monitor: str = "val_loss",
-        interval: int | None = None,
-        undo: bool = True,
+        monitor: str | None = None,
+        mode: str = "min",
+        undo: bool = False,
         **settings: Any,
     ) -> None:
-        """Choose the policy; the Trainer sets the run's length.
+        """Choose what the controller sees of validations; by default, nothing.
 
         Args:
-            policy: See `PolicyLR`.
-            monitor: The name under which the validation loss is logged.
-            interval: Iterations between decisions; `None` decides at every validation.
-            undo: Whether the policy can undo, which needs the memory of a copy of model
-                and optimizer.
-            **settings: Further keywords of `PolicyLR`: `min_lr`, `max_lr`,
-                `warmup_iters`, `snapshot_device`, `dry_run`, ...
+            monitor: The name of a metric that is logged in validation and shows damage.
+            mode: ``min`` if a lower metric is better, ``max`` if a higher one is.
+            undo: Whether damage is undone, which needs `monitor`, and the memory of a
+                copy of model and optimizer.
+            **settings: Further keywords of `ControllerLR`: `min_lr`, `max_lr`,
+                `snapshot_device`, `dry_run`.
+
+        Raises:
+            TypeError: An argument has the wrong type, or a keyword is unknown.
+            ValueError: `mode` is neither, or `undo` is set without `monitor`.
         """
-        self.policy = policy
+        named = ("monitor", "mode", "undo")
+        check_keywords("LRController", settings, (*named, *SETTINGS))
+        check_metric("monitor", monitor, undo)
+        check_choice("mode", mode, MODES)
         self.monitor = monitor
-        self.interval = interval
+        self.mode = mode
         self.undo = undo
         self.settings = settings
-        self._saved_state: dict[str, Any] | None = None
-        self._initial_loss: float | None = None
+        self._run: ControlledRun | None = None
+        self._saved: dict[str, Any] | None = None
+        self._reported = False  # whether a validation logged the metric
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the optimizer's learning rate.
+        """Take over the optimizer's learning rates.
 
         Raises:
             RuntimeError: The module has a scheduler, or several optimizers.
-            ValueError: The length of the run or the interval is unknown.
+            ValueError: The length of the run is unknown, or there is a metric but no
+                validation.
         """
         dry_run = self.settings.get("dry_run", False)
         if trainer.lr_scheduler_configs and not dry_run:
@@ -122,71 +122,65 @@ class LRController(Callback):
             raise RuntimeError(
                 f"the controller needs one optimizer, got {len(trainer.optimizers)}"
             )
-        self.controller = PolicyLR(
+        if self.monitor is not None and not trainer.enable_validation:
+            raise ValueError(
+                f"monitor={self.monitor!r} needs validations: pass val_dataloaders to "
+                "fit() and define validation_step, or pass no monitor"
+            )
+        self._reported = False
+        self._run = ControlledRun(
             trainer.optimizers[0],
-            self.policy,
-            interval=self.interval or _interval(trainer),
-            max_iters=_max_iters(trainer),
+            _total_steps(trainer),
+            trainer.global_step,
+            self._saved,
+            mode=self.mode,
             undo=pl_module if self.undo else (),
             **self.settings,
         )
-        if self._saved_state is not None:
-            self.controller.load_state_dict(self._saved_state)
-            self._saved_state = None
-        elif self._initial_loss is not None:
-            self.controller.step(self._initial_loss)
+        self.controller = self._run.controller
+        self._saved = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the controller decide, if it needs an evaluation now.
+        """Pass the metric to the controller.
 
         Raises:
-            ValueError: No loss is logged under `monitor`.
+            ValueError: Nothing is logged under `monitor`.
         """
-        if trainer.sanity_checking:
-            if trainer.num_sanity_val_steps == float("inf"):
-                self._initial_loss = self._loss(trainer)
-        elif hasattr(self, "controller") and self.controller.needs_evaluation:
-            self.controller.step(self._loss(trainer))
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop controlling the optimizer."""
-        self.controller.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the controller's state, for Lightning's checkpoint."""
-        return self.controller.state_dict() if hasattr(self, "controller") else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a checkpoint's state until training starts."""
-        self._saved_state = state_dict or None
-
-    def _loss(self, trainer: Trainer) -> float:
-        """Return the logged validation loss."""
+        training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self.monitor is None or not training:
+            return
         if self.monitor not in trainer.callback_metrics:
             raise ValueError(
                 f"monitor must be logged in validation_step, got {self.monitor!r}; "
                 f"logged are {', '.join(trainer.callback_metrics) or 'none'}"
             )
-        return float(trainer.callback_metrics[self.monitor])
+        self._reported = True
+        self.controller.step(float(trainer.callback_metrics[self.monitor]))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop controlling the optimizer."""
+        self.controller.detach()
+        if self.monitor is not None and not self._reported:
+            warnings.warn(
+                "the controller saw no validation: there was none during training",
+                stacklevel=2,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the controller's state, for Lightning's checkpoint."""
+        return {} if self._run is None else self._run.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep a checkpoint's state until training starts."""
+        self._saved = state_dict or None
 
 
-def _max_iters(trainer: Trainer) -> int:
+def _total_steps(trainer: Trainer) -> int:
     """Return the updates of the whole run."""
     total = trainer.estimated_stepping_batches
-    if total == float("inf"):
+    if total == float("inf") or total < 1:
         raise ValueError(
-            "the controller needs the length of the run: pass max_steps or max_epochs"
+            "the controller needs the length of the run: pass max_steps, or max_epochs "
+            "with a loader that has a length"
         )
     return int(total)
-
-
-def _interval(trainer: Trainer) -> int:
-    """Return the updates between validations."""
-    batches = trainer.val_check_batch
-    if batches is None or batches == float("inf"):
-        raise ValueError(
-            "the controller needs the updates between validations: pass an integer "
-            "val_check_interval to the Trainer, or interval to the controller"
-        )
-    every = trainer.check_val_every_n_epoch or 1
-    return max(1, int(batches) * every // trainer.accumulate_grad_batches)
