@@ -7,7 +7,6 @@ cost does not grow with the model. Nothing is measured outside `before` and `aft
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lr_gym.controllers.processes import count_processes, local_part, sum_over_processes
 from lr_gym.trainers.update_size import RELATIVE_CHANGE_FACTOR
 
 SAMPLE = 2**16
@@ -44,7 +44,7 @@ class _Weight:
     """A weight that has a gradient, before the update: samples in float32."""
 
     weight: Tensor
-    group: int
+    place: tuple[int, int]  # index of the group, and in it
     scale: float  # numbers per sampled number, over the processes that hold them
     gradient: Tensor
     old: Tensor
@@ -57,7 +57,7 @@ class UpdateMeter:
         """Choose the optimizer; nothing is copied yet."""
         self.optimizer = optimizer
         self._weights: list[_Weight] = []
-        self._changes: dict[int, Tensor] = {}  # u(t - 1) by the weight's id
+        self._changes: dict[tuple[int, int], Tensor] = {}  # u(t - 1), by place
         self._own = 0.0
 
     def forget(self) -> None:
@@ -69,13 +69,13 @@ class UpdateMeter:
         self._weights = [
             _Weight(
                 weight,
-                index,
+                (group_index, index),
                 _scale(weight),
                 _sample(weight.grad).clone().float(),
                 _sample(weight).clone().float(),
             )
-            for index, group in enumerate(self.optimizer.param_groups)
-            for weight in group["params"]
+            for group_index, group in enumerate(self.optimizer.param_groups)
+            for index, weight in enumerate(group["params"])
             if weight.grad is not None and not weight.grad.is_sparse and weight.numel()
         ]
 
@@ -83,42 +83,55 @@ class UpdateMeter:
         """Measure the update, and keep it for the next one.
 
         Raises:
-            ValueError: No weight has a dense gradient.
+            ValueError: No weight has a dense gradient, or another number of weights
+                than in other processes.
         """
         weights, self._weights = self._weights, []
-        if not weights:
-            raise ValueError("the optimizer has no weight with a dense gradient")
+        self._check_counts(weights)
         before, changes = self._changes, {}
         later, own, change_norms, old_norms = [], [], [], []
         for w in weights:
             change = _sample(w.weight).float() - w.old
-            changes[id(w.weight)] = change
-            previous = before.get(id(w.weight), change[:0])
-            aligned = w.gradient[: len(previous)] @ previous
+            changes[w.place] = change
+            previous = before.get(w.place)
+            aligned = (
+                change.new_zeros(()) if previous is None else w.gradient @ previous
+            )
             later.append(aligned * w.scale)
             own.append((w.gradient @ change) * w.scale)
             change_norms.append((change @ change) * w.scale)
             old_norms.append((w.old @ w.old) * w.scale)
         device = later[0].device
-        rows = [torch.stack([x.to(device) for x in row]) for row in (later, own)]
-        rows += [
-            torch.stack([x.to(device) for x in row])
-            for row in (change_norms, old_norms)
-        ]
-        table = torch.stack(rows).double()
-        if _processes() > 1:
+        rows = (later, own, change_norms, old_norms)
+        table = torch.stack([torch.stack([x.to(device) for x in row]) for row in rows])
+        if count_processes() > 1:
+            table = table.double()
             dist.all_reduce(table)
+        table = table.cpu().double()  # at once: a GPU is waited for; MPS has no double
         sums, norms = table[:2].sum(dim=1).tolist(), table[2:].sqrt().tolist()
         moved = any(norms[0])
         measure = Measure(
             _size(weights, *norms),
-            sums[0],
+            sums[0] if math.isfinite(sums[0]) else 0.0,
             self._own,
             skipped=not math.isfinite(sums[1]) and not moved,
         )
         finite = math.isfinite(sums[1])
         self._changes, self._own = (changes, sums[1]) if finite else ({}, 0.0)
         return measure
+
+    def _check_counts(self, weights: list[_Weight]) -> None:
+        """Raise ValueError, and in all processes alike, if a sum cannot be made."""
+        n = len(weights)
+        total, squares = sum_over_processes([n, n * n], self.optimizer)
+        if not total:
+            raise ValueError("the optimizer has no weight with a dense gradient")
+        if squares * count_processes() != total * total:
+            raise ValueError(
+                f"this process has gradients of {n} weights and another process of "
+                "more or fewer: every process must train the whole model (DDP), or "
+                "a part of every weight (FSDP2)"
+            )
 
 
 def _size(weights: list[_Weight], changes: list[float], olds: list[float]) -> float:
@@ -135,7 +148,7 @@ def _size(weights: list[_Weight], changes: list[float], olds: list[float]) -> fl
         rows = w.weight.shape[0] if w.weight.dim() else 1
         relative = change / old if old > 0.0 else 0.0
         entry = change / math.sqrt(rows), relative, w.weight.numel() // rows
-        groups.setdefault(w.group, []).append(entry)
+        groups.setdefault(w.place[0], []).append(entry)
     sizes = [0.0]
     for entries in groups.values():
         outputs, relatives, columns = zip(*entries, strict=True)
@@ -144,38 +157,25 @@ def _size(weights: list[_Weight], changes: list[float], olds: list[float]) -> fl
     return max(sizes)
 
 
-def _local(tensor: Tensor) -> Tensor:
-    """Return this process's part of a tensor that FSDP has split."""
-    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part.detach()
-
-
 def _sample(tensor: Tensor) -> Tensor:
     """Return at most `SAMPLE` numbers of a tensor, evenly spaced."""
-    flat = _local(tensor).reshape(-1)
+    flat = local_part(tensor).reshape(-1)
     return flat[:: max(1, math.ceil(flat.numel() / SAMPLE))]
 
 
 def _scale(weight: Tensor) -> float:
     """Return how many numbers a sampled one stands for, divided by its copies."""
-    part = _local(weight).numel()
+    part = local_part(weight).numel()
     sampled = math.ceil(part / max(1, math.ceil(part / SAMPLE)))
-    return part / max(1, sampled) / math.prod(_copies(weight))
+    return part / max(1, sampled) / _copies(weight)
 
 
-def _copies(weight: Tensor) -> Iterator[int]:
-    """Yield factors of the number of processes that hold the same part of a weight."""
-    placements = getattr(weight, "placements", None)  # of FSDP's tensors
-    if placements is None:
-        yield _processes()
-        return
-    mesh = weight.device_mesh  # type: ignore[attr-defined]  # they have one
-    for axis, placement in enumerate(placements):
-        if placement.is_replicate():
-            yield mesh.size(axis)
-
-
-def _processes() -> int:
-    """Return the number of processes that train together."""
-    ready = dist.is_available() and dist.is_initialized()
-    return dist.get_world_size() if ready else 1
+def _copies(weight: Tensor) -> float:
+    """Return the number of processes that hold the same part of a weight."""
+    placements = getattr(weight, "placements", ())  # of FSDP's tensors
+    parts: list[int] = [
+        weight.device_mesh.size(axis)  # type: ignore[attr-defined]  # they have one
+        for axis, placement in enumerate(placements)
+        if not placement.is_replicate()
+    ]
+    return count_processes() / math.prod(parts)
