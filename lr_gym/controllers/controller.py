@@ -226,15 +226,16 @@ class ControllerLR(LRScheduler):
             hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values, and the snapshot's tensors if there is one.
+        """Return plain values, and tensors: of the snapshot, and samples in the climb.
 
-        The measurement of the last update is not saved: a run that continues during the
-        climb repeats the learning rates to within a percent, and exactly after it.
+        A run that continues repeats the learning rates exactly. With FSDP no samples
+        are saved: a run that continues in the climb repeats them roughly.
         """
         return {
             "format": FORMAT,
             "initial_lrs": list(self._group_lrs.initial),
             "climb": self._climb.state_dict(),
+            "meter": self._meter.state_dict(),
             "damage": self._damage.state_dict(),
             "best": self.best,
             "factors": list(self._factors),
@@ -255,11 +256,11 @@ class ControllerLR(LRScheduler):
         self._check_state(state_dict)
         self._group_lrs.initial = [float(rate) for rate in state_dict["initial_lrs"]]
         self._climb.load_state_dict(state_dict["climb"])
+        self._meter.load_state_dict(state_dict["meter"])
         self._damage.load_state_dict(state_dict["damage"])
         self._factors = [float(factor) for factor in state_dict["factors"]]
         best = state_dict["best"]
         self.best = None if best is None else read_number("best", best)
-        self._meter.forget()
         if self.snapshot is not None:
             self.snapshot.load_state_dict(state_dict["snapshot"])
         self._set_rates()
@@ -278,6 +279,7 @@ class ControllerLR(LRScheduler):
         if not any(state["initial_lrs"]):
             raise ValueError("initial_lrs must hold a number above 0")
         self._climb.check_state(state["climb"])
+        self._meter.check_state(state["meter"])
         self._damage.check_state(state["damage"])
         if not isinstance(state["factors"], list | tuple):
             raise TypeError(f"factors must be a list, got {state['factors']!r}")

@@ -7,8 +7,10 @@ cost does not grow with the model. Nothing is measured outside `before` and `aft
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +19,7 @@ from torch.optim import Optimizer
 
 from lr_gym.controllers.processes import count_processes, local_part, sum_over_processes
 from lr_gym.trainers.update_size import RELATIVE_CHANGE_FACTOR
+from lr_gym.validation import check_complete, check_mapping, check_real
 
 SAMPLE = 2**16
 
@@ -63,6 +66,55 @@ class UpdateMeter:
     def forget(self) -> None:
         """Free the samples: the next update has no one before it."""
         self._weights, self._changes, self._own = [], {}, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last measured update: samples of changes by group and weight.
+
+        Parts of weights that FSDP has split are not saved: `changes` is then `None`.
+        """
+        if not self._changes or self._is_split():
+            return {"own": 0.0, "changes": None}
+        changes = [
+            [self._changes.get((i, j)) for j, _ in enumerate(group["params"])]
+            for i, group in enumerate(self.optimizer.param_groups)
+        ]
+        return {"own": self._own, "changes": changes}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Check a state that `load_state_dict` is to load.
+
+        Raises:
+            TypeError: An entry is missing, unknown or of the wrong type.
+            ValueError: A number is not finite, or a sample has not its weight's size.
+        """
+        check_mapping("meter", state)
+        check_complete("meter", state, ("own", "changes"))
+        check_real("own of meter", state["own"], -math.inf)
+        groups = self.optimizer.param_groups
+        if state["changes"] is None:
+            return
+        _check_list("changes", state["changes"], len(groups))
+        for group, changes in zip(groups, state["changes"], strict=True):
+            _check_list("changes of a group", changes, len(group["params"]))
+            for weight, change in zip(group["params"], changes, strict=True):
+                if change is not None and not self._is_split():
+                    _check_change(change, len(_sample(weight)))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checked state."""
+        self.forget()
+        if state["changes"] is None or self._is_split():
+            return
+        self._own = float(state["own"])
+        for i, group in enumerate(self.optimizer.param_groups):
+            for j, weight in enumerate(group["params"]):
+                change = state["changes"][i][j]
+                if change is not None:
+                    self._changes[i, j] = change.to(weight.device, copy=True)
+
+    def _is_split(self) -> bool:
+        groups = self.optimizer.param_groups
+        return any(hasattr(w, "to_local") for group in groups for w in group["params"])
 
     def before(self) -> None:
         """Sample weights and gradients, before an update."""
@@ -155,6 +207,25 @@ def _size(weights: list[_Weight], changes: list[float], olds: list[float]) -> fl
         output = median(outputs) * math.sqrt(median(columns))
         sizes.append(max(output, RELATIVE_CHANGE_FACTOR * median(relatives)))
     return max(sizes)
+
+
+def _check_list(name: str, value: object, length: int) -> None:
+    """Raise unless `value` is a list of `length`."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} must be a list, got {value!r}")
+    if len(value) != length:
+        raise ValueError(f"{name} must have {length} entries, got {len(value)}")
+
+
+def _check_change(change: object, length: int) -> None:
+    """Raise unless `change` is a sample of a weight's change."""
+    if not isinstance(change, Tensor) or change.dtype != torch.float32:
+        raise TypeError(f"a change must be a tensor of float32, got {change!r}")
+    if change.shape != (length,) or not bool(change.isfinite().all()):
+        raise ValueError(
+            f"a change must be {length} finite numbers, the sample of its weight; got "
+            f"a tensor of shape {tuple(change.shape)}"
+        )
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from lr_gym.controllers.update_meter import UpdateMeter
 PROCESSES = 2
 UPDATES = 60
 INTERVAL = 5  # updates between evaluations
+RELOADED = 30  # the update before which the controller loads its own state
 SPOILED = 8  # the evaluation that is made worse in the last process
 KINDS = ("ddp", "fsdp")
 
@@ -87,6 +88,8 @@ def train(kind: str, process: int = 0, processes: int = 1, *, spoil: bool) -> Re
                 result.after = _whole_weights(model)
             elif not any(result.undone):
                 result.good = _whole_weights(model)
+        if update == RELOADED:
+            controller.load_state_dict(controller.state_dict())
         batch = _shard(_inputs(training, 32), process, processes)
         optimizer.zero_grad()
         _loss(model, batch).backward()  # type: ignore[no-untyped-call]  # torch's own
