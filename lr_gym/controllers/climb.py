@@ -12,7 +12,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lr_gym.validation import check_boolean, check_complete, check_integer, check_real
+from lr_gym.validation import (
+    check_boolean,
+    check_complete,
+    check_integer,
+    check_mapping,
+    check_real,
+)
 
 START = 1.0 / 300.0  # of the user's rate, so that one 30 times too high is harmless
 SAFE_SIZE = 0.02  # of an update: 3 to 10 times below that at good rates
@@ -116,14 +122,15 @@ class Climb:
             "own": self._own,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, also in a run of another length.
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Check a state that `load_state_dict` is to load.
 
         Raises:
             TypeError: An entry is missing, unknown or of the wrong type.
             ValueError: A number is out of range, or the state is from the cooldown of a
                 run of another length.
         """
+        check_mapping("climb", state)
         check_complete("climb", state, tuple(self.state_dict()))
         check_integer("total_steps", state["total_steps"], 1)
         check_integer("step", state["step"], 0)
@@ -140,7 +147,10 @@ class Climb:
                 f"of update {math.floor((1.0 - COOLDOWN) * old)} or earlier, or pass "
                 f"total_steps={old}"
             )
-        self.step = step
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checked state, also in a run of another length."""
+        self.step = state["step"]
         self.factor = float(state["factor"])
         self.starting = state["starting"]
         self._later, self._own = float(state["later"]), float(state["own"])

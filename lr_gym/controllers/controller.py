@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
-import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
@@ -28,6 +26,8 @@ from lr_gym.controllers.climb import Climb
 from lr_gym.controllers.damage import Damage
 from lr_gym.controllers.history import Record, write_schedule
 from lr_gym.controllers.param_group_lrs import ParamGroupLRs
+from lr_gym.controllers.processes import count_processes, sum_over_processes
+from lr_gym.controllers.saved_state import check_snapshot
 from lr_gym.controllers.snapshots import Stateful, make_snapshot
 from lr_gym.controllers.update_meter import UpdateMeter
 from lr_gym.validation import (
@@ -158,7 +158,8 @@ class ControllerLR(LRScheduler):
         if metrics is None:
             return None
         self._group_lrs.verify(self.last_epoch)
-        value = _mean_of_processes(read_number("metrics", metrics), self._device())
+        number = read_number("metrics", metrics)
+        value = sum_over_processes([number], self.optimizer)[0] / count_processes()
         better = -value if self.mode == "max" else value
         # The safe start damages nothing, and its small changes say nothing of noise.
         judged = not self._climb.starting or not math.isfinite(value)
@@ -234,15 +235,16 @@ class ControllerLR(LRScheduler):
             hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values, and the snapshot's tensors if there is one.
+        """Return plain values, and tensors: of the snapshot, and samples in the climb.
 
-        The measurement of the last update is not saved: a run that continues during the
-        climb repeats the learning rates to within a percent, and exactly after it.
+        A run that continues repeats the learning rates exactly. With FSDP no samples
+        are saved: a run that continues in the climb repeats them roughly.
         """
         return {
             "format": FORMAT,
             "initial_lrs": list(self._group_lrs.initial),
             "climb": self._climb.state_dict(),
+            "meter": self._meter.state_dict(),
             "damage": self._damage.state_dict(),
             "best": self.best,
             "factors": list(self._factors),
@@ -260,32 +262,49 @@ class ControllerLR(LRScheduler):
             ValueError: The state has another format or number of parameter groups, or
                 an entry is out of range.
         """
-        check_mapping("state_dict", state_dict)
-        if state_dict.get("format") != FORMAT:
+        self._check_state(state_dict)
+        self._group_lrs.initial = [float(rate) for rate in state_dict["initial_lrs"]]
+        self._climb.load_state_dict(state_dict["climb"])
+        self._meter.load_state_dict(state_dict["meter"])
+        self._damage.load_state_dict(state_dict["damage"])
+        self._factors = [float(factor) for factor in state_dict["factors"]]
+        best = state_dict["best"]
+        self.best = None if best is None else read_number("best", best)
+        if self.snapshot is not None:
+            self.snapshot.load_state_dict(state_dict["snapshot"])
+        self._set_rates()
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise for a state that `load_state_dict` refuses; change nothing."""
+        check_mapping("state_dict", state)
+        if state.get("format") != FORMAT:
             raise ValueError(
                 f"not a controller's state: format must be {FORMAT!r}. To control the "
                 "rest of a run that had no controller, pass the updates that are left "
                 "as total_steps, and load no state"
             )
-        check_complete("state_dict", state_dict, tuple(self.state_dict()))
-        initial = self._group_lrs.check_initial(state_dict["initial_lrs"])
-        factors = state_dict["factors"]
-        if not isinstance(factors, list | tuple):
-            raise TypeError(f"factors must be a list, got {factors!r}")
-        for factor in factors:
+        check_complete("state_dict", state, tuple(self.state_dict()))
+        self._group_lrs.check_initial(state["initial_lrs"], first_positive=False)
+        if not any(state["initial_lrs"]):
+            raise ValueError("initial_lrs must hold a number above 0")
+        self._climb.check_state(state["climb"])
+        self._meter.check_state(state["meter"])
+        self._damage.check_state(state["damage"])
+        if not isinstance(state["factors"], list | tuple):
+            raise TypeError(f"factors must be a list, got {state['factors']!r}")
+        for factor in state["factors"]:
             check_real("factors", factor, 0.0)
-        best = state_dict["best"]
-        if best is not None:
-            read_number("best", best)
-        self._damage.load_state_dict(state_dict["damage"])
-        self._climb.load_state_dict(state_dict["climb"])
-        self._group_lrs.initial = initial
-        self._factors = [float(factor) for factor in factors]
-        self.best = best
-        self._meter.forget()
-        if self.snapshot is not None and state_dict["snapshot"] is not None:
-            self.snapshot.load_state_dict(state_dict["snapshot"])
-        self._set_rates()
+        updates = state["climb"]["step"]
+        if len(state["factors"]) != updates:
+            raise ValueError(
+                f"factors must hold one number for each of the {updates} updates, got "
+                f"{len(state['factors'])}"
+            )
+        best = state["best"]
+        if best is not None and math.isnan(read_number("best", best)):
+            raise ValueError("best must be a number or None, got nan")
+        if self.snapshot is not None and state["snapshot"] is not None:
+            check_snapshot(state["snapshot"], self.snapshot.objects)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle holds; hooks belong to one optimizer."""
@@ -348,16 +367,3 @@ class ControllerLR(LRScheduler):
 
     def _largest(self) -> float:
         return max(self._group_lrs.initial)
-
-    def _device(self) -> torch.device:
-        weight: Tensor = self.optimizer.param_groups[0]["params"][0]
-        return weight.device
-
-
-def _mean_of_processes(value: float, device: torch.device) -> float:
-    """Return the mean over all processes that train together."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total) / dist.get_world_size()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from lr_gym.validation import check_complete, check_integer, read_number
+from lr_gym.validation import check_complete, check_integer, check_mapping
 
 NOISE = 8.0  # a rise by more than this many standard deviations of the noise ...
 FALL = 0.3  # ... and by more than this share of the fall so far is damage
@@ -63,20 +63,44 @@ class Damage:
             "differences": list(self._differences),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`.
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Check a state that `load_state_dict` is to load.
 
         Raises:
             TypeError: An entry is missing, unknown or not a list of numbers.
+            ValueError: A number is out of range, or differences are missing.
         """
+        check_mapping("damage", state)
         check_complete("damage", state, tuple(self.state_dict()))
         check_integer("count", state["count"], 0)
-        first, *lists = (state[k] for k in ("first", "recent", "differences"))
-        for values in lists:
-            if not isinstance(values, list | tuple):
-                raise TypeError(f"damage must hold lists, got {values!r}")
-        numbers = [read_number("damage", value) for value in (*lists[0], *lists[1])]
+        first, recent = state["first"], state["recent"]
+        differences = state["differences"]
+        if first is not None:
+            _check_finite("first", first)
+        for name in ("recent", "differences"):
+            if not isinstance(state[name], list | tuple):
+                raise TypeError(f"{name} must be a list, got {state[name]!r}")
+            for value in state[name]:
+                _check_finite(name, value)
+        if any(value < 0.0 for value in differences):
+            raise ValueError(f"differences must not be negative, got {differences!r}")
+        if recent and (first is None or len(differences) < len(recent) - 1):
+            raise ValueError(
+                f"damage has {len(recent)} recent evaluations, so it must have a first "
+                f"one and {len(recent) - 1} differences at least"
+            )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checked state."""
         self.count = state["count"]
-        self._first = None if first is None else read_number("damage", first)
-        self._recent = numbers[: len(lists[0])]
-        self._differences = numbers[len(lists[0]) :]
+        self._first = state["first"]
+        self._recent = list(state["recent"])
+        self._differences = list(state["differences"])
+
+
+def _check_finite(name: str, value: object) -> None:
+    """Raise unless `value` is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must hold numbers, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must hold finite numbers, got {value!r}")

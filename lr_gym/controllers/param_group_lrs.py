@@ -96,8 +96,12 @@ class ParamGroupLRs:
                     "remove the other scheduler, or stop the controller with detach()"
                 )
 
-    def check_initial(self, initial: object) -> list[float]:
+    def check_initial(
+        self, initial: object, *, first_positive: bool = True
+    ) -> list[float]:
         """Return saved initial learning rates.
+
+        With `first_positive`, the first must be above 0: the others are relative to it.
 
         Raises:
             TypeError: They are not a list of numbers.
@@ -112,6 +116,6 @@ class ParamGroupLRs:
                 f"{groups}"
             )
         for i, rate in enumerate(initial):
-            positive = i == 0 and not self.read_only  # the others are relative to it
+            positive = first_positive and i == 0 and not self.read_only
             check_real("initial_lrs", rate, 0.0, low_open=positive)
         return [float(rate) for rate in initial]

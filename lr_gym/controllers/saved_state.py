@@ -54,7 +54,7 @@ def check_state(state: Mapping[str, Any], undo: Sequence[Stateful]) -> None:
     for record in state["history"]:
         _check_record(record)
     if undo and state["snapshot"] is not None:
-        _check_snapshot(state["snapshot"], undo)
+        check_snapshot(state["snapshot"], undo)
 
 
 def _check_record(record: Mapping[str, Any]) -> None:
@@ -78,8 +78,13 @@ def _check_float(name: str, value: object) -> None:
         raise ValueError(f"{name} must not be negative, got {value!r}")
 
 
-def _check_snapshot(states: object, undo: Sequence[Stateful]) -> None:
-    """Raise ValueError unless each object has a state, and a model one of its shape."""
+def check_snapshot(states: object, undo: Sequence[Stateful]) -> None:
+    """Check the state of a `Snapshot`.
+
+    Raises:
+        TypeError: An entry is missing, unknown or of the wrong type.
+        ValueError: An object has no state, or a model has one of another shape.
+    """
     if not isinstance(states, list | tuple) or len(states) != len(undo):
         raise ValueError(
             f"snapshot must be a list with the states of {len(undo)} objects, which "

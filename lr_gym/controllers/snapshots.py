@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lr_gym.controllers.processes import local_part
 from lr_gym.files import user_path, write_bytes
 from lr_gym.validation import check_choice
 
@@ -72,9 +73,9 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        """Memory of the tensors held, bytes."""
+        """Memory of the tensors held by this process, bytes."""
         sizes: list[int] = []
-        _map(self._states, lambda t: sizes.append(t.nbytes))
+        _map(self._states, lambda t: sizes.append(local_part(t).nbytes))
         return sum(sizes)
 
     def take(self) -> None:
@@ -176,7 +177,7 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:  # noqa: ANN40
         path: The safetensors file; missing folders are created.
 
     Raises:
-        TypeError: `state` holds another type of value.
+        TypeError: `state` holds another type of value, or tensors that FSDP has split.
     """
     import safetensors.torch
 
@@ -218,6 +219,11 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
 
     Each container and each tensor becomes an object with one entry: its kind.
     """
+    if hasattr(value, "to_local"):
+        raise TypeError(
+            "a state may not hold tensors that FSDP has split (DTensor): save it with "
+            "torch.save in every process, or leave out the snapshot"
+        )
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().clone().contiguous()

@@ -190,7 +190,9 @@ def batches(seed: int, count: int) -> Iterable[tuple[Tensor, Tensor]]:
 
 @torch.no_grad()
 def evaluate(model: nn.Module) -> float:
-    losses = [nn.functional.cross_entropy(model(x).float(), y) for x, y in batches(9, 8)]
+    losses = [
+        nn.functional.cross_entropy(model(x).float(), y) for x, y in batches(9, 8)
+    ]
     return float(torch.stack(losses).mean())
 
 
@@ -216,7 +218,6 @@ def test_close_to_the_best_constant_rate(name: str) -> None:
         train(case, rate, controlled=False)[0] for rate in (1e-3, 4e-3, 0.016, 0.06)
     )
     losses = [train(case, rate, controlled=True)[0] for rate in (3e-4, 0.3)]
-    print(name, round(best, 3), [round(x, 3) for x in losses])
     assert max(losses) <= best + 0.1
 
 

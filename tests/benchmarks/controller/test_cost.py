@@ -1,4 +1,4 @@
-"""Costs of a decision: the values in the result file."""
+"""Costs of the controller: the values in the result file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.controller.cost import Args, main
+from benchmarks.controller.cost import Args, Stack, main, measure, stack_training
+
+PARTS = {"update in the climb", "update after it", "snapshot, same", "undo, same"}
 
 
-def test_costs_are_kept_per_scale(tmp_path: Path) -> None:
+def test_costs_are_kept_per_case(tmp_path: Path) -> None:
     out = tmp_path / "cost.json"
     out.write_text(json.dumps({"mini": {"earlier": True}}))
-    main(Args(scale=("tiny",), repeats=2, out=out))
+    main(Args(cases=("tiny",), repeats=2, out=out))
     results = json.loads(out.read_text())
     assert results["mini"] == {"earlier": True}
     tiny = results["tiny"]
-    names = {"snapshot, same", "undo, same", "snapshot, host", "undo, host"}
-    assert set(tiny["in_updates"]) == names | {"update, measured"}
+    assert set(tiny["seconds"]) == PARTS | {"update"}
+    assert set(tiny["in_updates"]) == PARTS
     assert all(cost["min"] > 0.0 for cost in tiny["in_updates"].values())
     # Weights, and AdamW's two moments of each.
-    assert tiny["snapshot_bytes_per_byte_of_weights"] == pytest.approx(3.0, rel=1e-2)
+    assert tiny["snapshot_bytes"] / tiny["weight_bytes"] == pytest.approx(3.0, rel=1e-2)
+
+
+def test_samples_do_not_grow_with_the_weights() -> None:
+    small, large = (
+        measure(stack_training(Stack(width, 1, vocabulary)), 1)
+        for width, vocabulary in ((16, 64), (128, 4096))
+    )
+    assert small["sample_bytes"] == small["weight_bytes"]  # all are sampled
+    assert large["weight_bytes"] > 20 * small["weight_bytes"]
+    at_most = 4 * 2**16 * large["tensors"]
+    assert large["sample_bytes"] < min(at_most, large["weight_bytes"])
