@@ -220,7 +220,7 @@ WRONG: dict[tuple[Any, ...], tuple[object, ...]] = {
     ("damage", "count"): (-1, 0.5, *NOT_NUMBERS),
     ("damage", "first"): (math.nan, math.inf, "x", True, []),
     ("damage", "recent"): (None, "x", 1.0, [math.nan], ["x"], [True], [1.0] * 5),
-    ("damage", "differences"): (None, "x", 1.0, [], [-1.0, 1.0], [math.nan, 1.0]),
+    ("damage", "differences"): (None, "x", 1.0, [-1.0, 1.0], [math.nan, 1.0]),
     ("best",): (math.nan, "x", True, [1.0, 2.0]),
     ("factors",): (
         *(None, "x", [], [1.0] * 14, [-1.0] * 13, [math.nan] * 13),
