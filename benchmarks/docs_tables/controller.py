@@ -10,6 +10,7 @@ from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED
 from benchmarks.controller.instance_report import judged_table
 from benchmarks.controller.rule_choice import table as rule_choice_table
 from benchmarks.controller.users import compare as users
+from benchmarks.controller.users.field_cases import value_text
 from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
 from benchmarks.paths import RESULTS
@@ -207,6 +208,12 @@ def controller_cost() -> str:
     return markdown(rows)
 
 
-def users_tasks() -> str:
-    """Return the excess of every rival on the users' tasks to choose by."""
-    return markdown(users.table(committed("controller/users/choosing.json")))
+def users_tasks(half: str) -> str:
+    """Return the excess of every rival on a half of the users' tasks."""
+    return markdown(users.table(committed(f"controller/users/{half}.json")))
+
+
+def field_cases() -> str:
+    """Return final losses of reported cases, with the earlier and today's controller."""
+    rows = committed("controller/users/field_cases.json")["mean_final_loss"]
+    return markdown([{k: value_text(v) for k, v in row.items()} for row in rows])

@@ -27,9 +27,9 @@ from benchmarks.controller.users.controlled import Controlled
 from benchmarks.controller.users.pilots import RIVALS, TUNED, MakePilot
 from benchmarks.controller.users.tasks import CHOOSING, JUDGED, UserTask
 from benchmarks.dependencies import Sources
-from benchmarks.estimates import pooled_iqm
+from benchmarks.estimates import improvement, pooled_iqm
 from benchmarks.results_file import write_json, write_result
-from benchmarks.table_text import markdown
+from benchmarks.table_text import estimate_text, markdown
 from lr_gym.files import only_process, read_json_object
 from lr_gym.progress import ProgressBar
 
@@ -168,8 +168,16 @@ def summarize(half: str, losses: dict[str, float | None]) -> dict[str, Any]:
 def table(summary: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row per rival and start: interquartile mean, worst task, dead runs."""
     rows = []
-    for name, by_task in summary["excess"].items():
-        estimate = pooled_iqm({k: np.array(v) for k, v in by_task.items()})
+    excess = {
+        name: {task: np.array(values) for task, values in by_task.items()}
+        for name, by_task in summary["excess"].items()
+    }
+    for name, by_task in excess.items():
+        estimate = pooled_iqm(by_task)
+        ours = excess.get(f"{CONTROLLER} from {name.rsplit(' ', 1)[1]}", {})
+        beats = ""
+        if ours and not name.startswith(CONTROLLER):
+            beats = estimate_text(improvement(ours, by_task), ".2f")
         means = {task: fmean(values) for task, values in by_task.items()}
         worst = max(means, key=lambda task: means[task])
         dead = sum(value >= 1.0 for values in by_task.values() for value in values)
@@ -180,6 +188,7 @@ def table(summary: dict[str, Any]) -> list[dict[str, str]]:
                 "interquartile mean": f"{estimate.value:+.3f}",
                 "worst task": f"{means[worst]:+.3f} ({worst})",
                 "runs with 1 or more": str(dead),
+                "P(controller beats it)": beats,
             }
         )
     return rows

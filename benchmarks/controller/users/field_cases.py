@@ -237,11 +237,12 @@ def main(args: Args) -> dict[str, Any]:
         found = pool.map(final_loss, *zip(*runs, strict=True))
         losses = dict(zip(runs, found, strict=True))
     table = rows(losses)
-    print(markdown([{k: _text(v) for k, v in row.items()} for row in table]))
+    print(markdown([{k: value_text(v) for k, v in row.items()} for row in table]))
     return write_result(args.out, {"seeds": args.seeds, "mean_final_loss": table})
 
 
-def _text(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return a cell: numbers to four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
