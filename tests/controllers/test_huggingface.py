@@ -261,7 +261,7 @@ def test_a_trainer_trains_again(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     callback, rates = LRControllerCallback(), Rates()
-    trainer = make_trainer(tmp_path, callback, rates, At(7, interrupt))
+    trainer = make_trainer(tmp_path, callback, rates, At(7, interrupt), max_steps=10)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     trainer.remove_callback(At)
@@ -269,7 +269,7 @@ def test_a_trainer_trains_again(tmp_path: Path) -> None:
     for _ in range(2):  # after an interruption, and after a whole training
         trainer.train()
         controller = callback.controller
-        assert controller.last_epoch == UPDATES
+        assert controller.last_epoch == 10
         assert controller.used_learning_rates()[0] == pytest.approx(0.1 / 300)
         assert logged(trainer, "learning_rate") == pytest.approx(
             controller.used_learning_rates()
@@ -286,10 +286,11 @@ def test_the_trainer_finds_a_batch_size(tmp_path: Path) -> None:
             raise RuntimeError("CUDA out of memory.")
 
     callback = LRControllerCallback()
-    trainer = make_trainer(tmp_path, callback, At(5, fail), auto_find_batch_size=True)
+    arguments: dict[str, Any] = {"auto_find_batch_size": True, "max_steps": 8}
+    trainer = make_trainer(tmp_path, callback, At(5, fail), **arguments)
     trainer.train()
     controller = callback.controller
-    assert controller.last_epoch == UPDATES
+    assert controller.last_epoch == 8
     assert controller.used_learning_rates()[0] == pytest.approx(0.1 / 300)
 
 
