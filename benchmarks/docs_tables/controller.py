@@ -214,6 +214,6 @@ def users_tasks(half: str) -> str:
 
 
 def field_cases() -> str:
-    """Return final losses of reported cases, with the earlier and today's controller."""
+    """Return final losses of reported cases, with both controllers."""
     rows = committed("controller/users/field_cases.json")["mean_final_loss"]
     return markdown([{k: value_text(v) for k, v in row.items()} for row in rows])

@@ -61,12 +61,6 @@ def test_a_run_that_diverges_is_an_outcome() -> None:
     assert run(TASK, 0, Pilot, 1e18).loss == math.inf
 
 
-def test_a_refused_loss_is_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(compare.TASKS, "choosing", {"hundreds": HUNDREDS})
-    case = compare.Case("hundreds", "controller", 1.0, 0)
-    assert compare.final_loss("choosing", case) == math.inf
-
-
 def test_a_rival_that_cannot_apply_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,6 +123,12 @@ def test_a_rate_far_too_low_is_raised(name: str) -> None:
     task = replace(TASK, iterations=200, evaluations=50)
     outcome = run(task, 0, METHODS[name], 1e-4)
     assert max(outcome.rates) > 3e-4
+    assert outcome.loss < run(task, 0, Pilot, 1e-4).loss
+
+
+def test_the_unit_of_a_loss_changes_nothing() -> None:
+    task = replace(HUNDREDS, iterations=100)
+    outcome = run(task, 0, METHODS["controller"], 1e-2)
     assert outcome.loss < run(task, 0, Pilot, 1e-4).loss
 
 
