@@ -14,7 +14,7 @@ from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
 from benchmarks.paths import RESULTS
 from benchmarks.results_file import committed
-from benchmarks.table_text import estimate_text, markdown, spread_text
+from benchmarks.table_text import estimate_text, markdown
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
@@ -207,7 +207,7 @@ def controller_cost() -> str:
 
 
 def _added(ratio: dict[str, float]) -> str:
-    """Return a ratio of times as what it adds, with the sample's minimum and maximum."""
+    """Return what a ratio of times adds: median, minimum and maximum of the sample."""
     median, low, high = (100.0 * (ratio[k] - 1.0) for k in ("median", "min", "max"))
     return f"{median:+.1f} % ({low:+.1f} to {high:+.1f})"
 

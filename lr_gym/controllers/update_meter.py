@@ -22,7 +22,6 @@ from lr_gym.trainers.update_size import RELATIVE_CHANGE_FACTOR
 from lr_gym.validation import check_complete, check_mapping, check_real
 
 SAMPLE = 2**16
-FACTORS = 2 * 3 * 5 * 7  # of sizes of layers and kernels
 BLOCK = 16  # neighbours in a sample: one line of a processor's cache in float32
 
 
@@ -240,8 +239,8 @@ def _check_change(change: object, length: int) -> None:
 def _sample(tensor: Tensor) -> Tensor:
     """Return at most `SAMPLE` numbers of a tensor: evenly spaced blocks.
 
-    The spacing has no factor that sizes of layers and kernels often have. Otherwise
-    the blocks would begin in few columns of a matrix, or one place of a kernel.
+    The spacing has no factor in common with the tensor's sizes. Otherwise the blocks
+    would begin in few columns of a matrix, or in one place of a kernel.
     """
     flat = local_part(tensor).reshape(-1)
     spacing = _spacing(flat.numel())
@@ -254,7 +253,7 @@ def _sample(tensor: Tensor) -> Tensor:
 def _spacing(count: int) -> int:
     """Return every how many blocks of a tensor one is sampled."""
     spacing = max(1, math.ceil(count / SAMPLE))
-    while spacing > 1 and math.gcd(spacing, FACTORS) > 1:
+    while math.gcd(spacing, count) > 1:
         spacing += 1
     return spacing
 
