@@ -15,7 +15,7 @@ from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
 from benchmarks.paths import RESULTS
 from benchmarks.results_file import committed
-from benchmarks.table_text import estimate_text, markdown, spread_text
+from benchmarks.table_text import estimate_text, markdown
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
@@ -187,25 +187,30 @@ def foreign_loops() -> str:
 
 
 def controller_cost() -> str:
-    """Return the costs of a decision, in iterations of a plain loop."""
+    """Return what the controller adds to an update, and its copies' time and memory."""
     rows = []
-    for scale, result in committed("controller/controller_cost.json").items():
-        costs = result["in_updates"]
-        measuring = costs["update, measured"]["median"] - 1.0
-        memory = result["snapshot_bytes_per_byte_of_weights"]
+    for case, result in committed("controller/controller_cost.json").items():
+        seconds, ratios = result["seconds"], result["in_updates"]
         rows.append(
             {
-                "scale": f"`{scale}`",
-                "an iteration, s": f"{result['update_seconds']['median']:.4f}",
-                "copying model and optimizer, iterations": spread_text(
-                    costs["snapshot, same"], 3
-                ),
-                "restoring them, iterations": spread_text(costs["undo, same"], 3),
-                "measuring an update, iterations": f"{measuring:+.3f}",
-                "memory of the copy, in sizes of the weights": f"{memory:.1f}",
+                "weights": f"`{case}`, {result['dtype']}",
+                "timed": result["timed"],
+                "without it, s": f"{seconds['update']['median']:.3f}",
+                "during the climb": _added(ratios["update in the climb"]),
+                "after the climb": _added(ratios["update after it"]),
+                "samples, MB": f"{result['sample_bytes'] / 1e6:.1f}",
+                "copy for an undo, s": f"{seconds['snapshot, same']['median']:.3f}",
+                "undo, s": f"{seconds['undo, same']['median']:.3f}",
+                "the copy, MB": f"{result['snapshot_bytes'] / 1e6:.0f}",
             }
         )
     return markdown(rows)
+
+
+def _added(ratio: dict[str, float]) -> str:
+    """Return what a ratio of times adds: median, minimum and maximum of the sample."""
+    median, low, high = (100.0 * (ratio[k] - 1.0) for k in ("median", "min", "max"))
+    return f"{median:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def users_tasks(half: str) -> str:

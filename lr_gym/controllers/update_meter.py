@@ -1,7 +1,7 @@
 """Measures updates: their size, and how they align with the gradients after them.
 
-A tensor of more than `SAMPLE` numbers is measured on a regular sample of them, so the
-cost does not grow with the model. Nothing is measured outside `before` and `after`.
+A tensor of more than `SAMPLE` numbers is measured on a sample of them, so the cost
+hardly grows with the model. Nothing is measured outside `before` and `after`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lr_gym.validation import (
 )
 
 SAMPLE = 2**16
+BLOCK = 16  # neighbours in a sample: one line of a processor's cache in float32
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class UpdateMeter:
                 weight,
                 (group_index, index),
                 _scale(weight),
-                _sample(weight).clone().float(),
+                _sample(weight).to(torch.float32, copy=True),
             )
             for group_index, group in enumerate(self.optimizer.param_groups)
             for index, weight in enumerate(group["params"])
@@ -172,17 +173,14 @@ class UpdateMeter:
             aligned = (
                 change.new_zeros(()) if previous is None else w.gradient @ previous
             )
-            later.append(aligned * w.scale)
-            own.append((w.gradient @ change) * w.scale)
-            change_norms.append((change @ change) * w.scale)
-            old_norms.append((w.old @ w.old) * w.scale)
+            later.append(aligned)
+            own.append(w.gradient @ change)
+            change_norms.append(change @ change)
+            old_norms.append(w.old @ w.old)
         device = later[0].device
         rows = (later, own, change_norms, old_norms)
         table = torch.stack([torch.stack([x.to(device) for x in row]) for row in rows])
-        if count_processes() > 1:
-            table = table.double()
-            dist.all_reduce(table)
-        table = table.cpu().double()  # at once: a GPU is waited for; MPS has no double
+        table = _scaled_sum(table, [w.scale for w in weights])
         sums, norms = table[:2].sum(dim=1).tolist(), table[2:].sqrt().tolist()
         moved = any(norms[0])
         for w, norm in zip(weights, norms[1], strict=True):
@@ -237,6 +235,16 @@ class UpdateMeter:
             )
 
 
+def _scaled_sum(table: Tensor, scales: list[float]) -> Tensor:
+    """Return `table` with scaled columns, float64, summed over all processes."""
+    factors = torch.tensor(scales, dtype=torch.float64)
+    if count_processes() == 1:
+        return table.cpu().double() * factors  # the only wait for a GPU
+    table = table.double() * factors.to(table.device)
+    dist.all_reduce(table)
+    return table.cpu()
+
+
 def _check_list(name: str, value: object, length: int) -> None:
     """Raise unless `value` is a list of `length`."""
     if not isinstance(value, list | tuple):
@@ -257,15 +265,33 @@ def _check_change(change: object, length: int) -> None:
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """Return at most `SAMPLE` numbers of a tensor, evenly spaced."""
+    """Return at most `SAMPLE` numbers of a tensor: evenly spaced blocks.
+
+    The spacing has no factor in common with the tensor's sizes. Otherwise the blocks
+    would begin in few columns of a matrix, or in one place of a kernel.
+    """
     flat = local_part(tensor).reshape(-1)
-    return flat[:: max(1, math.ceil(flat.numel() / SAMPLE))]
+    spacing = _spacing(flat.numel())
+    if spacing == 1:
+        return flat
+    whole = flat.numel() // BLOCK * BLOCK
+    return flat[:whole].view(-1, BLOCK)[::spacing].reshape(-1)
+
+
+def _spacing(count: int) -> int:
+    """Return every how many blocks of a tensor one is sampled."""
+    spacing = max(1, math.ceil(count / SAMPLE))
+    while math.gcd(spacing, count) > 1:
+        spacing += 1
+    return spacing
 
 
 def _scale(weight: Tensor) -> float:
     """Return how many numbers a sampled one stands for, divided by its copies."""
     part = local_part(weight).numel()
-    sampled = math.ceil(part / max(1, math.ceil(part / SAMPLE)))
+    spacing, sampled = _spacing(part), part
+    if spacing > 1:
+        sampled = math.ceil(part // BLOCK / spacing) * BLOCK
     return part / max(1, sampled) / _copies(weight)
 
 
