@@ -22,7 +22,7 @@ from benchmarks.speed.gpu.checks import Check, check_bound, skipped_check
 from benchmarks.speed.gpu.session import Session
 from benchmarks.speed.plain_loop import PlainLoop
 from lr_gym import PopulationTrainer, load_corpus
-from lr_gym.controllers import PolicyLR
+from lr_gym.controllers import ControllerLR
 from lr_gym.trainers.base import FloatArray
 
 LOSS_TOLERANCE = 1e-4  # nats; see correct.py
@@ -115,7 +115,7 @@ def generation(session: Session) -> Check:
 
 
 def controller(session: Session) -> Check:
-    """Check that `PolicyLR` sets the LR in mixed precision, and the loss falls."""
+    """Check that `ControllerLR` sets the LR in mixed precision, and the loss falls."""
     device = session.device
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def controller(session: Session) -> Check:
     targets = inputs.sum(dim=1, keepdim=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     updates = 60
-    scheduler = PolicyLR(optimizer, interval=10, max_iters=updates, undo=model)
+    scheduler = ControllerLR(optimizer, updates, undo=model)
     scaler = torch.amp.GradScaler(device.type)
 
     def loss_of() -> torch.Tensor:
@@ -134,9 +134,9 @@ def controller(session: Session) -> Check:
 
     losses, unequal = [float(loss_of().detach())], 0
     for _ in range(2 * updates):  # the scaler skips updates that overflow
-        if scheduler.iteration == updates:
+        if scheduler.last_epoch == updates:
             break
-        if scheduler.needs_evaluation:
+        if scheduler.last_epoch % 10 == 0:
             scheduler.step(float(loss_of().detach()))
         optimizer.zero_grad()
         torch.autograd.backward(scaler.scale(loss_of()))
@@ -145,7 +145,7 @@ def controller(session: Session) -> Check:
         scaler.update()
     losses.append(float(loss_of().detach()))
     measured = {
-        "updates that are missing": float(updates - scheduler.iteration),
+        "updates that are missing": float(updates - scheduler.last_epoch),
         "rates that are not the controller's": float(unequal),
         "final loss over first, above 1": max(0.0, losses[1] / losses[0] - 1.0),
     }
