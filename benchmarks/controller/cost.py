@@ -8,13 +8,16 @@ transformer, with random gradients: only `optimizer.step()` is timed. ``tiny``, 
 and ``paper`` are whole iterations of a plain PyTorch loop with a GPT.
 
 Each turn times an update without a controller, one during its climb and one after it,
-a copy of model and optimizer, as every evaluation with `undo` makes, and an undo.
+a copy of model and optimizer, as every evaluation with `undo` makes, and an undo. Small
+differences between updates drown in noise, so the controller's hooks are also timed by
+themselves, within those updates.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +27,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from agents.command_line import parse_command_line
 from benchmarks.results_file import update_result
 from benchmarks.speed.plain_loop import PlainLoop
-from benchmarks.speed.timing import spread, timed
+from benchmarks.speed.timing import spread, synchronize, timed
 from lr_gym import load_corpus, preset
 from lr_gym.controllers import ControllerLR
 from lr_gym.controllers.snapshots import DEVICES, Snapshot
@@ -91,6 +95,38 @@ class Args:
     """The result file. Results of other cases stay in it."""
 
 
+class HookTimer:
+    """Times the hooks of an optimizer that are registered between two `stamp` calls."""
+
+    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
+        """Choose the optimizer, and the device to wait for."""
+        self.optimizer = optimizer
+        self.device = device
+        self._times: list[float] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def stamp(self) -> None:
+        """Register hooks that note the time before and after every update."""
+        self._hooks += [
+            self.optimizer.register_step_pre_hook(self._note_time),
+            self.optimizer.register_step_post_hook(self._note_time),
+        ]
+
+    def last_seconds(self) -> float:
+        """Return what the hooks between the stamps took in the last update."""
+        before, prepared, updated, after = self._times[-4:]
+        return prepared - before + after - updated
+
+    def remove(self) -> None:
+        """Remove the hooks of `stamp`."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _note_time(self, *_: object) -> None:
+        synchronize(self.device)
+        self._times.append(time.perf_counter())
+
+
 @dataclass
 class Training:
     """What is timed: updates of `model` by `optimizer`."""
@@ -137,10 +173,15 @@ def measure(training: Training, repeats: int) -> dict[str, Any]:
     for turn in range(repeats + 1):
         times = {"update": _second_update(training)}
         for name, total_steps in (("in the climb", CLIMBING), ("after it", CLIMBED)):
+            hooks = HookTimer(training.optimizer, training.device)
+            hooks.stamp()
             controller = ControllerLR(training.optimizer, total_steps)
+            hooks.stamp()
             times[f"update {name}"] = _second_update(training)
+            times[f"hooks {name}"] = hooks.last_seconds()
             sample_bytes = max(sample_bytes, _sample_bytes(controller))
             controller.detach()
+            hooks.remove()
             _reset_rates(training.optimizer)
         for device, snapshot in snapshots.items():
             times[f"snapshot, {device}"], _ = timed(snapshot.take, training.device)

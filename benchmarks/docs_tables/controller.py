@@ -15,7 +15,7 @@ from benchmarks.controller.widths import table as width_table
 from benchmarks.estimates import Estimate
 from benchmarks.paths import RESULTS
 from benchmarks.results_file import committed
-from benchmarks.table_text import estimate_text, markdown
+from benchmarks.table_text import estimate_text, markdown, spread_text
 
 CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
@@ -196,8 +196,8 @@ def controller_cost() -> str:
                 "weights": f"`{case}`, {result['dtype']}",
                 "timed": result["timed"],
                 "without it, s": f"{seconds['update']['median']:.3f}",
-                "during the climb": _added(ratios["update in the climb"]),
-                "after the climb": _added(ratios["update after it"]),
+                "added during the climb": _percent(ratios["hooks in the climb"], 1),
+                "added after it": _percent(ratios["hooks after it"], 2),
                 "samples, MB": f"{result['sample_bytes'] / 1e6:.1f}",
                 "copy for an undo, s": f"{seconds['snapshot, same']['median']:.3f}",
                 "undo, s": f"{seconds['undo, same']['median']:.3f}",
@@ -207,10 +207,9 @@ def controller_cost() -> str:
     return markdown(rows)
 
 
-def _added(ratio: dict[str, float]) -> str:
-    """Return what a ratio of times adds: median, minimum and maximum of the sample."""
-    median, low, high = (100.0 * (ratio[k] - 1.0) for k in ("median", "min", "max"))
-    return f"{median:+.1f} % ({low:+.1f} to {high:+.1f})"
+def _percent(share: dict[str, float], digits: int) -> str:
+    """Return a share with its sample's minimum and maximum, in percent."""
+    return f"{spread_text({k: 100.0 * x for k, x in share.items()}, digits)} %"
 
 
 def users_tasks(half: str) -> str:

@@ -9,7 +9,13 @@ import pytest
 
 from benchmarks.controller.cost import Args, Stack, main, measure, stack_training
 
-PARTS = {"update in the climb", "update after it", "snapshot, same", "undo, same"}
+UPDATES = {"update in the climb", "update after it"}
+PARTS = UPDATES | {
+    "hooks in the climb",
+    "hooks after it",
+    "snapshot, same",
+    "undo, same",
+}
 
 
 def test_costs_are_kept_per_case(tmp_path: Path) -> None:
@@ -22,6 +28,11 @@ def test_costs_are_kept_per_case(tmp_path: Path) -> None:
     assert set(tiny["seconds"]) == PARTS | {"update"}
     assert set(tiny["in_updates"]) == PARTS
     assert all(cost["min"] > 0.0 for cost in tiny["in_updates"].values())
+    for name in ("in the climb", "after it"):
+        parts, whole = (
+            tiny["seconds"][f"{part} {name}"] for part in ("hooks", "update")
+        )
+        assert parts["max"] < whole["max"]
     # Weights, and AdamW's two moments of each.
     assert tiny["snapshot_bytes"] / tiny["weight_bytes"] == pytest.approx(3.0, rel=1e-2)
 
