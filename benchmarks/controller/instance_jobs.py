@@ -73,7 +73,8 @@ class Entry:
 class Suite:
     """All runs of a benchmark.
 
-    Tuned schedules, one setting for all and the controllers' replays always run.
+    Tuned schedules, one setting for all and the controllers' replays always run. An
+    optimizer that sets its own rate has no replay.
 
     Attributes:
         cells: The instances.
@@ -106,7 +107,7 @@ class Suite:
             for name in dict.fromkeys((*self.controllers, *own_start)):
                 entry = self._own_start(name, cell)
                 entries.append(entry)
-                if name in self.controllers:
+                if name in self.controllers and find_method(name).optimizer is None:
                     entries += self._replay(entry, done)
             for name, rate in RECOMMENDED.items():
                 if name not in self.rivals:

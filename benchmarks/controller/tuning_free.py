@@ -12,7 +12,10 @@ learning rates wrong by 1/30 to 30. Each controller is compared with
 - optimizers at their recommended settings,
 - the replay of the controller's mean learning-rate curve.
 
-Each finished job is a file. The same command continues an interrupted benchmark.
+Each finished job is a file. The same command continues an interrupted benchmark. To
+judge another controller by the archived runs, unpack ``jobs.tar.xz`` in the output
+folder, name the controller, and pass ``--mixed`` if the code since then changes no
+number of theirs.
 """
 
 from __future__ import annotations
@@ -71,6 +74,8 @@ class Args(RunOptions):
     """Tuning runs per schedule and peak, at most 10; 1 is 24 trainings in all."""
     out: Path = Path("results/tuning_free")
     """Output folder."""
+    mixed: bool = False
+    """Run missing jobs beside finished ones of other code, which computes the same."""
     quick: bool = False
     """Three instances, two seeds, four peaks: minutes."""
 
@@ -148,7 +153,9 @@ def main(args: Args) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         device = str(suite.cells[0].task.settings.get("device", "auto"))
         executor = make_executor(args, device)
-        done = run_all(suite.plan, folder, executor, fresh=args.fresh)
+        done = run_all(
+            suite.plan, folder, executor, fresh=args.fresh, mixed=args.mixed
+        )
         lines = run_lines(suite, done)
         common = suite.one_setting(done)
         result = {
