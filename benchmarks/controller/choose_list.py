@@ -84,8 +84,13 @@ def run_seconds(instance: ListedInstance) -> float:
 @cache
 def _weights(architecture: str, n_layer: int, n_embd: int, n_head: int) -> int:
     """Return the number of a model's weights."""
-    shape = {"n_layer": n_layer, "n_embd": n_embd, "n_head": n_head}
-    config = preset("tiny", architecture=architecture, **shape)
+    config = preset(
+        "tiny",
+        architecture=architecture,
+        n_layer=n_layer,
+        n_embd=n_embd,
+        n_head=n_head,
+    )
     model = PopulationLoss(config, VOCABULARY, torch.float32)
     return sum(shape.numel() for shape in model.shapes.values())
 
