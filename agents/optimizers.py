@@ -8,6 +8,8 @@ optimizer's `lr`, so that it can follow the base schedule its authors recommend.
 from __future__ import annotations
 
 import importlib
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lr_gym.config import TrainingConfig
+from lr_gym.controllers import ControllerLR
 from lr_gym.data.corpora import Corpus
 from lr_gym.trainers.adamw import AdamW
 from lr_gym.trainers.base import FloatArray
@@ -28,8 +31,16 @@ HYPER_STEP = 0.02  # of the hypergradient; chosen here: 50 agreeing updates make
 class Stepper(Protocol):
     """Replaces `lr_gym.trainers.adamw.AdamW`, for one run."""
 
-    def start(self, parameters: Tensor) -> None:
-        """Begin a run with the weights (1, P), which are changed in place."""
+    def start(
+        self, parameters: Tensor, shapes: Sequence[torch.Size], total_steps: int
+    ) -> None:
+        """Begin a run.
+
+        Args:
+            parameters: The weights, (1, P), which are changed in place.
+            shapes: Of the tensors that the weights hold, in order, matrices first.
+            total_steps: Updates of the whole run.
+        """
 
     def step(
         self,
@@ -56,12 +67,16 @@ class OptimizerTrainer(PopulationTrainer):
         self.optimizer = self.stepper  # type: ignore[assignment]  # the same `step`
         self._step = replace(self._step, optimizer=self.optimizer)
         self._compiled_step = None  # other libraries' code is not compiled
-        self.stepper.start(self._state["parameters"])
+        self._start()
 
     def reset(self, members: Sequence[int], seeds: Sequence[int]) -> None:
         """Start a fresh run, of weights and optimizer."""
         super().reset(members, seeds)
-        self.stepper.start(self._state["parameters"])
+        self._start()
+
+    def _start(self) -> None:
+        shapes = tuple(self.population_loss.shapes.values())
+        self.stepper.start(self._state["parameters"], shapes, self.config.max_iters)
 
     def evaluate(
         self,
@@ -99,15 +114,26 @@ class TorchOptimizer:
         self._reference = reference
         self._build = build
 
-    def start(self, parameters: Tensor) -> None:
+    def start(
+        self, parameters: Tensor, shapes: Sequence[torch.Size], total_steps: int
+    ) -> None:
         """Build a fresh optimizer over views of `parameters`."""
-        cut = self._reference.n_decayed
-        flat = parameters[0].detach()
-        self._parts = [nn.Parameter(flat[:cut]), nn.Parameter(flat[cut:])]
-        decays = (self._reference.weight_decay, 0.0)
+        self._shapes = self._parts_of(parameters, shapes)
+        parts = self._split(parameters[0].detach())
+        self._parts = [nn.Parameter(part) for part in parts]
+        sizes = [part.numel() for part in parts]
+        cut, ends = self._reference.n_decayed, itertools.accumulate(sizes)
+        decayed = [end <= cut for end in ends]
         groups = [
-            {"params": [part], "weight_decay": decay}
-            for part, decay in zip(self._parts, decays, strict=True)
+            {
+                "params": [
+                    part
+                    for part, has_decay in zip(self._parts, decayed, strict=True)
+                    if has_decay == wanted
+                ],
+                "weight_decay": self._reference.weight_decay if wanted else 0.0,
+            }
+            for wanted in (True, False)
         ]
         betas = (self._reference.beta1, self._reference.beta2)
         self._optimizer = self._build(groups, betas=betas)
@@ -129,13 +155,13 @@ class TorchOptimizer:
         gradient = gradients[0]
         if clip > 0:
             gradient = gradient * (clip / (norms[0] + 1e-6)).clamp(max=1.0)
-        cut = self._reference.n_decayed
-        self._parts[0].grad, self._parts[1].grad = gradient[:cut], gradient[cut:]
-        for group in self._optimizer.param_groups:
-            group["lr"] = float(lr[0])
+        for part, of_part in zip(self._parts, self._split(gradient), strict=True):
+            part.grad = of_part
+        self._set_rate(float(lr[0]))
+        used = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
         state["updates"].add_(1)
-        state["learning_rate"].fill_(self._optimizer.param_groups[0]["lr"])
+        state["learning_rate"].fill_(used)
         return norms, diverged
 
     def evaluating(self, now: bool) -> None:
@@ -143,6 +169,57 @@ class TorchOptimizer:
         switch = getattr(self._optimizer, "eval" if now else "train", None)
         if switch is not None:
             switch()
+
+    def _parts_of(
+        self, parameters: Tensor, shapes: Sequence[torch.Size]
+    ) -> Sequence[torch.Size]:
+        """Return the shapes of the optimizer's parts: all matrices, all vectors."""
+        cut = self._reference.n_decayed
+        return torch.Size([cut]), torch.Size([parameters.shape[1] - cut])
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """Return the parts of flat weights or gradients (P,), as views."""
+        sizes = [math.prod(shape) for shape in self._shapes]
+        parts = torch.split(flat, sizes)
+        return [part.view(s) for part, s in zip(parts, self._shapes, strict=True)]
+
+    def _set_rate(self, rate: float) -> None:
+        """Set the rate of the next update."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+
+class ControlledAdamW(TorchOptimizer):
+    """torch's AdamW under `ControllerLR`, without evaluations.
+
+    The environment's first rate is the controller's guess; its later ones, which a
+    constant schedule repeats, have no effect.
+    """
+
+    def __init__(self, reference: AdamW) -> None:
+        """Use `reference`'s betas, decay and clipping."""
+        # The kernel that the environment's own AdamW uses.
+        super().__init__(reference, partial(torch.optim.AdamW, fused=True))
+
+    def start(
+        self, parameters: Tensor, shapes: Sequence[torch.Size], total_steps: int
+    ) -> None:
+        """Build a fresh optimizer; its controller follows at the first rate."""
+        super().start(parameters, shapes, total_steps)
+        self._total_steps = total_steps
+        self._controller: ControllerLR | None = None
+
+    def _parts_of(
+        self, parameters: Tensor, shapes: Sequence[torch.Size]
+    ) -> Sequence[torch.Size]:
+        """Return the shape of every weight: the controller measures matrices."""
+        return shapes
+
+    def _set_rate(self, rate: float) -> None:
+        """Start the controller from the first rate."""
+        if self._controller is None:
+            super()._set_rate(rate)
+            self._controller = ControllerLR(self._optimizer, self._total_steps)
 
 
 class HypergradientAdamW:
@@ -156,7 +233,9 @@ class HypergradientAdamW:
         """Use `reference` for the updates."""
         self._reference = reference
 
-    def start(self, parameters: Tensor) -> None:
+    def start(
+        self, parameters: Tensor, shapes: Sequence[torch.Size], total_steps: int
+    ) -> None:
         """Reset the factor on the rate."""
         self._factor = 1.0
         self._last: Tensor | None = None
@@ -188,6 +267,7 @@ class OptimizerMethod:
     make: Callable[[AdamW], Stepper]
     base_schedule: str
     learning_rate: float | None = None  # middle of its grid; `None` is the task's
+    warmup: bool = True  # whether its rate has the task's warm-up
 
 
 def _library(module: str, name: str) -> Callable[..., torch.optim.Optimizer]:
@@ -220,3 +300,6 @@ OPTIMIZERS: dict[str, OptimizerMethod] = {
     "prodigy": OptimizerMethod(_prodigy, "cosine_to_zero", learning_rate=1.0),
     "hypergradient": OptimizerMethod(HypergradientAdamW, "constant"),
 }
+
+# Named on its own: `compare_agents.py` runs all `OPTIMIZERS` by default.
+CONTROLLER = OptimizerMethod(ControlledAdamW, "constant", warmup=False)

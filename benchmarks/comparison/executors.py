@@ -4,7 +4,8 @@ A job gives the same numbers everywhere: on a CPU it always uses one thread. Eve
 finished job is a file, written atomically by this process. A job that is lost with its
 worker runs again. The same command, started again, continues with the missing jobs.
 A job whose agent or text has changed runs again, and its old file moves to the folder
-``old``. Jobs of other code are reused only if no job is missing, and a line says so.
+``old``. Jobs of other code are reused only if no job is missing, or if it is said that
+their code computes the same (`mixed`). A line says how many they are.
 """
 
 from __future__ import annotations
@@ -173,10 +174,13 @@ class JobFolder:
         outdated: Names of the files that moved to ``old``.
     """
 
-    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
-        """Read from `folder`; with `fresh`, reuse no job of other code."""
+    def __init__(
+        self, folder: Path, *, fresh: bool = False, mixed: bool = False
+    ) -> None:
+        """Read from `folder`; see `run_all`."""
         self.folder = folder
         self.fresh = fresh
+        self.mixed = mixed
         self.other_code: set[str] = set()
         self.unknown_code: set[str] = set()
         self.outdated: set[str] = set()
@@ -216,7 +220,7 @@ class JobFolder:
     def check_not_mixed(self, missing: int) -> None:
         """Raise ValueError if `missing` jobs would join jobs of other code."""
         reused = len(self.other_code | self.unknown_code)
-        if missing and reused:
+        if missing and reused and not self.mixed:
             raise ValueError(
                 f"{self.folder} has {reused} jobs that were made by other code, and at "
                 f"least {missing} more must run: results of two codes are not "
@@ -265,7 +269,12 @@ class JobFolder:
 
 
 def run_all(
-    plan: Plan, folder: Path, executor: Executor, *, fresh: bool = False
+    plan: Plan,
+    folder: Path,
+    executor: Executor,
+    *,
+    fresh: bool = False,
+    mixed: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Run all jobs of `plan`, which can add jobs when others are done.
 
@@ -275,18 +284,19 @@ def run_all(
         folder: Folder of the records.
         executor: Runs the jobs; is closed at the end.
         fresh: Run jobs again that were made by other code.
+        mixed: Run missing jobs beside finished ones of other code.
 
     Returns:
         The record of every job, by `Job.file_name`.
 
     Raises:
         ValueError: A file in `folder` is damaged or holds another job; or jobs are
-            missing, and the finished ones were made by other code.
+            missing, and the finished ones were made by other code without `mixed`.
         BlockingIOError: Another process is running jobs in `folder`.
         LostWorkersError: Workers died under the same job `ATTEMPTS` times.
     """
     failed = True
-    finished = JobFolder(folder, fresh=fresh)
+    finished = JobFolder(folder, fresh=fresh, mixed=mixed)
     try:
         with (
             only_process(folder / ".running"),

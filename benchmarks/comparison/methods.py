@@ -18,7 +18,7 @@ from agents.baselines import (
     UpdateSizeAgent,
 )
 from agents.deep_rl import ALGORITHMS, DeepAgent, SavedModel
-from agents.optimizers import OPTIMIZERS, OptimizerMethod
+from agents.optimizers import CONTROLLER, OPTIMIZERS, OptimizerMethod
 from agents.replay import Placebo
 from agents.saved_policy import saved_agent
 from agents.search import Lookahead, PopulationBased, RandomSearch
@@ -58,6 +58,8 @@ def _optimizer(optimizer: OptimizerMethod) -> Method:
     def make(seed: int) -> Agent:
         agent = ScheduleAgent(optimizer.base_schedule, seed)
         agent.settings = {**agent.settings, "max_lr": 1e3}  # Prodigy's is around 1
+        if not optimizer.warmup:
+            agent.settings["warmup_iters"] = 0
         return agent
 
     return Method(make, "optimizer", alone=True, optimizer=optimizer)
@@ -99,6 +101,7 @@ VARIANTS: dict[str, Method] = {
         partial(RampAndUndoAgent, start_factor=1 / 30, growth=1.6), "rule"
     ),
     "update_size": Method(UpdateSizeAgent, "rule"),
+    "controller": _optimizer(CONTROLLER),
     "q_paper_epsilon_decay": Method(partial(_q_paper, epsilon_decay=True), "agent"),
     "as_published_epsilon_decay": Method(
         partial(_as_published, epsilon_decay=True), "placebo"

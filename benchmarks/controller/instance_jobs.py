@@ -8,7 +8,7 @@ learning rate runs once per cell. All methods have the same test seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ from benchmarks.comparison.protocol import (
 )
 from benchmarks.comparison.protocol import plan as tuning_plan
 from benchmarks.controller.rate_jobs import rate_job
-from lr_gym.config import TrainingConfig, preset
+from lr_gym.config import ARCHITECTURES, TrainingConfig, preset
 from lr_gym.mdp.config import MDPConfig
 from lr_gym.mdp.instances import Instance
-from lr_gym.validation import check_keys, field_names
+from lr_gym.validation import check_choice, check_count, check_keys, field_names
 
 SCHEDULES = ("cosine", "linear", "wsd")
 OWN_START = (*SCHEDULES, "plateau", "greedy_lr", "ramp_and_undo", "constant", "random")
@@ -37,6 +37,26 @@ RIVALS = (*OWN_START, *RECOMMENDED)
 TUNED = "tuned per instance"
 ONE_SETTING = "one setting for all"
 GRID_CENTER = 8e-3  # of the peaks that are tuned; the same on all instances
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedInstance(Instance):
+    """An instance of a list, which can also name a model and how often to evaluate.
+
+    Attributes:
+        architecture: As in `TrainingConfig`.
+        evaluations: Of a run; `None` is as many as the preset has.
+    """
+
+    architecture: str = "gpt"
+    evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        check_choice("architecture", self.architecture, ARCHITECTURES)
+        if self.evaluations is not None:
+            check_count("evaluations", self.evaluations, self.max_iters)
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,7 @@ class Cell:
     """
 
     task: Task
-    instances: tuple[Instance, ...]
+    instances: tuple[ListedInstance, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,8 @@ class Entry:
 class Suite:
     """All runs of a benchmark.
 
-    Tuned schedules, one setting for all and the controllers' replays always run.
+    Tuned schedules, one setting for all and the controllers' replays always run. An
+    optimizer that sets its own rate has no replay.
 
     Attributes:
         cells: The instances.
@@ -106,7 +127,7 @@ class Suite:
             for name in dict.fromkeys((*self.controllers, *own_start)):
                 entry = self._own_start(name, cell)
                 entries.append(entry)
-                if name in self.controllers:
+                if name in self.controllers and find_method(name).optimizer is None:
                     entries += self._replay(entry, done)
             for name, rate in RECOMMENDED.items():
                 if name not in self.rivals:
@@ -202,23 +223,19 @@ def make_cells(
         TypeError: A setting is unknown.
         ValueError: An instance does not fit the preset.
     """
-    groups: dict[tuple[Any, ...], list[Instance]] = {}
+    groups: dict[tuple[Any, ...], list[ListedInstance]] = {}
     for instance in instances:
-        key = (
-            instance.corpus,
-            instance.n_layer,
-            instance.n_embd,
-            instance.batch_size,
-            instance.max_iters,
-        )
-        groups.setdefault(key, []).append(instance)
+        listed = ListedInstance(**asdict(instance))
+        same = {**asdict(listed), "good_lr": 0.0, "lr_factor": 0.0}
+        key = tuple(same.values())
+        groups.setdefault(key, []).append(listed)
     return tuple(
         Cell(_task(group[0], scale, settings), tuple(group))
         for group in groups.values()
     )
 
 
-def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
+def _task(instance: ListedInstance, scale: str, settings: dict[str, Any]) -> Task:
     """Return the task of a cell; decisions are at the same shares of any horizon."""
     training_fields, mdp_fields = field_names(TrainingConfig), field_names(MDPConfig)
     check_keys("--settings", settings, training_fields + mdp_fields)
@@ -228,17 +245,27 @@ def _task(instance: Instance, scale: str, settings: dict[str, Any]) -> Task:
     config = MDPConfig(**{k: v for k, v in settings.items() if k in mdp_fields})
     dense = config.dense_interval
     shape = instance.training_config(base)
+    interval = base.eval_interval * share
+    if instance.evaluations is not None:
+        interval = instance.max_iters / instance.evaluations
+    # The names of archived jobs depend on their settings: a gpt is not named.
+    other = (
+        {}
+        if instance.architecture == "gpt"
+        else {"architecture": instance.architecture}
+    )
     return Task(
         instance.corpus,
         {
             "scale": scale,
             **settings,
+            **other,
             "n_layer": shape.n_layer,
             "n_head": shape.n_head,
             "n_embd": shape.n_embd,
             "batch_size": shape.batch_size,
             "max_iters": instance.max_iters,
-            "eval_interval": max(1, round(base.eval_interval * share)),
+            "eval_interval": max(1, round(interval)),
             "dense_interval": max(1, round(dense * share)),
             "learning_rate": GRID_CENTER,
         },

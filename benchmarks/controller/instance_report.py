@@ -19,14 +19,19 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks import estimates
+from benchmarks.comparison.jobs import env_name
 from benchmarks.comparison.protocol import Records
-from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, Suite
+from benchmarks.controller.instance_jobs import (
+    ONE_SETTING,
+    TUNED,
+    ListedInstance,
+    Suite,
+)
 from benchmarks.drawing import COLORS, FAINT, INK, draw
 from benchmarks.estimates import Estimate, FloatArray, Scores
 from benchmarks.results_file import write_result
 from benchmarks.table_text import csv_text, estimate_text, markdown
 from lr_gym.files import write_text
-from lr_gym.mdp.instances import Instance
 
 GOAL_IQM = 0.01  # nats of regret, the interquartile mean over all runs
 GOAL_WORST = 0.03  # the mean of the worst tenth
@@ -37,13 +42,16 @@ TICKS = (-0.1, -0.01, 0.0, 0.01, 0.1, 1.0, 10.0)
 Line = Mapping[str, Any]
 
 
-def instance_name(instance: Instance) -> str:
+def instance_name(instance: ListedInstance) -> str:
     """Return a unique name of an instance."""
-    size = f"{instance.n_layer}x{instance.n_embd} b{instance.batch_size}"
-    return (
-        f"{instance.corpus} {size} {instance.max_iters} its, "
-        f"LR x {instance.lr_factor:.3g}"
-    )
+    words = [env_name(instance.corpus)]
+    if instance.architecture != "gpt":
+        words.append(instance.architecture)
+    words += [f"{instance.n_layer}x{instance.n_embd}", f"b{instance.batch_size}"]
+    text = f"{' '.join(words)} {instance.max_iters} its, LR x {instance.lr_factor:.3g}"
+    if instance.evaluations is not None:
+        text += f", {instance.evaluations} evaluations"
+    return text
 
 
 def run_lines(suite: Suite, done: Records) -> list[dict[str, Any]]:

@@ -12,7 +12,10 @@ learning rates wrong by 1/30 to 30. Each controller is compared with
 - optimizers at their recommended settings,
 - the replay of the controller's mean learning-rate curve.
 
-Each finished job is a file. The same command continues an interrupted benchmark.
+Each finished job is a file. The same command continues an interrupted benchmark. To
+judge another controller by the archived runs, unpack ``jobs.tar.xz`` in the output
+folder, name the controller, and pass ``--mixed`` if the code since then changes no
+number of theirs.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from benchmarks.comparison.protocol import Protocol
 from benchmarks.controller.instance_jobs import (
     GRID_CENTER,
     RIVALS,
+    ListedInstance,
     Suite,
     core_seconds,
     make_cells,
@@ -44,7 +48,7 @@ from benchmarks.controller.rate_jobs import RunOptions
 from lr_gym.devices import resolve_scale
 from lr_gym.files import parse_json, read_file
 from lr_gym.mdp.instances import HELD_OUT, Instance
-from lr_gym.validation import check_complete, field_names
+from lr_gym.validation import check_complete, check_keys, field_names
 
 PEAKS = tuple(2.0**k for k in range(-4, 4))  # of 8e-3: 5e-4 to 6.4e-2
 TUNE_SEEDS = tuple(range(1_000, 1_010))
@@ -71,6 +75,8 @@ class Args(RunOptions):
     """Tuning runs per schedule and peak, at most 10; 1 is 24 trainings in all."""
     out: Path = Path("results/tuning_free")
     """Output folder."""
+    mixed: bool = False
+    """Run missing jobs beside finished ones of other code, which computes the same."""
     quick: bool = False
     """Three instances, two seeds, four peaks: minutes."""
 
@@ -90,8 +96,10 @@ def read_instances(args: Args) -> list[Instance]:
         if not isinstance(listed, list) or not all(isinstance(x, dict) for x in listed):
             raise ValueError("--instances must be a JSON list of objects")
         for fields in listed:
-            check_complete("--instances", fields, field_names(Instance))
-        instances = [Instance(**fields) for fields in listed]
+            allowed, needed = field_names(ListedInstance), field_names(Instance)
+            check_keys("--instances", fields, allowed)
+            check_complete("--instances", [n for n in fields if n in needed], needed)
+        instances = [ListedInstance(**fields) for fields in listed]
     only = QUICK if args.quick and args.only is None else args.only
     if only is not None:
         unknown = [n for n in only if not 0 <= n < len(instances)]
@@ -148,7 +156,7 @@ def main(args: Args) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         device = str(suite.cells[0].task.settings.get("device", "auto"))
         executor = make_executor(args, device)
-        done = run_all(suite.plan, folder, executor, fresh=args.fresh)
+        done = run_all(suite.plan, folder, executor, fresh=args.fresh, mixed=args.mixed)
         lines = run_lines(suite, done)
         common = suite.one_setting(done)
         result = {

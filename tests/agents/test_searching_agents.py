@@ -11,6 +11,7 @@ import torch
 from agents.agent import Agent, episodes_of, make_population, run_episode
 from agents.baselines import ScheduleAgent
 from agents.optimizers import (
+    CONTROLLER,
     OPTIMIZERS,
     HypergradientAdamW,
     OptimizerTrainer,
@@ -190,6 +191,50 @@ def test_an_optimizer_that_diverges_is_an_outcome() -> None:
         with np.errstate(all="ignore"):
             trainer.train(20, [1e30])
         assert trainer.diverged()[0] or not np.isfinite(trainer.evaluate()[0])
+
+
+def controlled_run(rate: float) -> tuple[float, list[float]]:
+    """Return the last loss of a run under the controller, and its learning rates.
+
+    The rates are those of the first update, of one half way, and of the last.
+    """
+    parts = (1, 39, 40)
+    config = small_config(max_iters=sum(parts))
+    trainer = OptimizerTrainer(config, load_corpus("markov"), CONTROLLER.make)
+    trainer.reset([0], [3])
+    rates = []
+    for updates in parts:
+        trainer.train(updates, [rate])
+        rates.append(float(trainer.telemetry()["learning_rate"][0]))
+    return float(trainer.evaluate()[0]), rates
+
+
+def test_the_controller_trains_from_a_wrong_rate() -> None:
+    good = 3e-2
+    best, rates = controlled_run(good)
+    assert controlled_run(good) == (best, rates), "bit for bit"
+    untrained = trainer_with(CONTROLLER.make)
+    untrained.reset([0], [3])
+    fall = float(untrained.evaluate()[0]) - best
+    assert fall > 0.3
+    assert rates[0] < good / 100
+    assert rates[2] < rates[1] / 10
+    for factor in (1 / 30, 30.0):
+        loss, _ = controlled_run(good * factor)
+        assert abs(loss - best) < 0.1 * fall
+
+
+def test_the_controller_sees_every_matrix() -> None:
+    """Its measure of updates has the rows and columns of layers, not of one vector."""
+    trainer = trainer_with(CONTROLLER.make)
+    trainer.reset([0], [0])
+    trainer.train(1, [1e-2])
+    stepper: Any = trainer.stepper
+    weights = [w for g in stepper._optimizer.param_groups for w in g["params"]]
+    expected = [*trainer.population_loss.shapes.values()]
+    assert [weight.shape for weight in weights] == expected
+    decays = [group["weight_decay"] for group in stepper._optimizer.param_groups]
+    assert decays == [trainer.config.weight_decay, 0.0]
 
 
 def test_the_agents_hold_no_run_of_the_environment() -> None:

@@ -43,11 +43,14 @@ def make_job(method: str = "linear", **overrides: Any) -> Job:
     return Job(method, **(fields | overrides))
 
 
-def run(folder: Path, *jobs: Job, fresh: bool = False) -> list[dict[str, Any]]:
+def run(
+    folder: Path, *jobs: Job, fresh: bool = False, mixed: bool = False
+) -> list[dict[str, Any]]:
     """Run jobs as a new process does; return their records."""
     find_method.cache_clear()
     plan = list(jobs)
-    done = run_all(lambda _: plan, folder, SerialExecutor(), fresh=fresh)
+    executor = SerialExecutor()
+    done = run_all(lambda _: plan, folder, executor, fresh=fresh, mixed=mixed)
     return [done[job.file_name] for job in jobs]
 
 
@@ -150,6 +153,9 @@ def test_jobs_of_other_code_are_reused_with_a_line_or_run_again(
     assert line in capsys.readouterr().err
     with pytest.raises(ValueError, match="two codes are not comparable"):
         run(tmp_path, *jobs, make_job("wsd"))
+    mixed = run(tmp_path, *jobs, make_job("greedy_lr"), mixed=True)
+    assert mixed[:2] == before
+    assert mixed[2]["inputs"]["code"] == "changed"
     after = run(tmp_path, *jobs, make_job("wsd"), fresh=True)
     assert {record["inputs"]["code"] for record in after} == {"changed"}
     assert len(list((tmp_path / "old").iterdir())) == 2

@@ -13,10 +13,17 @@ import pytest
 
 from benchmarks.comparison import executors
 from benchmarks.comparison.jobs import Job
-from benchmarks.controller import wrong_rates
-from benchmarks.controller.instance_jobs import ONE_SETTING, TUNED, make_cells
-from benchmarks.controller.instance_report import judge, worst_tenth
+from benchmarks.controller import choose_list, wrong_rates
+from benchmarks.controller.choose_list import choose
+from benchmarks.controller.instance_jobs import (
+    ONE_SETTING,
+    TUNED,
+    ListedInstance,
+    make_cells,
+)
+from benchmarks.controller.instance_report import instance_name, judge, worst_tenth
 from benchmarks.controller.tuning_free import Args, main, make_suite, read_instances
+from benchmarks.paths import ROOT
 from lr_gym import HELD_OUT, Instance
 from tests.helpers.small import SMALL, small_env
 
@@ -94,6 +101,18 @@ def test_rivals_are_optional_but_tuned_schedules_are_not(
     assert labels == {CONTROLLER, replay, TUNED, ONE_SETTING, "schedule_free"}
     with pytest.raises(ValueError, match=r"--rivals must be of .*; got 'adam'"):
         make_suite(small_args(folder, rivals=("adam",)))
+
+
+def test_an_optimizer_that_sets_its_own_rate_has_no_replay(folder: Path) -> None:
+    args = small_args(folder, rivals=(), controllers=(CONTROLLER, "controller"))
+    suite = make_suite(args)
+    done = {p.name: json.loads(p.read_text()) for p in (args.out / "jobs").iterdir()}
+    (entry, *_) = [e for e in suite.entries(done) if e.label == "controller"]
+    assert entry.job.learning_rates == pytest.approx((8e-4, 8e-4, 8e-2, 8e-2))
+    done[entry.job.file_name] = {}
+    labels = {entry.label for entry in suite.entries(done)}
+    replay = f"{CONTROLLER} (open loop)"
+    assert labels == {CONTROLLER, replay, "controller", TUNED, ONE_SETTING}
 
 
 def test_it_writes_json_a_table_and_a_figure(folder: Path) -> None:
@@ -238,6 +257,42 @@ def test_the_held_out_cells_keep_their_decisions_at_the_same_shares() -> None:
     }
     assert intervals == {(300, 15), (900, 45)}
     assert {c.task.settings["learning_rate"] for c in cells} == {8e-3}  # one grid
+
+
+def test_a_list_can_name_models_and_evaluations() -> None:
+    shape: dict[str, Any] = asdict(small_instances()[0]) | {"max_iters": 100}
+    listed = [
+        ListedInstance(**shape),
+        ListedInstance(**shape, architecture="lstm", evaluations=5),
+        ListedInstance(**shape, architecture="lstm", evaluations=100),
+    ]
+    plain, *others = make_cells(listed, "tiny", json.loads(SETTINGS))
+    (same,) = make_cells([Instance(**shape)], "tiny", json.loads(SETTINGS))
+    assert plain == same, "its jobs keep their names"
+    assert "architecture" not in plain.task.settings
+    assert [cell.task.settings["architecture"] for cell in others] == ["lstm"] * 2
+    assert [cell.task.settings["eval_interval"] for cell in others] == [20, 1]
+    assert len({instance_name(instance) for instance in listed}) == 3
+    with pytest.raises(ValueError, match="architecture must be one of"):
+        ListedInstance(**shape, architecture="mlp")
+    with pytest.raises(ValueError, match="evaluations must be"):
+        ListedInstance(**shape, evaluations=101)
+
+
+def test_the_fourth_list_spreads_over_models_and_rates() -> None:
+    path = Path("benchmarks/controller/held_out_v4.json")
+    listed: list[Any] = read_instances(Args(instances=ROOT / path))
+    assert len(make_cells(listed, "tiny", {})) == 16
+    assert {x.architecture for x in listed} == {"gpt", "lstm", "conv"}
+    assert {x.evaluations for x in listed} >= {5, 100}
+    rates = [instance.good_lr for instance in listed]
+    assert max(rates) > 30 * min(rates)
+
+
+@pytest.mark.slow
+def test_the_fourth_list_is_chosen_by_its_seed() -> None:
+    path = ROOT / "benchmarks/controller/held_out_v4.json"
+    assert choose(choose_list.Args().seed) == read_instances(Args(instances=path))
 
 
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
