@@ -128,7 +128,7 @@ class Climb:
         Raises:
             TypeError: An entry is missing, unknown or of the wrong type.
             ValueError: A number is out of range, or the state is from the cooldown of a
-                run of another length.
+                run of another length, or from after the end of this run.
         """
         check_mapping("climb", state)
         check_complete("climb", state, tuple(self.state_dict()))
@@ -146,6 +146,11 @@ class Climb:
                 f"{step}; a run of {self.total_steps} must continue from a checkpoint "
                 f"of update {math.floor((1.0 - COOLDOWN) * old)} or earlier, or pass "
                 f"total_steps={old}"
+            )
+        if old != self.total_steps < step:
+            raise ValueError(
+                f"the state is from update {step}, after the end of a run of "
+                f"{self.total_steps}: pass a larger total_steps"
             )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -140,6 +140,12 @@ def test_a_longer_run_is_refused_in_the_cooldown(tmp_path: Path) -> None:
     resume(tmp_path / "state", 70, total_steps=200)
 
 
+def test_a_run_that_would_be_over_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pass a larger total_steps"):
+        resume(tmp_path / "state", 40, total_steps=39)
+    resume(tmp_path / "state", 40, total_steps=40)
+
+
 def by_pickle(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))  # noqa: S301 - written here
 
