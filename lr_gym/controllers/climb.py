@@ -26,9 +26,9 @@ SAFE_STEPS = 16  # the safe start may take so many updates in a short run
 SAFE_SHARE = 0.06  # and this share of a long one
 GROWTH = 1.25  # per update near the safe size
 JUMP = 4.0  # per update far below it
-CLIMB_SHARE = 0.2  # the climb ends after this share of the run
-CLIMB = 200.0  # factor over a tenth of the run while all updates align
-CURVE = 1.5  # power of the alignment: above 1, the climb slows before it must stop
+CLIMB_SHARE = 0.3  # the climb ends after this share of the run
+CLIMB = 200.0  # most over a tenth of the run
+CLIMB_GROWTH = 1.1  # and per update: momentum shows a rate's effect after ten updates
 MEMORY = 1.0 / 60.0  # of the alignment, as a share of the run
 COOLDOWN = 0.3  # share of the run over which the rate falls to zero
 
@@ -94,8 +94,8 @@ class Climb:
         if self.starting:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
-            growth = CLIMB ** (10.0 / self.total_steps)  # per update
-            self.factor *= growth ** (max(0.0, self.alignment) ** CURVE)
+            growth = min(CLIMB_GROWTH, CLIMB ** (10.0 / self.total_steps))
+            self.factor *= growth ** max(0.0, self.alignment)
 
     def _approach(self, needed: float) -> None:
         """Go towards the safe size, which is `needed` times the last one."""

@@ -198,7 +198,7 @@ def controlled_run(rate: float) -> tuple[float, list[float]]:
 
     The rates are those of the first update, of one half way, and of the last.
     """
-    parts = (1, 39, 40)
+    parts = (1, 79, 80)
     config = small_config(max_iters=sum(parts))
     trainer = OptimizerTrainer(config, load_corpus("markov"), CONTROLLER.make)
     trainer.reset([0], [3])

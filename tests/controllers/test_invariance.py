@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lr_gym.controllers import ControllerLR
 from lr_gym.controllers.damage import FIRST, Damage
 
-UPDATES = 200
+UPDATES = 300
 RATE = 1e-2  # near the best constant one
 SEEDS = range(4)
 
@@ -155,10 +155,10 @@ def test_damage_is_undone_in_any_unit(unit: float) -> None:
     def runs(**settings: Any) -> list[Run]:
         return [train(seed=seed, unit=unit, **settings) for seed in SEEDS]
 
-    undone = runs(evaluations=50, damage_at=103)
+    undone = runs(evaluations=50, damage_at=153)
     assert all(len(run.undos) == 1 for run in undone)
     assert mean_loss(undone) <= 1.3 * mean_loss(runs())
-    assert mean_loss(runs(damage_at=103)) > 5.0 * mean_loss(undone)
+    assert mean_loss(runs(damage_at=153)) > 5.0 * mean_loss(undone)
 
 
 def test_losses_that_are_not_finite_are_damage() -> None:
@@ -173,7 +173,7 @@ def test_the_first_rate(share: float) -> None:
     right = [train(seed=seed) for seed in SEEDS]
     for run, other in zip(runs, right, strict=True):
         assert max(run.rates) == pytest.approx(max(other.rates), rel=0.3)
-    assert mean_loss(runs) <= 1.3 * mean_loss(right)
+    assert mean_loss(runs) <= 1.5 * mean_loss(right)
 
 
 def test_the_run_ends_near_a_rate_of_zero(plain: Run) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lr_gym import load_corpus
 from lr_gym.controllers import ControllerLR
 
-UPDATES = 200
+UPDATES = 300
 CONTEXT = 8
 TOKENS = torch.from_numpy(load_corpus("markov").train.astype("int64"))
 SYMBOLS = int(TOKENS.max()) + 1
