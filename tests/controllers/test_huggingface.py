@@ -135,7 +135,7 @@ def test_rates_do_not_need_evaluations_and_are_logged(tmp_path: Path) -> None:
     assert used[0] == pytest.approx(used[1], rel=1e-4)
     assert used[0] == pytest.approx(used[2], rel=1e-4)
     assert used[0][0] == pytest.approx(0.1 / 300), "without the Trainer's warm-up"
-    assert max(used[0]) > 2 * used[0][0]
+    assert max(used[0]) > 1.2 * used[0][0]
     assert used[0][-1] == pytest.approx(max(used[0]) / 9), "the end of the cooldown"
 
 
@@ -157,7 +157,7 @@ def test_other_ways_to_train(
     controller = callback.controller
     assert len(rates.used) == controller.last_epoch == controller.total_steps
     assert rates.used == controller.used_learning_rates().tolist()
-    assert max(rates.used) > 2 * rates.used[0]
+    assert max(rates.used) > 1.2 * rates.used[0]
     losses = logged(trainer, "loss")
     assert losses[-1] < losses[0]
 
