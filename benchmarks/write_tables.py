@@ -65,6 +65,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "tuning-cost": controller.tuning_cost,
     "rule-choice": controller.rule_choice,
     "foreign-loops": controller.foreign_loops,
+    "users-headline": controller.users_headline,
     "users-tasks": partial(controller.users_tasks, "choosing"),
     "users-judged": partial(controller.users_tasks, "judged"),
     "field-cases": controller.field_cases,

@@ -21,12 +21,21 @@ CORPORA = ("shakespeare", "markov", "text8")
 LAWS = tuple(f"{c}-{s}" for s in ("tiny", "mini") for c in CORPORA)
 LEARNED_ON = LAWS[:3]  # by the learned controller
 FINE_TUNED = "controller_fine_tuned"
-LISTS = {  # of held-out tasks, and the folders of their results
-    "1, no longer held out": "tuning_free",
-    "2, no longer held out": "tuning_free_v2",
-    "3, held out": "tuning_free_v3",
+LISTS = {  # of tasks, and the folders of their results
+    "1": "tuning_free",
+    "2": "tuning_free_v2",
+    "3": "tuning_free_v3",
 }
-SHOWN_BY_KIND = ("update_size", ONE_SETTING, "schedule_free", "ramp_and_undo")
+SHOWN_RIVALS = ("left alone", "greedy", "schedule-free", "prodigy", "adalrs")
+STARTS = ("30 times too low", "about right", "30 times too high")
+CONTROLLERS = {"controller": "`ControllerLR`", "update_size": "earlier rule"}
+SHOWN_BY_KIND = (
+    "controller",
+    "update_size",
+    ONE_SETTING,
+    "schedule_free",
+    "ramp_and_undo",
+)
 
 
 def factor_text(factor: float) -> str:
@@ -57,24 +66,24 @@ def widths() -> str:
 
 
 def controller() -> str:
-    """Return the regret of the default controller on each list of held-out tasks."""
+    """Return the regrets of both controllers on each list of tasks."""
     table = []
     for name, folder in LISTS.items():
         result = _tuning_free(folder)
         rows = {row["label"]: row for row in _judged(result)["rows"]}
-        ours = rows["update_size"]
-        table.append(
-            {
-                "list": name,
-                "tasks": str(len(result["instances"])),
-                "regret of the controller, nats (95 %)": estimate_text(
-                    Estimate(**ours["regret"])
-                ),
-                "worst tenth": estimate_text(Estimate(**ours["worst_tenth"])),
-                "one setting for all": f"{rows[ONE_SETTING]['regret']['value']:+.4f}",
-                "schedule-free": f"{rows['schedule_free']['regret']['value']:+.4f}",
-            }
-        )
+        line = {"list": name, "tasks": str(len(result["instances"]))}
+        for label, title in CONTROLLERS.items():
+            for key, what in (
+                ("regret", "regret, nats"),
+                ("worst_tenth", "worst tenth"),
+            ):
+                cell = "not yet run"
+                if label in rows:
+                    cell = estimate_text(Estimate(**rows[label][key]))
+                line[f"{title}: {what}"] = cell
+        line["one setting for all"] = f"{rows[ONE_SETTING]['regret']['value']:+.4f}"
+        line["schedule-free"] = f"{rows['schedule_free']['regret']['value']:+.4f}"
+        table.append(line)
     return markdown(table)
 
 
@@ -215,6 +224,23 @@ def _percent(share: dict[str, float], digits: int) -> str:
 def users_tasks(half: str) -> str:
     """Return the excess of every rival on a half of the users' tasks."""
     return markdown(users.table(committed(f"controller/users/{half}.json")))
+
+
+def users_headline() -> str:
+    """Return the interquartile mean excess on the judged tasks, by start and method."""
+    rows = users.table(committed("controller/users/judged.json"))
+    means = {row["method"]: row["interquartile mean"] for row in rows}
+    names = {users.CONTROLLER: "`ControllerLR`"} | {name: name for name in SHOWN_RIVALS}
+    return markdown(
+        [
+            {"the first learning rate is": start}
+            | {
+                title: means[f"{method} from x{share:.4g}"]
+                for method, title in names.items()
+            }
+            for share, start in zip(users.STARTS, STARTS, strict=True)
+        ]
+    )
 
 
 def field_cases() -> str:
