@@ -23,7 +23,7 @@ from lr_gym.controllers.damage import FIRST, Damage
 
 UPDATES = 300
 RATE = 1e-2  # near the best constant one
-SEEDS = range(4)
+SEEDS = range(3)
 
 
 @dataclass
@@ -167,7 +167,7 @@ def test_losses_that_are_not_finite_are_damage() -> None:
     assert min(run.rates) > 0.0
 
 
-@pytest.mark.parametrize("share", [1e-3, 1 / 30, 30.0, 300.0])
+@pytest.mark.parametrize("share", [1 / 100, 1 / 30, 30.0, 300.0])
 def test_the_first_rate(share: float) -> None:
     runs = [train(share * RATE, seed=seed) for seed in SEEDS]
     right = [train(seed=seed) for seed in SEEDS]
