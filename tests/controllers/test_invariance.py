@@ -173,7 +173,8 @@ def test_the_first_rate(share: float) -> None:
     right = [train(seed=seed) for seed in SEEDS]
     for run, other in zip(runs, right, strict=True):
         assert max(run.rates) == pytest.approx(max(other.rates), rel=0.3)
-    assert mean_loss(runs) <= 1.5 * mean_loss(right)
+    fall = 2.2  # of the loss in a run
+    assert mean_loss(runs) <= mean_loss(right) + 0.02 * fall
 
 
 def test_the_run_ends_near_a_rate_of_zero(plain: Run) -> None:
