@@ -1,4 +1,4 @@
-"""Does one target of the default controller fit wide models? Short runs.
+"""Does one target of the update-size rule fit wide models? Short runs.
 
 Each width trains with WSD at five peaks, and with the controller from a learning rate
 30 times too low and one 30 times too high, two seeds each. For small models see
