@@ -214,9 +214,7 @@ def train(case: Case, rate: float, *, controlled: bool) -> tuple[float, list[flo
 @pytest.mark.parametrize("name", CASES)
 def test_close_to_the_best_constant_rate(name: str) -> None:
     case = CASES[name]
-    best = min(
-        train(case, rate, controlled=False)[0] for rate in (3e-3, 0.012, 0.05)
-    )
+    best = min(train(case, rate, controlled=False)[0] for rate in (3e-3, 0.012, 0.05))
     losses = [train(case, rate, controlled=True)[0] for rate in (3e-4, 0.3)]
     assert max(losses) <= best + 0.1
 
