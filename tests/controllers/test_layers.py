@@ -97,7 +97,7 @@ def with_unused() -> nn.Module:
 
 def tied() -> nn.Module:
     model = Characters(mlp())
-    model.body.append(nn.Linear(32, 16))
+    model.body = nn.Sequential(mlp(), nn.Linear(32, 16))
     model.head = nn.Linear(16, SYMBOLS)
     model.head.weight = model.embed.weight
     return model
@@ -140,8 +140,8 @@ def sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
 
 def head_and_backbone(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     """A head at the rate, and a backbone at a hundredth of it."""
-    head = list(model.head.parameters())
-    rest = [*model.embed.parameters(), *model.body.parameters()]
+    head = list(model.get_submodule("head").parameters())
+    rest = [p for n, p in model.named_parameters() if not n.startswith("head")]
     groups = [{"params": rest, "lr": rate / 100.0}, {"params": head, "lr": rate}]
     return torch.optim.AdamW(groups)
 
@@ -233,20 +233,17 @@ def test_weights_in_bfloat16() -> None:
     assert low <= single + 0.1
 
 
+class UnderAutocast(Characters):
+    """Computes in bfloat16."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(tokens).float()
+
+
 def test_autocast() -> None:
-    def cast() -> nn.Module:
-        model = plain()
-        forward = model.forward
-
-        def in_bfloat16(tokens: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return forward(tokens).float()
-
-        model.forward = in_bfloat16  # type: ignore[method-assign]
-        return model
-
     single, _ = train(Case(plain), 1e-2, controlled=True)
-    loss, _ = train(Case(cast), 1e-2, controlled=True)
+    loss, _ = train(Case(lambda: UnderAutocast(mlp())), 1e-2, controlled=True)
     assert loss <= single + 0.05
 
 
@@ -264,7 +261,7 @@ def test_updates_that_a_grad_scaler_skips_do_not_count() -> None:
             loss = nn.functional.cross_entropy(model(x), y)
             if update in bad:
                 loss = loss * math.inf
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
         return controller.used_learning_rates().tolist(), controller.last_epoch
@@ -282,4 +279,4 @@ def test_sparse_gradients_alone_are_refused() -> None:
     x, y = next(iter(batches(0, 1)))
     nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match="no weight with a dense gradient"):
-        optimizer.step()
+        optimizer.step()  # type: ignore[no-untyped-call]

@@ -30,7 +30,7 @@ from lr_gym.trainers.compilation import forget_compiled
 SECONDS = {"cold": 75.0, "warm": 25.0, "plain": 90.0}
 TARGET_LOSS = 1.47  # nats; about the best validation loss of the paper
 SCHEDULE = "linear"
-PAPER_SPLITS = {"test_fraction": 0.0}
+TEST_FRACTION = 0.0  # nanoGPT's and the paper's splits have no test text
 PLAIN_BATCHES = 40  # of an evaluation of nanoGPT's loop, per split
 
 
@@ -66,7 +66,7 @@ def episode(session: Session, mode: str, *, cold: bool) -> dict[str, Any]:
         folder = Path(mkdtemp(dir=session.folder))
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
         os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
-    config = session.configure("paper", compile=mode, **PAPER_SPLITS)
+    config = session.configure("paper", compile=mode, test_fraction=TEST_FRACTION)
     if not cold:  # the cold run may have been in an earlier process
         short = replace(config, max_iters=4, eval_interval=2, warmup_iters=0)
         costs.gym_episode(short)
@@ -96,8 +96,8 @@ def plain_losses(session: Session) -> dict[str, Any]:
 
     Its weights and batches are its own, so its losses differ from ours by chance.
     """
-    config = session.configure("paper", **PAPER_SPLITS)
-    corpus = load_corpus(session.corpus.name, **PAPER_SPLITS)
+    config = session.configure("paper", test_fraction=TEST_FRACTION)
+    corpus = load_corpus(session.corpus.name, test_fraction=TEST_FRACTION)
     torch.manual_seed(0)
     precision = variants.resolved_precision(config)
     folder = Path(mkdtemp(dir=session.folder))  # other splits than other parts
