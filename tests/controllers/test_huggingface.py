@@ -139,6 +139,7 @@ def test_rates_do_not_need_evaluations_and_are_logged(tmp_path: Path) -> None:
     assert used[0][-1] == pytest.approx(max(used[0]) / 9), "the end of the cooldown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "arguments"),
     [
@@ -277,6 +278,7 @@ def test_a_trainer_trains_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*batch size")
+@pytest.mark.slow
 def test_the_trainer_finds_a_batch_size(tmp_path: Path) -> None:
     failed: list[bool] = []
 
@@ -329,6 +331,7 @@ def test_a_checkpoint_without_a_controller_is_continued(tmp_path: Path) -> None:
     assert rest.used == whole.used[15:]
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_the_trainer_alone(tmp_path: Path) -> None:
     plain, watched = Rates(), Rates()
     make_trainer(tmp_path, plain, warmup_steps=5).train()

@@ -150,7 +150,7 @@ def test_one_evaluation_that_is_too_high_costs_one_undo(at: int) -> None:
     assert mean_loss(runs) <= 1.3 * mean_loss([train(seed=seed) for seed in SEEDS])
 
 
-@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("unit", [1e-3, pytest.param(1e3, marks=pytest.mark.slow)])
 def test_damage_is_undone_in_any_unit(unit: float) -> None:
     def runs(**settings: Any) -> list[Run]:
         return [train(seed=seed, unit=unit, **settings) for seed in SEEDS]
@@ -167,6 +167,7 @@ def test_losses_that_are_not_finite_are_damage() -> None:
     assert min(run.rates) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1 / 100, 1 / 30, 30.0, 300.0])
 def test_the_first_rate(share: float) -> None:
     runs = [train(share * RATE, seed=seed) for seed in SEEDS]

@@ -211,7 +211,13 @@ def train(case: Case, rate: float, *, controlled: bool) -> tuple[float, list[flo
     return evaluate(model), rates
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("perceptron", "low-rank adapter", "vectors only", "embedding only", "fused")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in CASES],
+)
 def test_close_to_the_best_constant_rate(name: str) -> None:
     case = CASES[name]
     best = min(train(case, rate, controlled=False)[0] for rate in (3e-3, 0.012, 0.05))

@@ -266,6 +266,7 @@ def refuse(state: Any, running: tuple[Loop, ControllerLR]) -> None:
     assert controller.get_last_lr() == rates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value"), CASES)
 def test_a_wrong_entry_is_refused(
     running: tuple[Loop, ControllerLR],
