@@ -111,7 +111,7 @@ def choose(seed: int) -> list[ListedInstance]:
 def _draw(
     generator: np.random.Generator, corpus: str, architecture: str
 ) -> ListedInstance:
-    """Return a random task whose runs are short enough."""
+    """Return a random task with runs that are short enough."""
 
     def pick(values: Sequence[Any]) -> Any:  # noqa: ANN401 - of any of the tuples above
         return values[int(generator.integers(len(values)))]

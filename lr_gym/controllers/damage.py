@@ -19,7 +19,7 @@ class Damage:
     """Judges evaluations, of which lower ones are better.
 
     The noise is estimated from differences of successive evaluations, by their median.
-    After damage the next evaluations are measured anew, so one rise counts once.
+    After damage it compares with the next evaluations only, so one rise counts once.
 
     Attributes:
         count: Evaluations that showed damage.

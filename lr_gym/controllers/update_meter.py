@@ -202,8 +202,8 @@ class UpdateMeter:
         """Return the size of an update from the norms of all changes and old weights.
 
         Weights that did not move do not count, nor do vectors beside matrices. Groups
-        may have very different rates: the group whose outputs move most counts. Weights
-        that were zero have no relative change: it would be large for long.
+        may have very different rates: the one that moves its outputs most counts.
+        Weights that were zero have no relative change: it would be large for long.
         """
         groups: dict[int, list[tuple[float, float, int]]] = {}
         matrices = any(w.weight.dim() > 1 for w in weights)

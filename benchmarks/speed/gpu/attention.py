@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -25,11 +24,6 @@ from lr_gym.files import data_folder
 from lr_gym.random_streams import fold_in
 
 VARIABLE = "LR_GYM_ATTENTION"
-
-
-def available() -> bool:
-    """Whether this version has a fused attention with dropout."""
-    return importlib.util.find_spec("lr_gym.models.dropout_attention") is not None
 
 
 def in_subprocess(

@@ -51,8 +51,6 @@ def compare_attention(session: Session, sizes: tuple[int, ...]) -> dict[str, Any
     """Time training with fused and with plain attention, in separate processes."""
     if session.device.type != "cuda":
         return skipped_check("the fused attention with dropout is for CUDA")
-    if not attention.available():
-        return skipped_check("not available")
     config = session.configure("paper", compile=session.long_compile)
     return {
         "compile": config.compile,
