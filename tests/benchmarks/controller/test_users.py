@@ -127,9 +127,17 @@ def test_a_rate_far_too_low_is_raised(name: str) -> None:
 
 
 def test_the_unit_of_a_loss_changes_nothing() -> None:
-    task = replace(HUNDREDS, iterations=100)
-    outcome = run(task, 0, METHODS["controller"], 1e-2)
-    assert outcome.loss < run(task, 0, Pilot, 1e-4).loss
+    task = replace(TASK, iterations=60, make=partial(scaled, factor=1.0))
+    larger = replace(task, make=partial(scaled, factor=2.0**10))
+    rates, others = (
+        run(each, 0, METHODS["controller"], 1e-2).rates for each in (task, larger)
+    )
+    assert others == pytest.approx(rates, rel=1e-3)  # AdamW's eps has a unit
+
+
+def scaled(seed: int, factor: float) -> Training:
+    training = TASK.make(seed)
+    return replace(training, loss=lambda m, batch: factor * training.loss(m, batch))
 
 
 def test_a_stalled_loss_lowers_the_rate() -> None:
