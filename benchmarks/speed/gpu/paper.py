@@ -59,8 +59,8 @@ def methods() -> list[Method]:
         *rows,
         Method("linear to zero", "linear", 1.0),
         Method("WSD", "wsd", 1.0),
-        Method("update-size rule, from 1/30 of the rate", "update_size", 1 / 30),
-        Method("update-size rule, from 30 times the rate", "update_size", 30.0),
+        Method("controller, from 1/30 of the rate", "controller", 1 / 30),
+        Method("controller, from 30 times the rate", "controller", 30.0),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Does one target of the update-size rule fit wide models? Short runs.
+"""Does the controller fit wide models? Short runs.
 
 Each width trains with WSD at five peaks, and with the controller from a learning rate
 30 times too low and one 30 times too high, two seeds each. For small models see
@@ -20,24 +20,24 @@ from lr_gym import preset
 # By width and method, on an H100.
 SECONDS = {
     (384, "wsd"): 40.0,
-    (384, "update_size"): 35.0,
+    (384, "controller"): 35.0,
     (768, "wsd"): 100.0,
-    (768, "update_size"): 60.0,
+    (768, "controller"): 60.0,
     (1024, "wsd"): 160.0,
-    (1024, "update_size"): 85.0,
+    (1024, "controller"): 85.0,
 }
 HEAD_WIDTH = 64  # of attention
 SHORT_RUN = {"max_iters": 1_000, "eval_interval": 50, "batch_size": 32}
 SEEDS = (0, 1)
 LR_SHARES = {  # of the preset's LR: peaks, and initial LRs of the controller
     "wsd": (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0),
-    "update_size": (1 / 30, 30.0),
+    "controller": (1 / 30, 30.0),
 }
 
 
 def plan(session: Session) -> list[SubRun]:
     """Return a sub-run per width and method."""
-    small = {(16, "wsd"): 0.0, (16, "update_size"): 0.0, (32, "wsd"): 0.0}
+    small = {(16, "wsd"): 0.0, (16, "controller"): 0.0, (32, "wsd"): 0.0}
     table: dict[tuple[int, str], float] = session.pick(SECONDS, small)
     return [
         SubRun(f"{width} {method}", seconds, partial(width_run, session, width, method))

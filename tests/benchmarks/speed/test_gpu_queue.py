@@ -193,7 +193,7 @@ def test_a_failed_sub_run_is_recorded_and_runs_again(
     run = widths.width_run
 
     def failing(ours: session.Session, width: int, method: str) -> dict[str, Any]:
-        if method == "update_size":
+        if method == "controller":
             raise RuntimeError("out of memory")
         return {"final_by_rate": [2.0]}
 
@@ -205,14 +205,14 @@ def test_a_failed_sub_run_is_recorded_and_runs_again(
     checks = ["off, E=1, dropout 0", "off, E=1, dropout 0.2"]
     assert call(tmp_path, "--parts", "widths", "correct") == 1
     content = read(tmp_path / "widths.json")
-    assert "RuntimeError: out of memory" in content["errors"]["16 update_size"]
-    assert "Traceback" in content["errors"]["16 update_size"]
+    assert "RuntimeError: out of memory" in content["errors"]["16 controller"]
+    assert "Traceback" in content["errors"]["16 controller"]
     assert content["runs"].keys() == {"16 wsd", "32 wsd"}
     assert not content["complete"]
     checked = read(tmp_path / "correct.json")
     assert [n for n, r in checked["runs"].items() if r["passed"] is False] == checks
     assert checked["runs"]["generation"]["passed"]
-    assert "FAILED: 16 update_size." in capsys.readouterr().out
+    assert "FAILED: 16 controller." in capsys.readouterr().out
 
     monkeypatch.setattr(widths, "width_run", run)
     assert call(tmp_path, "--parts", "widths") == 0
