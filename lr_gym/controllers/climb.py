@@ -29,6 +29,7 @@ JUMP = 4.0  # per update far below it
 CLIMB_SHARE = 0.3  # the climb ends after this share of the run
 CLIMB = 200.0  # most over a tenth of the run
 CLIMB_GROWTH = 1.1  # and per update: momentum shows a rate's effect after ten updates
+SLACK = 0.3  # the climb ends where the alignment is below minus this
 MEMORY = 1.0 / 60.0  # of the alignment, as a share of the run
 COOLDOWN = 0.3  # share of the run over which the rate falls to zero
 
@@ -95,7 +96,7 @@ class Climb:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
             growth = min(CLIMB_GROWTH, CLIMB ** (10.0 / self.total_steps))
-            self.factor *= growth ** max(0.0, self.alignment)
+            self.factor *= growth ** max(0.0, (self.alignment + SLACK) / (1.0 + SLACK))
 
     def _approach(self, needed: float) -> None:
         """Go towards the safe size, which is `needed` times the last one."""

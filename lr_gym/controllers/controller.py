@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lr_gym.controllers.climb import Climb
 from lr_gym.controllers.damage import Damage
-from lr_gym.controllers.history import Record, write_schedule
+from lr_gym.controllers.history import ControlledLR, Record
 from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.controllers.processes import count_processes, sum_over_processes
 from lr_gym.controllers.saved_state import check_snapshot
@@ -47,7 +44,7 @@ STEP_BACK = 0.5  # factor on the rates at the second damage, and each one after 
 _log = logging.getLogger("lr_gym.controllers")
 
 
-class ControllerLR(LRScheduler):
+class ControllerLR(ControlledLR):
     """Sets an optimizer's learning rates from the updates that it makes.
 
     Any optimizer, model and loss. `step(metric)` is optional: with evaluations, and
@@ -192,10 +189,6 @@ class ControllerLR(LRScheduler):
         _log.info("%s%s", "dry run: " if self.dry_run else "", record)
         return record
 
-    def get_last_lr(self) -> list[float | Tensor]:
-        """Return the learning rates of the next update, one per parameter group."""
-        return [*self._group_lrs.read()]
-
     def used_learning_rates(self) -> NDArray[np.float64]:
         """Return the largest group's learning rate at every update, (updates,).
 
@@ -203,36 +196,9 @@ class ControllerLR(LRScheduler):
         """
         return np.array(self._factors) * self._largest()
 
-    def export_schedule(self, path: str | os.PathLike[str]) -> None:
-        """Write `used_learning_rates` and the evaluations as CSV, one row per update.
-
-        The columns are ``iteration``, ``learning_rate``, ``val_loss``, ``factor`` and
-        ``undone``. The last three are empty in rows without an evaluation.
-
-        Args:
-            path: The file; ``~`` is the home folder. Missing folders are created.
-        """
-        write_schedule(path, self.history, self.used_learning_rates())
-
-    def as_lambda_lr(self, optimizer: Optimizer) -> LambdaLR:
-        """Return a scheduler that replays the learning rates.
-
-        Args:
-            optimizer: For a new run, with the same initial learning rates. They stay
-                constant after the last replayed update.
-
-        Raises:
-            RuntimeError: No update was made, or this is a dry run.
-        """
-        if self.dry_run or not self._factors:
-            raise RuntimeError("nothing to replay: no update was made, or a dry run")
-        factors, last = list(self._factors), len(self._factors) - 1
-        return LambdaLR(optimizer, lambda update: factors[min(update, last)])
-
-    def detach(self) -> None:
-        """Stop controlling the optimizer; its learning rates stay as they are."""
-        for hook in self._hooks:
-            hook.remove()
+    def _used_factors(self) -> list[float]:
+        """Return the factor on the initial learning rates at every update made."""
+        return list(self._factors)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values, and tensors: of the snapshot, and samples in the climb.

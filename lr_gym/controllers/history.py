@@ -1,4 +1,4 @@
-"""A controller's decisions, as learning rates per update and as CSV."""
+"""What controllers share: their decisions, and the learning rates that they set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.hooks import RemovableHandle
 
+from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.files import write_text
 
 COLUMNS = ("iteration", "learning_rate", "val_loss", "factor", "undone")
@@ -53,28 +58,71 @@ def decided_learning_rates(
     return np.asarray(decided[last])
 
 
-def write_schedule(
-    path: str | os.PathLike[str],
-    history: Sequence[Record],
-    learning_rates: NDArray[np.float64],
-) -> None:
-    """Write a CSV file with the columns `COLUMNS`, one row per update.
+class ControlledLR(LRScheduler):
+    """A scheduler that sets learning rates in an optimizer's hooks.
 
-    Args:
-        path: The file; ``~`` is the home folder. Missing folders are created.
-        history: Fills ``val_loss``, ``factor`` and ``undone`` (0 or 1) in the row of
-            the first update after a decision. Of several decisions at one iteration,
-            the last counts.
-        learning_rates: The learning rate of every update, (iterations,).
+    Attributes:
+        optimizer: The optimizer.
+        dry_run: Whether it only measures and logs.
+        history: One `Record` per decision.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    by_iteration = {record.iteration: record for record in history}
-    for iteration, learning_rate in enumerate(learning_rates.tolist()):
-        record = by_iteration.get(iteration)
-        decision: tuple[object, ...] = ("", "", "")
-        if record is not None:
-            decision = (record.val_loss, record.factor, int(record.undone))
-        writer.writerow((iteration, learning_rate, *decision))
-    write_text(path, text.getvalue())
+
+    history: list[Record]
+    dry_run: bool
+    _group_lrs: ParamGroupLRs
+    _hooks: tuple[RemovableHandle, ...]
+
+    def used_learning_rates(self) -> NDArray[np.float64]:
+        """Return one learning rate per update made, (updates,)."""
+        raise NotImplementedError
+
+    def _used_factors(self) -> list[float]:
+        """Return the factor on the initial learning rates at every update made."""
+        raise NotImplementedError
+
+    def get_last_lr(self) -> list[float | Tensor]:
+        """Return the learning rates of the next update, one per parameter group."""
+        return [*self._group_lrs.read()]
+
+    def export_schedule(self, path: str | os.PathLike[str]) -> None:
+        """Write `used_learning_rates` and the decisions as CSV, one row per update.
+
+        The columns are ``iteration``, ``learning_rate``, ``val_loss``, ``factor`` and
+        ``undone`` (0 or 1). The last three are empty in rows without a decision. Of
+        several decisions at one iteration, the last counts.
+
+        Args:
+            path: The file; ``~`` is the home folder. Missing folders are created.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        by_iteration = {record.iteration: record for record in self.history}
+        for iteration, rate in enumerate(self.used_learning_rates().tolist()):
+            record = by_iteration.get(iteration)
+            decision: tuple[object, ...] = ("", "", "")
+            if record is not None:
+                decision = (record.val_loss, record.factor, int(record.undone))
+            writer.writerow((iteration, rate, *decision))
+        write_text(path, text.getvalue())
+
+    def as_lambda_lr(self, optimizer: Optimizer) -> LambdaLR:
+        """Return a scheduler that replays the learning rates without evaluating.
+
+        Args:
+            optimizer: For a new run, with the same initial learning rates. They stay
+                constant after the last replayed update.
+
+        Raises:
+            RuntimeError: No update was made, or this is a dry run.
+        """
+        factors = [] if self.dry_run else self._used_factors()
+        if not factors:
+            raise RuntimeError("nothing to replay: no update was made, or a dry run")
+        last = len(factors) - 1
+        return LambdaLR(optimizer, lambda update: factors[min(update, last)])
+
+    def detach(self) -> None:
+        """Stop controlling the optimizer; its learning rates stay as they are."""
+        for hook in self._hooks:
+            hook.remove()

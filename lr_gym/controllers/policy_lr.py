@@ -21,12 +21,10 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lr_gym import mdp
-from lr_gym.controllers.history import Record, decided_learning_rates, write_schedule
+from lr_gym.controllers.history import ControlledLR, Record, decided_learning_rates
 from lr_gym.controllers.param_group_lrs import ParamGroupLRs
 from lr_gym.controllers.policies.policy import Decision, Policy
 from lr_gym.controllers.policies.policy_file import copy_policy
@@ -40,7 +38,7 @@ from lr_gym.validation import check_boolean, check_integer, read_number
 _log = logging.getLogger("lr_gym.controllers")
 
 
-class PolicyLR(LRScheduler):
+class PolicyLR(ControlledLR):
     """Sets an optimizer's learning rate from validation losses, as a policy decides.
 
     Use it like `torch.optim.lr_scheduler.ReduceLROnPlateau`: call `step(val_loss)` at
@@ -195,10 +193,6 @@ class PolicyLR(LRScheduler):
             decision = self.policy.act(self._tracker.observe())
         return self._apply(decision, metrics["val_loss"], diverged)
 
-    def get_last_lr(self) -> list[float | Tensor]:
-        """Return the learning rates of the next update, one per parameter group."""
-        return [*self._group_lrs.read()]
-
     def used_learning_rates(self) -> NDArray[np.float64]:
         """Return the first group's learning rate at every update, (iterations,).
 
@@ -207,37 +201,10 @@ class PolicyLR(LRScheduler):
         decided = decided_learning_rates(self.history, self.iteration)
         return decided * self._schedule(np.arange(self.iteration))
 
-    def export_schedule(self, path: str | os.PathLike[str]) -> None:
-        """Write `used_learning_rates` and the decisions as CSV, one row per update.
-
-        The columns are ``iteration``, ``learning_rate``, ``val_loss``, ``factor`` and
-        ``undone``. The last three are empty in rows without a decision.
-
-        Args:
-            path: The file; ``~`` is the home folder. Missing folders are created.
-        """
-        write_schedule(path, self.history, self.used_learning_rates())
-
-    def as_lambda_lr(self, optimizer: Optimizer) -> LambdaLR:
-        """Return a scheduler that replays the learning rates without evaluating.
-
-        Args:
-            optimizer: For a new run, with the same initial learning rates. They stay
-                constant after the last replayed update.
-
-        Raises:
-            RuntimeError: No update was made, or this is a dry run.
-        """
-        if self.dry_run or self.iteration == 0:
-            raise RuntimeError("nothing to replay: no update was made, or a dry run")
-        factors = (self.used_learning_rates() / self._group_lrs.initial[0]).tolist()
-        last = len(factors) - 1
-        return LambdaLR(optimizer, lambda iteration: factors[min(iteration, last)])
-
-    def detach(self) -> None:
-        """Stop controlling the optimizer; its learning rates stay as they are."""
-        for hook in self._hooks:
-            hook.remove()
+    def _used_factors(self) -> list[float]:
+        """Return the factor on the initial learning rates at every update made."""
+        factors = self.used_learning_rates() / self._group_lrs.initial[0]
+        return [float(factor) for factor in factors]
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values and tensors, for `save_state`; snapshot included."""

@@ -19,8 +19,7 @@ from benchmarks.comparison.jobs import save_record
 from benchmarks.comparison.report import write_report
 from benchmarks.event_files import write_curves
 from benchmarks.results_file import write_json
-from lr_gym.controllers import ActionPolicy, save_policy, save_state
-from lr_gym.controllers.history import Record, write_schedule
+from lr_gym.controllers import ActionPolicy, ControllerLR, save_policy, save_state
 from lr_gym.files import write_bytes, write_text
 from lr_gym.surrogate.runs import CURVES, RecordedRun, save_runs
 from tests.helpers.laws import make_law
@@ -78,9 +77,13 @@ def events(folder: Path, version: int) -> Write:
 
 
 def schedule(folder: Path, version: int) -> Write:
-    rates = np.full(400, 1e-3 + version)
-    records = [Record(0, None, 1e-3, 1.0)]
-    return lambda: write_schedule(folder / "schedule.csv", records, rates)
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=1e-3 + version)
+    controller = ControllerLR(optimizer, total_steps=400)
+    weight.grad = torch.ones(2)
+    for _ in range(400):
+        optimizer.step()
+    return lambda: controller.export_schedule(folder / "schedule.csv")
 
 
 def policy(folder: Path, version: int) -> Write:
