@@ -3,7 +3,8 @@
 Notation: update t moves the weights by u(t) along gradients g(t) of its batch. To first
 order the loss falls by -g(t) u(t). The gradients of the next batch, at the new weights,
 say how fast it still falls along the same direction: -g(t + 1) u(t). Where this is
-positive, a longer step would have been better; where it is negative, a shorter one.
+positive, a longer step would have lowered the loss more; where it is negative, a
+shorter one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ JUMP = 4.0  # per update far below it
 CLIMB_SHARE = 0.3  # the climb ends after this share of the run
 CLIMB = 200.0  # most over a tenth of the run
 CLIMB_GROWTH = 1.1  # and per update: momentum shows a rate's effect after ten updates
-SLACK = 0.3  # the climb ends where the alignment is below minus this
+SLACK = 0.3  # the climb goes on until the alignment is below minus this
 MEMORY = 1.0 / 60.0  # of the alignment, as a share of the run
 COOLDOWN = 0.3  # share of the run over which the rate falls to zero
 
@@ -38,12 +39,14 @@ class Climb:
     """Chooses the factor on the user's learning rates, update by update.
 
     1. *Safe start.* From `START`, raise the rate until an update has `SAFE_SIZE`.
-    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it as far as updates align with
-       the gradients after them; keep it where they do not.
+    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it in proportion to how far the
+       alignment is above minus `SLACK`; keep it where it is not.
     3. *Hold*, then fall linearly to zero over the last `COOLDOWN` of the run.
 
-    The alignment is a mean of -g(t + 1) u(t) over a mean of |g(t) u(t)|: 1 where the
-    gradient does not change, 0 where a step is as long as it should be. It has no unit.
+    The alignment is a mean of -g(t + 1) u(t) over a mean of |g(t) u(t)|. It has no
+    unit. It is 1 where the gradient does not change, 0 where a step ends at the lowest
+    loss along its direction, -1 where the loss is as high after a step as before. Good
+    learning rates are above 0's: the cooldown removes what too long steps cost.
 
     Attributes:
         total_steps: Updates of the whole run, N.
@@ -96,7 +99,8 @@ class Climb:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
             growth = min(CLIMB_GROWTH, CLIMB ** (10.0 / self.total_steps))
-            self.factor *= growth ** max(0.0, (self.alignment + SLACK) / (1.0 + SLACK))
+            above = (self.alignment + SLACK) / (1.0 + SLACK)
+            self.factor *= growth ** max(0.0, above)
 
     def _approach(self, needed: float) -> None:
         """Go towards the safe size, which is `needed` times the last one."""
