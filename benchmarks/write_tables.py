@@ -69,6 +69,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "users-tasks": partial(controller.users_tasks, "choosing"),
     "users-judged": partial(controller.users_tasks, "judged"),
     "field-cases": controller.field_cases,
+    "forgetting": controller.forgetting,
     "controller-cost": controller.controller_cost,
     "laws": surrogate.laws,
     "proposals": surrogate.proposals,

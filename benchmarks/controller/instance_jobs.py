@@ -36,6 +36,8 @@ RECOMMENDED = {"schedule_free": 2.5e-3, "prodigy": 1.0}
 RIVALS = (*OWN_START, *RECOMMENDED)
 TUNED = "tuned per instance"
 ONE_SETTING = "one setting for all"
+TRANSFERRED = "transferred by muP"  # from the best setting of the narrow model
+NARROW = 32
 GRID_CENTER = 8e-3  # of the peaks that are tuned; the same on all instances
 
 
@@ -100,7 +102,7 @@ class Suite:
         cells: The instances.
         controllers: Controllers under test.
         protocol: Seeds and peaks.
-        rivals: Further methods, of `RIVALS`.
+        rivals: Further methods, of `RIVALS` and `TRANSFERRED`.
     """
 
     cells: tuple[Cell, ...]
@@ -110,9 +112,12 @@ class Suite:
 
     def plan(self, done: Records) -> list[Job]:
         """Return the jobs that are known so far, finished jobs included."""
+        cells = list(self.cells)
+        if TRANSFERRED in self.rivals:
+            cells += map(narrow, self.cells)
         jobs = [
             job
-            for cell in self.cells
+            for cell in cells
             for job in tuning_plan([cell.task], SCHEDULES, self.protocol, done)
             if job.phase == "tune"
         ]
@@ -138,6 +143,7 @@ class Suite:
             if best is not None:
                 job = self._rate_job(best[0], cell, best[1])
                 entries.append(Entry(TUNED, cell, job, by_instance=False))
+            entries += self._transferred(cell, done)
         common = self.one_setting(done)
         if common is not None:
             for cell in self.cells:
@@ -175,6 +181,20 @@ class Suite:
             table |= {(name, r): x for r, x in zip(rates, losses, strict=True)}
         return table
 
+    def _transferred(self, cell: Cell, done: Records) -> list[Entry]:
+        """Return the job at the rate of the narrow model, by muP's rule for Adam.
+
+        All layers have this rate, as with the other methods, those too for which muP
+        has another rule.
+        """
+        small = narrow(cell)
+        best = self.tuned(small, done) if TRANSFERRED in self.rivals else None
+        if best is None:
+            return []
+        widths = [c.task.settings["n_embd"] for c in (small, cell)]
+        job = self._rate_job(best[0], cell, best[1] * widths[0] / widths[1])
+        return [Entry(TRANSFERRED, cell, job, by_instance=False)]
+
     def _own_start(self, name: str, cell: Cell) -> Entry:
         rates = [instance.learning_rate for instance in cell.instances]
         return Entry(name, cell, self._rate_job(name, cell, *rates), by_instance=True)
@@ -207,6 +227,14 @@ class Suite:
             entry.job.method, "open_loop", entry.job.seeds, script=tuple(script)
         )
         return [Entry(label, entry.cell, replay, by_instance=True)]
+
+
+def narrow(cell: Cell) -> Cell:
+    """Return the cell's task with a model of width `NARROW`."""
+    shape = cell.task.settings
+    heads = max(1, NARROW * shape["n_head"] // shape["n_embd"])
+    settings = {**shape, "n_head": heads, "n_embd": NARROW}
+    return Cell(Task(cell.task.env, settings), cell.instances)
 
 
 def make_cells(

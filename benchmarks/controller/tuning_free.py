@@ -37,6 +37,7 @@ from benchmarks.comparison.protocol import Protocol
 from benchmarks.controller.instance_jobs import (
     GRID_CENTER,
     RIVALS,
+    TRANSFERRED,
     ListedInstance,
     Suite,
     core_seconds,
@@ -125,9 +126,12 @@ def make_suite(args: Args) -> Suite:
         raise ValueError(
             f"--tune-seeds must be at most {len(TUNE_SEEDS)}, got {args.tune_seeds}"
         )
-    unknown = [name for name in args.rivals if name not in RIVALS]
+    allowed = (*RIVALS, TRANSFERRED)
+    unknown = [name for name in args.rivals if name not in allowed]
     if unknown:
-        raise ValueError(f"--rivals must be of {', '.join(RIVALS)}; got {unknown[0]!r}")
+        raise ValueError(
+            f"--rivals must be of {', '.join(allowed)}; got {unknown[0]!r}"
+        )
     settings = read_settings_option(args.settings)
     if not args.controllers:
         raise ValueError("--controllers must name one or more")

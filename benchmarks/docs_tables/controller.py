@@ -235,7 +235,7 @@ def users_headline() -> str:
         [
             {"the first learning rate is": start}
             | {
-                title: means[f"{method} from x{share:.4g}"]
+                title: means[users.row_name(method, share)]
                 for method, title in names.items()
             }
             for share, start in zip(users.STARTS, STARTS, strict=True)
@@ -246,4 +246,10 @@ def users_headline() -> str:
 def field_cases() -> str:
     """Return final losses of reported cases, with both controllers."""
     rows = committed("controller/users/field_cases.json")["mean_final_loss"]
+    return markdown([{k: value_text(v) for k, v in row.items()} for row in rows])
+
+
+def forgetting() -> str:
+    """Return losses on the new and the old text after fine-tuning."""
+    rows = committed("controller/users/forgetting.json")["rows"]
     return markdown([{k: value_text(v) for k, v in row.items()} for row in rows])

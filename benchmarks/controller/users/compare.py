@@ -35,7 +35,6 @@ from lr_gym.progress import ProgressBar
 
 PEAKS = tuple(2.0**power for power in range(-4, 4))  # of the task's middle rate
 STARTS = (1 / 30, 1.0, 30.0)
-SHARE_NAMES = {f"{share:.4g}": f"1/{1 / share:.0f}" for share in STARTS if share < 1.0}
 TASKS = {"choosing": CHOOSING, "judged": JUDGED}
 FOLDER = "benchmarks.controller.users"
 CONTROLLER = "controller"
@@ -158,13 +157,18 @@ def summarize(half: str, losses: dict[str, float | None]) -> dict[str, Any]:
     for (name, method, share), found in by_case.items():
         if name in best and method not in TUNED and None not in found:
             task, reference = TASKS[half][name], best[name][0]
-            start = SHARE_NAMES.get(share, share)
-            excess.setdefault(f"{method} from x{start}", {})[name] = [
+            excess.setdefault(row_name(method, float(share)), {})[name] = [
                 min(WORST, task.excess(loss, reference))
                 for loss in found
                 if loss is not None
             ]
     return {"best": best, "excess": excess}
+
+
+def row_name(method: str, share: float) -> str:
+    """Return the name of a method's row with the share that it starts from."""
+    start = f"{share:.4g}" if share >= 1.0 else f"1/{1.0 / share:.0f}"
+    return f"{method} from x{start}"
 
 
 def table(summary: dict[str, Any]) -> list[dict[str, str]]:

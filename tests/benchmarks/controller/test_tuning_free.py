@@ -16,7 +16,9 @@ from benchmarks.comparison.jobs import Job
 from benchmarks.controller import choose_list, wrong_rates
 from benchmarks.controller.choose_list import choose
 from benchmarks.controller.instance_jobs import (
+    NARROW,
     ONE_SETTING,
+    TRANSFERRED,
     TUNED,
     ListedInstance,
     make_cells,
@@ -113,6 +115,28 @@ def test_an_optimizer_that_sets_its_own_rate_has_no_replay(folder: Path) -> None
     labels = {entry.label for entry in suite.entries(done)}
     replay = f"{CONTROLLER} (open loop)"
     assert labels == {CONTROLLER, replay, "controller", TUNED, ONE_SETTING}
+
+
+def test_the_transferred_rate_is_the_narrow_models_over_the_width(
+    tmp_path: Path,
+) -> None:
+    args = small_args(tmp_path, rivals=(TRANSFERRED,), seeds=1, only=(2,))
+    instance = replace(small_instances()[2], n_embd=64)
+    assert args.instances is not None
+    args.instances.write_text(
+        json.dumps([asdict(small_instances()[0])] * 2 + [asdict(instance)])
+    )
+    main(args)
+    jobs = [json.loads(path.read_text()) for path in (args.out / "jobs").iterdir()]
+    tuning = [
+        (run["metrics"]["final_val_loss"], run["learning_rate"])
+        for job in jobs
+        for run in job["runs"]
+        if job["job"]["phase"] == "tune" and job["job"]["settings"]["n_embd"] == NARROW
+    ]
+    (line,) = (x for x in lines_of(tmp_path) if x["label"] == TRANSFERRED)
+    expected = min(tuning)[1] * NARROW / 64
+    assert float(line["learning_rate"]) == pytest.approx(expected)
 
 
 def test_it_writes_json_a_table_and_a_figure(folder: Path) -> None:
