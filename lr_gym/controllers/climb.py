@@ -30,7 +30,8 @@ JUMP = 4.0  # per update far below it
 CLIMB_SHARE = 0.3  # the climb ends after this share of the run
 CLIMB = 200.0  # most over a tenth of the run
 CLIMB_GROWTH = 1.1  # and per update: momentum shows a rate's effect after ten updates
-SLACK = 0.3  # the climb goes on until the alignment is below minus this
+LIFT = 4.0  # what the climb adds where the alignment is about 0
+SLACK = 0.3  # and it adds nothing where the alignment is below minus this
 MEMORY = 1.0 / 60.0  # of the alignment, as a share of the run
 COOLDOWN = 0.3  # share of the run over which the rate falls to zero
 
@@ -39,14 +40,16 @@ class Climb:
     """Chooses the factor on the user's learning rates, update by update.
 
     1. *Safe start.* From `START`, raise the rate until an update has `SAFE_SIZE`.
-    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it in proportion to how far the
-       alignment is above minus `SLACK`; keep it where it is not.
+    2. *Climb.* Until `CLIMB_SHARE` of the run, raise it in proportion to the alignment,
+       and slowly, by `LIFT` in all, where that is about 0.
     3. *Hold*, then fall linearly to zero over the last `COOLDOWN` of the run.
 
     The alignment is a mean of -g(t + 1) u(t) over a mean of |g(t) u(t)|. It has no
     unit. It is 1 where the gradient does not change, 0 where a step ends at the lowest
-    loss along its direction, -1 where the loss is as high after a step as before. Good
-    learning rates are above 0's: the cooldown removes what too long steps cost.
+    loss along its direction, -1 where the loss is as high after a step as before. The
+    best rates are some times higher than those at 0, because the cooldown removes what
+    too long steps cost. How much, the alignment does not tell: with noisy batches it
+    stays near 0 at all rates. Hence the slow part of the climb, which is bounded.
 
     Attributes:
         total_steps: Updates of the whole run, N.
@@ -99,8 +102,9 @@ class Climb:
             self._approach(SAFE_SIZE / max(size, 1e-12))
         elif self.measures:
             growth = min(CLIMB_GROWTH, CLIMB ** (10.0 / self.total_steps))
-            above = (self.alignment + SLACK) / (1.0 + SLACK)
-            self.factor *= growth ** max(0.0, above)
+            slow = min(1.0, max(0.0, 1.0 + self.alignment / SLACK))
+            self.factor *= growth ** max(0.0, self.alignment)
+            self.factor *= LIFT ** (slow / (CLIMB_SHARE * self.total_steps))
 
     def _approach(self, needed: float) -> None:
         """Go towards the safe size, which is `needed` times the last one."""
