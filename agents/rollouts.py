@@ -16,7 +16,7 @@ from agents.agent import Agent, make_envs, run_population
 from lr_gym import LossLaw, fit_surrogate, load_corpus, preset
 from lr_gym.envs.episodes import EpisodeBatch
 from lr_gym.schedules import schedule_factor
-from lr_gym.surrogate.law import predict
+from lr_gym.surrogate.replay import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, undone_chunks
 from lr_gym.trainers.base import FloatArray
 

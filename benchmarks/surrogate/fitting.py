@@ -38,7 +38,7 @@ from benchmarks.surrogate.published_laws import MULTI_POWER, TISSUE, PublishedLa
 from lr_gym import LossLaw, TrainingConfig, fit_surrogate, load_corpus, preset
 from lr_gym.files import only_process, write_bytes, write_text
 from lr_gym.progress import ProgressBar
-from lr_gym.surrogate.law import predict
+from lr_gym.surrogate.replay import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs, undone_chunks
 from lr_gym.trainers.base import FloatArray
 

@@ -8,20 +8,23 @@ over E members. With the learning rate eta, in nats per character:
                + (plateau - floor - amplitude) exp(-P / early_scale)
                + (initial_loss - plateau) exp(-U / early_scale)
                + temperature + gap_share * gap
-    temperature = noise_loss ln(1 + q / noise_rate) (1 + overshoot [v]+)
+    temperature = noise_loss ln(1 + h / noise_rate) (1 + overshoot [v]+)
                   U / (U + noise_onset)
+    h        = (1 - slow_noise_share) q + slow_noise_share s
     dU / dn  = efficiency * eta / (1 + eta / saturation_rate)
     dP / dn  = health * dU / dn - forgetting * P dD / dn,     health = exp(-D)
     dq / dn  = noise_decay_rate eta^noise_clock_exponent (eta - q)
+    ds / dn  = slow_noise_pace noise_decay_rate eta^noise_clock_exponent (eta - s)
     v, w     = ln eta minus two moving averages of ln eta, with the rates overshoot_pace
                and tolerance_pace; both start at ln(tolerance), the second is never less
     dD / dn  = damage_rate [w - max_log_lr_jump]+^2
 
-P is the progress of the run, U its progress without damage, and q follows the learning
-rate with a delay. The plateau is the loss of a model that knows only the frequencies of
-symbols; a destroyed run stays there. D is permanent damage by learning rates far above
-their recent average: it removes progress and slows later learning. A run diverges at a
-learning rate above `divergence_rate`: its loss is not finite.
+P is the progress of the run, U its progress without damage. q and s follow the learning
+rate with a short and a long delay. The plateau is the loss of a model that knows only
+the frequencies of symbols; a destroyed run stays there. D is permanent damage by
+learning rates far above their recent average: it removes progress and slows later
+learning. A run diverges at a learning rate above `divergence_rate`: its loss is not
+finite.
 
 The power law in a saturating sum of learning rates, and a temperature term in a delayed
 learning rate, follow laws published for one peak (Tissue et al. 2024, arXiv 2408.11029;
@@ -51,6 +54,7 @@ STATE_NAMES = (
     "progress",  # P
     "undamaged",  # U
     "noise",  # q
+    "slow_noise",  # s
     "tolerance",  # the slow average of ln eta in w
     "overshoot",  # the one in v
     "damage",  # D
@@ -59,6 +63,7 @@ SEGMENT = 5  # iterations over which a varying learning rate is averaged
 LOWEST_RATE = 1e-7  # in logarithms, lower learning rates are raised to this
 # Constants that may be zero, or negative; the others are positive.
 _NOT_NEGATIVE = ("floor", "overshoot", "forgetting", "gap_scale", "gap_share")
+_SHARES = ("slow_noise_share",)
 _ANY_SIGN = ("noise_clock_exponent", "jitter_exponent")
 _NOISES = ("jitter", "batch_noise")
 _SPREADS = ("efficiency_spread", "tolerance_spread")  # of logarithms
@@ -86,6 +91,8 @@ class LawConstants:
         noise_decay_rate: Fraction by which the noise approaches its limit per
             iteration, at learning rate 1.
         noise_clock_exponent: Exponent of that fraction in the learning rate.
+        slow_noise_share: Share of the noise that follows the learning rate slowly.
+        slow_noise_pace: Its pace over that of the rest.
         overshoot: Extra noise after an increase of the learning rate, per e-fold.
         overshoot_pace: Fraction of it that decays per iteration.
         tolerance: Learning rate that an untrained model tolerates.
@@ -131,6 +138,8 @@ class LawConstants:
     damage_rate: float
     forgetting: float
     divergence_rate: float
+    slow_noise_share: float = 0.0
+    slow_noise_pace: float = 1.0
     efficiency_spread: float = 0.0
     tolerance_spread: float = 0.0
     jitter: float = 0.0
@@ -156,6 +165,8 @@ class LawConstants:
                 continue
             if name in _ANY_SIGN:
                 check_real(name, value, -MAX_EXPONENT, MAX_EXPONENT)
+            elif name in _SHARES:
+                check_real(name, value, 0.0, 1.0)
             elif name in _SPREADS + _EXPONENTS:
                 positive = name in _EXPONENTS
                 check_real(name, value, 0.0, MAX_EXPONENT, low_open=positive)
@@ -246,7 +257,7 @@ def advance(
     members: RunParams,
     state: State,
     rate: FloatArray,
-    iterations: float | NDArray[np.int64],
+    iterations: float | NDArray[np.int64] | FloatArray,
 ) -> State:
     """Return the state after iterations at a constant learning rate.
 
@@ -258,7 +269,7 @@ def advance(
         members: What differs between the runs.
         state: Before the iterations; not changed.
         rate: Learning rates, (E,), at least 0.
-        iterations: At least 1, one number or (E,).
+        iterations: One number or (E,); 0 changes nothing.
     """
     positive_rate = np.maximum(rate, LOWEST_RATE)
     log_rate = np.log(positive_rate)
@@ -278,11 +289,16 @@ def advance(
         positive_rate, law.noise_clock_exponent
     )
     noise_decay = np.exp(-noise_pace * iterations)
+    slow_noise = state["slow_noise"]
+    if np.any(law.slow_noise_share):
+        slow_decay = np.exp(-law.slow_noise_pace * noise_pace * iterations)
+        slow_noise = rate + (slow_noise - rate) * slow_decay
     tolerance_gap = tolerance_target - state["tolerance"]
     return {
         "progress": progress + learned * np.exp(-damage),
         "undamaged": state["undamaged"] + learned,
         "noise": rate + (state["noise"] - rate) * noise_decay,
+        "slow_noise": slow_noise,
         "tolerance": tolerance_target - tolerance_gap * tolerance_decay,
         "overshoot": log_rate - (log_rate - state["overshoot"]) * overshoot_decay,
         "damage": damage,
@@ -320,10 +336,13 @@ def validation_loss(
         log_rate: ln of the learning rate of the last iteration, (E,).
     """
     progress, undamaged = state["progress"], state["undamaged"]
+    noise = state["noise"]
+    if np.any(law.slow_noise_share):
+        noise = noise + law.slow_noise_share * (state["slow_noise"] - noise)
     rise = np.maximum(log_rate - state["overshoot"], 0.0)
     temperature = (
         law.noise_loss
-        * np.log1p(state["noise"] / law.noise_rate)
+        * np.log1p(noise / law.noise_rate)
         * (1.0 + law.overshoot * rise)
         * undamaged
         / (undamaged + law.noise_onset)
@@ -345,46 +364,3 @@ def validation_loss(
 def generalization_gap(law: LawConstants, state: State) -> FloatArray:
     """Return validation minus training loss, due to memorization, (E,)."""
     return law.gap_scale * np.power(state["progress"], law.gap_exponent)
-
-
-def predict(
-    law: LawConstants,
-    rates: FloatArray,
-    points: NDArray[np.int64],
-    members: RunParams | None = None,
-    undone: NDArray[np.bool_] | None = None,
-) -> tuple[FloatArray, list[State]]:
-    """Return the validation losses and the states at some iterations.
-
-    Args:
-        law: The constants, numbers or (K, 1).
-        rates: Learning rate of every iteration, (R, n).
-        points: Iterations, increasing, (m,).
-        members: What differs between runs, (R,) or (K, R); `None` is nothing.
-        undone: Whether a run undoes its last chunk before it trains to point i, (R, m);
-            `None` is never.
-
-    Returns:
-        (R, m) or (K, R, m), and m states of (R,) or (K, R).
-    """
-    if members is None:
-        members = RunParams(np.ones(len(rates)), np.zeros(len(rates)))
-    state = previous = initial_state(law, members)
-    log_rate = state["tolerance"]
-    losses, states = [], []
-    start = 0
-    for i, point in enumerate(points):
-        if undone is not None and undone[:, i].any():
-            state = {
-                k: np.where(undone[:, i], previous[k], v) for k, v in state.items()
-            }
-        previous = state
-        while start < point:
-            stop = min(start + SEGMENT, int(point))
-            rate = rates[:, start:stop].mean(axis=1)
-            state = advance(law, members, state, rate, float(stop - start))
-            log_rate = np.log(np.maximum(rate, 1e-12))
-            start = stop
-        losses.append(validation_loss(law, state, log_rate))
-        states.append(state)
-    return np.stack(losses, axis=-1), states

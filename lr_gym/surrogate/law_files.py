@@ -12,6 +12,9 @@ from lr_gym.files import parse_json, read_file
 from lr_gym.surrogate.law import FORMAT, LawConstants, LossLaw
 from lr_gym.validation import field_names
 
+# Constants that files of earlier versions lack: their defaults change nothing.
+_LATER = ("slow_noise_share", "slow_noise_pace")
+
 
 def load_law(path: str | os.PathLike[str]) -> LossLaw:
     """Read a law that `LossLaw.save` wrote.
@@ -60,7 +63,8 @@ def _read(content: object) -> LossLaw:
         raise ValueError(f"format must be {FORMAT}, got {content.get('format')!r}")
     _exact_keys("the file", content, {"format", *field_names(LossLaw)})
     constants = _mapping("constants", content["constants"])
-    _exact_keys("constants", constants, set(field_names(LawConstants)))
+    known = set(field_names(LawConstants))
+    _exact_keys("constants", dict.fromkeys(_LATER, 0.0) | constants, known)
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in constants.items()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lr_gym.surrogate.law import LawConstants, RunParams, generalization_gap, predict
-from lr_gym.surrogate.runs import CURVES, RecordedRun, undone_chunks
+from lr_gym.surrogate.law import LawConstants, RunParams, generalization_gap
+from lr_gym.surrogate.replay import Replay
+from lr_gym.surrogate.runs import CURVES, RecordedRun, padded
 
 FloatArray = NDArray[np.float64]
 
@@ -20,26 +21,31 @@ _MIN_GAP = 0.01  # nats, at the largest progress of any run
 
 
 def measure_gap(
-    runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
+    runs: Sequence[RecordedRun], replay: Replay, law: LawConstants, members: RunParams
 ) -> LawConstants:
     """Fit the gap between validation and training loss to the last half of each run.
 
     The gap is 0 if it is below `_MIN_GAP` everywhere.
     """
-    rates = np.stack([run.rates for run in runs])
-    points = np.asarray(runs[0].iterations)
-    losses = np.stack([run.val_loss for run in runs])
-    train_losses = np.stack([run.train_loss for run in runs])
-    states = predict(law, rates, points, members, undone_chunks(runs))[1]
-    late = points[1:] > points[-1] / 2
-    progress = np.stack([s["progress"] for s in states], axis=1)[:, 1:][:, late]
+    points, losses, train_losses = (
+        padded(runs, name) for name in ("iterations", "val_loss", "train_loss")
+    )
+    late = points[:, 1:] > _lengths(runs) / 2
+    progress = replay.predict(law, members)[1]["progress"][:, 1:][late]
     chunk_mean = 0.5 * (losses[:, 1:] + losses[:, :-1])
-    gap = (chunk_mean - train_losses[:, 1:])[:, late]
+    gap = (chunk_mean - train_losses[:, 1:])[late]
     usable = np.isfinite(gap) & (progress > 0)
+    if not usable.any():
+        return law
     scale, exponent = _power_law(progress[usable], gap[usable])
     if scale * progress.max() ** exponent < _MIN_GAP:
         scale, exponent = 0.0, 1.0
     return dataclasses.replace(law, gap_scale=scale, gap_exponent=exponent)
+
+
+def _lengths(runs: Sequence[RecordedRun]) -> FloatArray:
+    """Return the iteration of each run's last evaluation, (R, 1)."""
+    return np.array([[float(run.iterations[-1])] for run in runs])
 
 
 def _power_law(x: FloatArray, y: FloatArray) -> tuple[float, float]:
@@ -78,21 +84,20 @@ def divergence_rate(runs: Sequence[RecordedRun]) -> float:
 
 
 def describe_noise(
-    runs: Sequence[RecordedRun], law: LawConstants, members: RunParams
+    runs: Sequence[RecordedRun], replay: Replay, law: LawConstants, members: RunParams
 ) -> LawConstants:
     """Fit the constants of noise and telemetry to the residuals of the law."""
-    rates = np.stack([run.rates for run in runs])
-    points = np.asarray(runs[0].iterations)
-    measured = {
-        name: np.stack([getattr(run, name) for run in runs])[:, 1:] for name in CURVES
-    }
-    losses, states = predict(law, rates, points, members, undone_chunks(runs))
+    points = padded(runs, "iterations")
+    measured = {name: padded(runs, name)[:, 1:] for name in CURVES}
+    losses, states = replay.predict(law, members)
     progress, undamaged, damage = (
-        np.stack([state[name] for state in states], axis=1)[:, 1:]
-        for name in ("progress", "undamaged", "damage")
+        states[name][:, 1:] for name in ("progress", "undamaged", "damage")
     )
-    rate = np.maximum(rates[:, points[1:] - 1], 1e-12)  # (R, m - 1)
-    late = np.broadcast_to(points[1:] >= points[-1] / 4, rate.shape)
+    rate = np.ones_like(progress)  # of the last iteration
+    for row, run in zip(rate, runs, strict=True):
+        used = run.rates[np.asarray(run.iterations[1:]) - 1]
+        row[: len(used)] = np.maximum(used, 1e-12)
+    late = points[:, 1:] >= _lengths(runs) / 4
 
     # Consecutive evaluations share the error of the law, but not the noise.
     residual = measured["val_loss"] - losses[:, 1:]
@@ -102,10 +107,12 @@ def describe_noise(
     log_rate = np.log(rate[quiet])
     # The mean of ln|z| over a standard normal z is -0.635.
     log_size = np.log(np.abs(change[quiet])) + 0.635
-    jitter = np.polyfit(log_rate, log_size, 1) if quiet.sum() > 2 else (0.5, -50.0)
+    jitter = (0.5, -50.0)
+    if quiet.sum() > 2 and np.ptp(log_rate) > 0.0:
+        jitter = np.polyfit(log_rate, log_size, 1)
 
     chunk_mean = 0.5 * (losses[:, 1:] + losses[:, :-1])
-    gap = np.stack([generalization_gap(law, s) for s in states], axis=1)[:, 1:]
+    gap = generalization_gap(law, states)[:, 1:]
     residual = measured["train_loss"] - (chunk_mean - gap)
     change = np.diff(residual, axis=1, prepend=np.nan) / np.sqrt(2.0)
     batch_noise = (change * np.sqrt(np.diff(points)))[late & np.isfinite(change)]

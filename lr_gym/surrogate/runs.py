@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,15 +20,22 @@ CURVES = ("val_loss", "train_loss", "grad_norm", "update_size")
 UNDONE = "undone"
 
 
+def _nothing() -> FloatArray:
+    return np.empty(0)  # becomes NaN at every evaluation
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordedRun:
     """The learning rates and measurements of one training run.
+
+    A log of losses and learning rates is enough; the other measurements are for the
+    simulator.
 
     Attributes:
         name: Name in reports.
         seed: Seed of the run.
         rates: Learning rate of every iteration, (n,).
-        iterations: Iterations spent at each evaluation, increasing from 0, (m,).
+        iterations: Iterations spent at each evaluation, increasing, 3 or more, (m,).
         val_loss: Validation loss, (m,); NaN after divergence.
         train_loss: Mean over the iterations since the previous evaluation, (m,); NaN at
             the first evaluation.
@@ -43,20 +50,20 @@ class RecordedRun:
     """
 
     name: str
-    seed: int
+    seed: int = 0
     rates: FloatArray
     iterations: NDArray[np.int64]
     val_loss: FloatArray
-    train_loss: FloatArray
-    grad_norm: FloatArray
-    update_size: FloatArray
+    train_loss: FloatArray = field(default_factory=_nothing)
+    grad_norm: FloatArray = field(default_factory=_nothing)
+    update_size: FloatArray = field(default_factory=_nothing)
     undone: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges."""
         points = np.asarray(self.iterations)
-        if points.ndim != 1 or len(points) < 3 or points[0] != 0:
-            raise ValueError(f"iterations must start at 0 and be 3 or more: {points}")
+        if points.ndim != 1 or len(points) < 3 or points[0] < 0:
+            raise ValueError(f"iterations must be 3 or more, from 0 on: {points}")
         if (np.diff(points) <= 0).any() or points[-1] > len(self.rates):
             raise ValueError(
                 "iterations must increase and end within the rates, got "
@@ -65,6 +72,9 @@ class RecordedRun:
         rates = np.asarray(self.rates)
         if rates.ndim != 1 or not (np.isfinite(rates).all() and (rates >= 0).all()):
             raise ValueError(f"rates of {self.name!r} must be finite and >= 0")
+        for name in CURVES[1:]:
+            if np.size(getattr(self, name)) == 0:
+                object.__setattr__(self, name, np.full(len(points), np.nan))
         for name in CURVES if self.undone is None else (*CURVES, UNDONE):
             if np.shape(getattr(self, name)) != points.shape:
                 raise ValueError(f"{name} of {self.name!r} must have {len(points)}")
@@ -72,12 +82,26 @@ class RecordedRun:
             raise ValueError(f"the first val_loss of {self.name!r} must be finite")
 
 
+def padded(runs: Sequence[RecordedRun], name: str) -> FloatArray:
+    """Return a curve or ``iterations`` of all runs, (R, m), NaN where a run ends."""
+    most = max(len(run.iterations) for run in runs)
+    table = np.full((len(runs), most), np.nan)
+    for row, run in zip(table, runs, strict=True):
+        values = getattr(run, name)
+        row[: len(values)] = values
+    return table
+
+
 def undone_chunks(runs: Sequence[RecordedRun]) -> NDArray[np.bool_] | None:
     """Return `RecordedRun.undone` of all runs, (R, m); `None` if no run has it."""
     if all(run.undone is None for run in runs):
         return None
-    never = np.zeros(len(runs[0].iterations), dtype=np.bool_)
-    return np.stack([never if run.undone is None else run.undone for run in runs])
+    most = max(len(run.iterations) for run in runs)
+    undone = np.zeros((len(runs), most), dtype=np.bool_)
+    for row, run in zip(undone, runs, strict=True):
+        if run.undone is not None:
+            row[: len(run.undone)] = run.undone
+    return undone
 
 
 def save_runs(path: str | os.PathLike[str], runs: Sequence[RecordedRun]) -> None:
@@ -151,6 +175,15 @@ def _read_arrays(file: BinaryIO) -> dict[str, NDArray[Any]]:
         if array.ndim != dimensions.get(name, 2):
             raise ValueError(f"{name} must not have {array.ndim} dimensions")
     return arrays
+
+
+def have_same_points(runs: Sequence[RecordedRun]) -> bool:
+    """Return whether all runs share length and iterations of evaluations, from 0 on."""
+    try:
+        check_same_points(runs)
+    except ValueError:
+        return False
+    return int(runs[0].iterations[0]) == 0
 
 
 def check_same_points(runs: Sequence[RecordedRun]) -> None:

@@ -17,8 +17,8 @@ from agents.rollouts import final_errors, record_runs
 from agents.train_controller import Args
 from benchmarks.paths import RESULTS
 from lr_gym import fit_surrogate, load_controller, load_law, preset
-from lr_gym.surrogate.law import predict
 from lr_gym.surrogate.law_files import packaged_laws
+from lr_gym.surrogate.replay import predict
 from lr_gym.surrogate.runs import RecordedRun, load_runs, save_runs
 from tests.helpers.laws import POINTS, make_constants, make_law, planted_runs
 

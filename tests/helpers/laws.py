@@ -8,7 +8,8 @@ import numpy as np
 
 from lr_gym import LossLaw, preset
 from lr_gym.schedules import schedule_factor
-from lr_gym.surrogate.law import LawConstants, RunParams, predict
+from lr_gym.surrogate.law import LawConstants, RunParams
+from lr_gym.surrogate.replay import predict
 from lr_gym.surrogate.runs import RecordedRun
 
 ALIKE = RunParams(np.ones(1), np.zeros(1))  # one run without deviation from the law
