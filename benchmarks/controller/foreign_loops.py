@@ -7,7 +7,7 @@ Each runs without the controller at 8 learning rates (constant, but linear decay
 Hugging Face), and with it from learning rates ten times too high and ten times too low.
 The tuned learning rate is the best on the reported seeds themselves, so the comparison
 favours tuning. Finished runs stay in the result file; the same command continues. Runs
-that other code made run again.
+that other code made run again; those without the controller use only the scripts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from agents.command_line import one_line_errors, parse_command_line
-from benchmarks.dependencies import code_hash
+from benchmarks.dependencies import Sources
 from benchmarks.results_file import write_json, write_result
 from lr_gym.files import only_process, read_json_object
 from lr_gym.progress import ProgressBar
@@ -86,9 +86,29 @@ def example(loop: str) -> ModuleType:
     return lightning_module
 
 
-def runs_code() -> str:
-    """Return the hash of the code that a run depends on: the scripts' and lr_gym's."""
-    return code_hash(*(f"examples.{loop}" for loop in LOOPS))
+def codes() -> dict[str, str]:
+    """Return a hash of the code of the runs with the controller, and without it."""
+    sources = Sources()
+    scripts = [f"examples.{loop}" for loop in LOOPS]
+    return {
+        "controlled": sources.code_hash(*scripts),
+        "constant": sources.code_hash(*scripts, within="examples"),
+    }
+
+
+def finished(content: dict[str, Any], code: dict[str, str]) -> dict[str, float]:
+    """Return the runs of a result file that today's code would repeat."""
+    made = content.get("code")
+    known = made if isinstance(made, dict) else {}
+    old = {kind for kind in code if known.get(kind) != code[kind]}
+    if old:
+        print(f"other code made the runs of {sorted(old)}: they run again")
+    losses: dict[str, float] = content["final_val_loss"]
+    return {
+        key: loss
+        for key, loss in losses.items()
+        if not any(f" {kind} " in key for kind in old)
+    }
 
 
 def final_loss(run: Run, iterations: int) -> float:
@@ -153,17 +173,14 @@ def run_and_write(args: Args) -> dict[str, Any]:
     """Do what `main` does, while no other process writes the file."""
     losses: dict[str, float] = {}
     settings = {"iterations": args.iterations}
-    code = runs_code()
+    code = codes()
     if args.out.exists():
         content = read_json_object(args.out)
         if content.get("settings") != settings:
             raise SystemExit(
                 f"error: {args.out} has runs with {content.get('settings')}"
             )
-        losses = content["final_val_loss"]
-        if content.get("code") != code:
-            print(f"{len(losses)} runs are old: other code made them; all run again")
-            losses = {}
+        losses = finished(content, code)
     missing = [run for run in plan(args.seeds) if run.key not in losses]
     with ProcessPoolExecutor(args.workers) as pool:
         jobs = {pool.submit(final_loss, run, args.iterations): run for run in missing}

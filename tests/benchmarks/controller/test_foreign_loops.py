@@ -36,7 +36,7 @@ def test_finished_runs_are_kept_and_those_of_other_code_run_again(
     result = foreign_loops.main(args)
     assert result["final_val_loss"] == losses
     assert len(losses) == len(foreign_loops.plan(1))
-    assert json.loads(args.out.read_text())["code"] == foreign_loops.runs_code()
+    assert json.loads(args.out.read_text())["code"] == foreign_loops.codes()
 
     losses.clear()
     content = json.loads(args.out.read_text())
@@ -46,11 +46,13 @@ def test_finished_runs_are_kept_and_those_of_other_code_run_again(
     assert len(losses) == 1
 
     losses.clear()
-    monkeypatch.setattr(foreign_loops, "runs_code", lambda: "changed")
-    assert foreign_loops.main(args)["final_val_loss"] == losses
-    assert len(losses) == len(foreign_loops.plan(1))
-    assert "30 runs are old: other code made them" in capsys.readouterr().out
-    assert json.loads(args.out.read_text())["code"] == "changed"
+    changed = foreign_loops.codes() | {"controlled": "changed"}
+    monkeypatch.setattr(foreign_loops, "codes", lambda: changed)
+    foreign_loops.main(args)
+    assert losses  # those with the controller alone: lr_gym made no others
+    assert all(" controlled " in key for key in losses)
+    assert "made the runs of ['controlled']: they run again" in capsys.readouterr().out
+    assert json.loads(args.out.read_text())["code"] == changed
 
 
 def test_runs_that_name_no_code_are_old(
