@@ -72,6 +72,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "forgetting": controller.forgetting,
     "controller-cost": controller.controller_cost,
     "laws": surrogate.laws,
+    "public-curves": surrogate.published_curves,
     "proposals": surrogate.proposals,
     "damage": surrogate.damage,
     "optimum": surrogate.optimum,

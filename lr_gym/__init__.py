@@ -28,6 +28,8 @@ from lr_gym.mdp.instances import Instance as Instance
 from lr_gym.mdp.instances import InstanceFamily as InstanceFamily
 from lr_gym.schedules import SCHEDULES as SCHEDULES
 from lr_gym.schedules import schedule_factor as schedule_factor
+from lr_gym.surrogate.curve_fitting import fit_curves as fit_curves
+from lr_gym.surrogate.curve_fitting import predict_curves as predict_curves
 from lr_gym.surrogate.fitting import fit_surrogate as fit_surrogate
 from lr_gym.surrogate.law import LossLaw as LossLaw
 from lr_gym.surrogate.law_files import load_law as load_law

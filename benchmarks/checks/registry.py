@@ -177,6 +177,8 @@ REGISTRY: dict[str, Result] = {
                 simulated_runs.exploit_runs,
             ),
             _one("surrogate/speed.json", "surrogate.speed", None),
+            # The curves are not in the checkout.
+            _one("surrogate/public_curves.json", "surrogate.public_curves", None),
             _one("speed/throughput", "speed.throughput", None),
             _one("speed/scale_out.json", "speed.scale_out", None),
             _one(

@@ -7,6 +7,7 @@ from statistics import mean, median
 from benchmarks.controller.features import rows as feature_rows
 from benchmarks.docs_tables.controller import FINE_TUNED, LAWS, factor_text
 from benchmarks.results_file import committed
+from benchmarks.surrogate import public_curves
 from benchmarks.table_text import markdown
 
 
@@ -31,6 +32,11 @@ def laws() -> str:
                 }
             )
     return markdown(rows)
+
+
+def published_curves() -> str:
+    """Return the errors on published curves of larger models."""
+    return public_curves.table(committed("surrogate/public_curves.json")["models"])
 
 
 def proposals() -> str:

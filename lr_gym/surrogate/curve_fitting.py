@@ -70,6 +70,19 @@ def fit_curves(runs: Sequence[RecordedRun]) -> tuple[LawConstants, RunParams]:
     return best.law, best.members
 
 
+def predict_curves(
+    law: LawConstants, runs: Sequence[RecordedRun], members: RunParams | None = None
+) -> FloatArray:
+    """Return the losses that the law predicts at the runs' evaluations, (R, m).
+
+    Args:
+        law: From `fit_curves`.
+        runs: Their learning rates and iterations count, not their losses.
+        members: What differs between the runs; `None` is nothing.
+    """
+    return replay_runs(runs, tolerance=TOLERANCE).predict(law, members)[0]
+
+
 def _ranges(runs: Sequence[RecordedRun]) -> dict[str, Range]:
     """Return what is fitted, with ranges in the units of the runs."""
     peaks = [float(run.rates.max()) for run in runs]

@@ -45,7 +45,7 @@ def curve(rates: FloatArray, **overrides: Any) -> FloatArray:
 def test_without_damage_a_chunk_may_be_divided_anywhere(
     rates: list[float], first: int, second: int
 ) -> None:
-    law = make_constants()
+    law = make_constants(slow_noise_share=0.5, slow_noise_pace=0.1)
     whole = parts = initial_state(law, ALIKE)
     for rate in rates:
         rate_array = np.array([rate])
