@@ -193,6 +193,9 @@ class LossLaw:
         highest_rate: Highest peak learning rate. Outside these two the law
             extrapolates.
         runs: Number of recorded runs.
+        ensemble: Constants of fits that left out a part of the runs each.
+        errors: Errors of those fits on the final losses of the runs that they left out,
+            over the expected standard deviations, from the least; see `uncertainty.py`.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -205,19 +208,27 @@ class LossLaw:
     lowest_rate: float
     highest_rate: float
     runs: int = 0
+    ensemble: tuple[LawConstants, ...] = ()
+    errors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
         if not isinstance(self.training, TrainingConfig):
             raise TypeError(f"training must be a TrainingConfig, got {self.training!r}")
-        self.constants.check()
+        for constants in (self.constants, *self.ensemble):
+            constants.check()
+        for error in self.errors:
+            check_real("errors", error, 0.0)
+        if bool(self.ensemble) != bool(self.errors):
+            raise ValueError("ensemble and errors must both be given, or neither")
         if self.entropy_rate is not None:
             check_real("entropy_rate", self.entropy_rate, 0.0)
         check_real("lowest_rate", self.lowest_rate, 0.0, low_open=True)
         check_real("highest_rate", self.highest_rate, self.lowest_rate)
         check_integer("runs", self.runs, 0)
         make_numbers_plain(self)
-        make_numbers_plain(self.constants)
+        for constants in (self.constants, *self.ensemble):
+            make_numbers_plain(constants)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the law as JSON, which `load_law` reads."""

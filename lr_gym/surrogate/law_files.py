@@ -61,24 +61,34 @@ def _read(content: object) -> LossLaw:
     content = _mapping("the file", content)
     if content.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {content.get('format')!r}")
+    content = {"ensemble": [], "errors": []} | content  # earlier files have neither
     _exact_keys("the file", content, {"format", *field_names(LossLaw)})
-    constants = _mapping("constants", content["constants"])
-    known = set(field_names(LawConstants))
-    _exact_keys("constants", dict.fromkeys(_LATER, 0.0) | constants, known)
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in constants.items()
-    }
     training = _mapping("training", content["training"])
     _exact_keys("training", training, set(field_names(TrainingConfig)))
+    for name in ("ensemble", "errors"):
+        if not isinstance(content[name], list):
+            raise ValueError(f"{name} must be a list, got {content[name]!r}")
     return LossLaw(
         training=TrainingConfig(**training),
-        constants=LawConstants(**values),
+        constants=_constants("constants", content["constants"]),
         lowest_rate=content["lowest_rate"],
         highest_rate=content["highest_rate"],
         entropy_rate=content["entropy_rate"],
         runs=content["runs"],
+        ensemble=tuple(_constants("ensemble", one) for one in content["ensemble"]),
+        errors=tuple(content["errors"]),
     )
+
+
+def _constants(name: str, value: object) -> LawConstants:
+    constants = _mapping(name, value)
+    known = set(field_names(LawConstants))
+    _exact_keys(name, dict.fromkeys(_LATER, 0.0) | constants, known)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in constants.items()
+    }
+    return LawConstants(**values)
 
 
 def _mapping(name: str, value: object) -> dict[str, Any]:

@@ -113,6 +113,13 @@ class Replay:
                 state = advance(law, members, state, rate, length)
         return validation_loss(_with_points(law), saved, log_rate), saved
 
+    def last_rates(self) -> FloatArray:
+        """Return the learning rate before each evaluation, (R, m); NaN if none."""
+        rates = np.full(self.ends.shape, np.nan)
+        rows, columns = np.nonzero(self.ends > 0)
+        rates[rows, columns] = self.rates[rows, self.ends[rows, columns] - 1]
+        return rates
+
 
 def replay_runs(runs: Sequence[RecordedRun], *, tolerance: float = 0.0) -> Replay:
     """Return recorded runs, ready to be predicted; see `Replay`."""
