@@ -73,6 +73,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "controller-cost": controller.controller_cost,
     "laws": surrogate.laws,
     "public-curves": surrogate.published_curves,
+    "intervals": surrogate.held_out_intervals,
     "proposals": surrogate.proposals,
     "damage": surrogate.damage,
     "optimum": surrogate.optimum,

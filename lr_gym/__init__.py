@@ -35,6 +35,7 @@ from lr_gym.surrogate.law import LossLaw as LossLaw
 from lr_gym.surrogate.law_files import load_law as load_law
 from lr_gym.surrogate.runs import RecordedRun as RecordedRun
 from lr_gym.surrogate.trainer import SurrogateTrainer as SurrogateTrainer
+from lr_gym.surrogate.uncertainty import predict_interval as predict_interval
 from lr_gym.trainers.base import Trainer as Trainer
 from lr_gym.trainers.custom import wrap_training as wrap_training
 from lr_gym.trainers.mixed import MixedTrainer as MixedTrainer

@@ -177,6 +177,7 @@ REGISTRY: dict[str, Result] = {
                 simulated_runs.exploit_runs,
             ),
             _one("surrogate/speed.json", "surrogate.speed", None),
+            _one("surrogate/intervals.json", "surrogate.intervals", None),
             # The curves are not in the checkout.
             _one("surrogate/public_curves.json", "surrogate.public_curves", None),
             _one("speed/throughput", "speed.throughput", None),

@@ -7,7 +7,7 @@ from statistics import mean, median
 from benchmarks.controller.features import rows as feature_rows
 from benchmarks.docs_tables.controller import FINE_TUNED, LAWS, factor_text
 from benchmarks.results_file import committed
-from benchmarks.surrogate import public_curves
+from benchmarks.surrogate import intervals, public_curves
 from benchmarks.table_text import markdown
 
 
@@ -37,6 +37,11 @@ def laws() -> str:
 def published_curves() -> str:
     """Return the errors on published curves of larger models."""
     return public_curves.table(committed("surrogate/public_curves.json")["models"])
+
+
+def held_out_intervals() -> str:
+    """Return how often held-out losses lie in the laws' intervals."""
+    return intervals.table(committed("surrogate/intervals.json")["tasks"])
 
 
 def proposals() -> str:

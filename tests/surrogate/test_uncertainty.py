@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lr_gym import LossLaw, fit_surrogate, load_law, preset
+from lr_gym import LossLaw, fit_surrogate, load_law, predict_interval, preset
 from lr_gym.surrogate.runs import padded
-from lr_gym.surrogate.uncertainty import predict_interval
 from tests.helpers.laws import make_constants, make_law, planted_runs
 
 
