@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from agents.command_line import parse_command_line
-from benchmarks.docs_tables.controller import LAWS
 from benchmarks.paths import RESULTS
 from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
 from lr_gym import load_law
 from lr_gym.surrogate.fitting import refit
+from lr_gym.surrogate.law_files import packaged_laws
 from lr_gym.surrogate.residuals import has_diverged
 from lr_gym.surrogate.runs import load_runs, padded
 from lr_gym.surrogate.search import one_thread
@@ -90,7 +90,8 @@ def table(tasks: list[dict[str, Any]]) -> str:
 
 def main(args: Args) -> dict[str, Any]:
     """Do all; return the result."""
-    tasks = [task_intervals(task, args.folds) for task in LAWS]
+    names = [f"{corpus}-{scale}" for corpus, scale in packaged_laws()]
+    tasks = [task_intervals(name, args.folds) for name in names]
     print(table(tasks))
     return write_result(args.out, {"folds": args.folds, "tasks": tasks})
 
