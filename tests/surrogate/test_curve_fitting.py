@@ -54,8 +54,8 @@ def logs(noise: float) -> list[RecordedRun]:
     return [logged(*kind, noise=noise, seed=seed) for seed, kind in enumerate(kinds)]
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e3])
-def test_three_curves_of_any_length_predict_other_schedules(unit: float) -> None:
+def test_three_curves_of_any_length_predict_other_schedules() -> None:
+    unit = 1e3  # of the loss: it counts in no place
     curves = [
         RecordedRun(
             name=curve.name,
