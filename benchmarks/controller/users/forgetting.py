@@ -9,6 +9,7 @@ A small GPT that was trained on Shakespeare is tuned on `text8`, as in the users
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,7 +23,7 @@ from benchmarks.controller.users.field_cases import (
     Today,
     value_text,
 )
-from benchmarks.controller.users.pilots import TUNED, MakePilot, Pilot
+from benchmarks.controller.users.pilots import TUNED, MakePilot
 from benchmarks.controller.users.tasks import CONTEXT, JUDGED, Training
 from benchmarks.results_file import write_result
 from benchmarks.table_text import markdown
@@ -43,18 +44,12 @@ class Args:
 
 def methods() -> dict[str, tuple[MakePilot, float]]:
     """Return what sets the learning rates, and the share of the middle rate."""
-
-    def earlier(training: Training, lr: float, iterations: int) -> Pilot:
-        return Earlier(training, lr, iterations, case=Case(TASK))
-
-    def today(training: Training, lr: float, iterations: int) -> Pilot:
-        return Today(training, lr, iterations, case=Case(TASK))
-
+    case = Case(TASK)
     cosine = {f"cosine, peak {p * TASK.middle_lr:g}": p for p in PEAKS}
     return {
         **{name: (TUNED["cosine"], peak) for name, peak in cosine.items()},
-        "earlier rule": (earlier, START),
-        "`ControllerLR`": (today, START),
+        "earlier rule": (partial(Earlier, case=case), START),
+        "`ControllerLR`": (partial(Today, case=case), START),
     }
 
 
