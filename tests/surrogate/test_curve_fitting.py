@@ -18,7 +18,7 @@ WARMUP = 60
 
 
 def planted_law() -> LawConstants:
-    """Return a law of a model whose noise has a slow part, and that is not damaged."""
+    """Return a law without damage; a part of its noise is slow."""
     return make_constants(
         slow_noise_share=0.4,
         slow_noise_pace=0.1,
